@@ -1,0 +1,9 @@
+"""The one family of errors that a user is expected to meet."""
+
+
+class LandscapeError(Exception):
+    """Bad input or a refusal, known before any expensive work.
+
+    The text is one line: where, what was given, what is valid or what to do. Programs print
+    it without a traceback and leave with exit status 2.
+    """

@@ -1,0 +1,1 @@
+"""Where: flat parameter vectors, directions, grids, tiles; no files, no MPI."""

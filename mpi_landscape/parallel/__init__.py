@@ -1,0 +1,1 @@
+"""Who: ranks, devices, broadcast, coordinator; the only room that imports mpi4py."""

@@ -1,0 +1,1 @@
+"""What is evaluated: configuration, networks, data sets, losses, checkpoints."""
