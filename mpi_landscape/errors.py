@@ -7,3 +7,7 @@ class LandscapeError(Exception):
     The text is one line: where, what was given, what is valid or what to do. Programs print
     it without a traceback and leave with exit status 2.
     """
+
+
+class AgreedError(LandscapeError):
+    """A `LandscapeError` that every rank raises at the same place, so that all can leave in good order."""

@@ -1,0 +1,176 @@
+"""Directions in parameter space: random ones, differences, and what is done to them.
+
+A direction is a flat vector in the order of a `Layout`, like the center θ*. Sums run in numpy and
+float64: numpy adds in an order that depends on the data alone, while PyTorch's changes with the
+number of threads, and a direction must not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.layout import Layout
+
+_KINDS = ("bias", "norm", "buffer")
+# Elements summed at a time: float64 copies stay in the cache, and small beside the vectors.
+_PIECE = 2**20
+# Below this share of its length, what is left of a float32 vector is rounding.
+_PARALLEL = 1e-6
+
+
+def random_direction(layout: Layout, *, seed: int) -> Tensor:
+    """A Gaussian direction (Li et al. 2018, arXiv:1712.09913, section 4), before any normalisation.
+
+    Every tensor draws from its own stream, Philox keyed by SHA-256 of "seed:name". So the numbers
+    depend on the seed and on the tensor's name only: not on the order in which the network was built,
+    the device, PyTorch, or the number of ranks.
+
+    Args:
+        layout: of the network.
+        seed: any integer; another one is another direction.
+
+    Returns:
+        1D tensor of shape (n,), float32: independent standard normal numbers.
+    """
+    direction = np.empty(layout.size, dtype=np.float32)
+    for entry in layout.entries:
+        key = hashlib.sha256(f"{seed}:{entry.name}".encode()).digest()[:16]
+        generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+        direction[entry.offset : entry.stop] = generator.standard_normal(entry.size)
+    return torch.from_numpy(direction)
+
+
+def difference(start: Tensor, end: Tensor) -> Tensor:
+    """The direction from one solution to another: end − start, so that α = 1 is `end`.
+
+    Goodfellow et al. 2015 (arXiv:1412.6544); Li et al. 2018, section 3.
+
+    Args:
+        start: 1D tensor of shape (n,), the center.
+        end: 1D tensor of shape (n,).
+
+    Returns:
+        1D tensor of shape (n,), float32.
+
+    Raises:
+        LandscapeError: the two have different shapes.
+    """
+    _check_pair(start, end)
+    return (end.detach() - start.detach()).to(torch.float32)
+
+
+def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor:
+    """The direction with some tensors set to zero, so that these stay at the center.
+
+    Args:
+        direction: 1D tensor of shape (n,).
+        layout: of the network.
+        patterns: each a kind (`bias`: biases outside normalisation layers; `norm`: all parameters of
+            normalisation layers; `buffer`: their running statistics), or a glob of tensor names such
+            as `layer1.*`. A network may lack a kind; a glob must match something.
+
+    Returns:
+        A new 1D tensor of shape (n,), same dtype.
+
+    Raises:
+        LandscapeError: a glob matches no tensor, or nothing is left to move.
+    """
+    layout.check(direction, where="direction")
+    names = [entry.name for entry in layout.entries]
+    for pattern in patterns:
+        if pattern not in _KINDS and not any(fnmatchcase(name, pattern) for name in names):
+            some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise LandscapeError(
+                f"ignore: {pattern!r} matches no tensor; "
+                f"valid are {', '.join(_KINDS)} and globs of these names: {some}"
+            )
+    result = direction.clone()
+    moved = False
+    for entry in layout.entries:
+        if any(
+            entry.kind == pattern if pattern in _KINDS else fnmatchcase(entry.name, pattern)
+            for pattern in patterns
+        ):
+            result[entry.offset : entry.stop] = 0
+        else:
+            moved = True
+    if not moved:
+        raise LandscapeError(f"ignore: {', '.join(patterns)} leaves no tensor to move; ignore less")
+    return result
+
+
+def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
+    """The part of a direction orthogonal to another one: d − (⟨d, a⟩ / ⟨a, a⟩)·a.
+
+    Normalising filter by filter afterwards makes the two slightly oblique again (`cosine` says how much).
+
+    Args:
+        direction: 1D tensor of shape (n,).
+        against: 1D tensor of shape (n,); a zero vector leaves the direction as it is.
+
+    Returns:
+        1D tensor of shape (n,), float32; computed in float64.
+
+    Raises:
+        LandscapeError: different shapes, or the two are parallel, so that nothing is left.
+    """
+    _check_pair(direction, against)
+    square = _dot(against, against)
+    if square == 0:
+        return direction.detach().to(torch.float32, copy=True)
+    factor = _dot(direction, against) / square
+    result = (direction.detach().double() - factor * against.detach().double()).to(torch.float32)
+    if _dot(result, result) <= _PARALLEL**2 * _dot(direction, direction):
+        raise LandscapeError(
+            "orthogonalize: the two directions are parallel; choose another seed or another checkpoint"
+        )
+    return result
+
+
+def cosine(first: Tensor, second: Tensor) -> float:
+    """Cosine of the angle between two vectors: ⟨a, b⟩ / (‖a‖·‖b‖), in float64.
+
+    Args:
+        first: 1D tensor of shape (n,).
+        second: 1D tensor of shape (n,).
+
+    Returns:
+        A number in [−1, 1]; NaN when one of them is zero.
+
+    Raises:
+        LandscapeError: the two have different shapes.
+    """
+    _check_pair(first, second)
+    # Two roots, not the root of the product: that one overflows for lengths above 1e154.
+    lengths = math.sqrt(_dot(first, first)) * math.sqrt(_dot(second, second))
+    return max(-1.0, min(1.0, _dot(first, second) / lengths)) if lengths else math.nan
+
+
+def _check_pair(first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape or first.dim() != 1:
+        raise LandscapeError(
+            f"two vectors of one length are needed, got shapes {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+
+
+def _dot(first: Tensor, second: Tensor) -> float:
+    """⟨a, b⟩ in float64, piece by piece."""
+    left, right = _array(first), _array(second)
+    return math.fsum(
+        float(np.sum(left[at : at + _PIECE].astype(np.float64) * right[at : at + _PIECE]))
+        for at in range(0, left.size, _PIECE)
+    )
+
+
+def _array(vector: Tensor) -> NDArray[np.floating]:
+    array: NDArray[np.floating] = vector.detach().cpu().numpy()
+    return array

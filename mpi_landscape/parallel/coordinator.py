@@ -1,0 +1,241 @@
+"""Rank 0 hands out tiles, every rank (rank 0 too) evaluates them, nobody waits for anybody.
+
+Plain two-sided messages of fixed size. A worker asks for its next tile before it starts on the current one, so that no
+round trip is ever waited for; rank 0 answers between its own batches. Four kinds of message:
+
+    REQUEST  worker -> 0   "I can take one more tile"; answered by exactly one ORDER
+    ORDER    0 -> worker   the number of a tile, or NOTHING_LEFT
+    RESULT   worker -> 0   the number of a tile and its sums
+    LEAVING  worker -> 0   the worker takes no more: 1 when it was told to stop from outside, 0 when all is done
+    CLOSE    0 -> worker   exactly once: at the end, or in the middle of the work when the job stops
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.stopping import Stopped
+
+REQUEST, ORDER, RESULT, LEAVING, CLOSE = 1, 2, 3, 4, 5
+NOTHING_LEFT = -1
+# A blocking receive spins at 100 % of a core in most MPI libraries; a millisecond is far below any tile.
+PAUSE = 0.001
+
+Sums = NDArray[np.float64]
+Between = Callable[[], None]
+
+
+class Reason(Protocol):
+    """Something that knows whether to stop now."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, None to go on."""
+
+
+def run(
+    ranks: Ranks,
+    *,
+    tiles: Iterator[int],
+    num_tiles: int,
+    sums_size: int,
+    evaluate: Callable[[int, Between], Sums],
+    keep: Callable[[int, Sums], None],
+    record: Callable[[int, Sums], None],
+    stopping: Reason,
+) -> str | None:
+    """Evaluate every tile exactly once, on whichever rank is free. Collective.
+
+    Args:
+        ranks: The job.
+        tiles: On rank 0, the tiles to do, in the order in which to begin them; not used elsewhere.
+        num_tiles: How many they are.
+        sums_size: The most float64 values that a tile can have as its result.
+        evaluate: Tile number and a function to call between batches -> the tile's sums, any shape.
+        keep: Called on the rank that evaluated a tile, with its number and sums.
+        record: Called on rank 0, for every tile, after `keep`.
+        stopping: Asked between batches on every rank; a reason on any of them stops all.
+
+    Returns:
+        None when every tile is done; otherwise why the job stopped, the same words on every rank.
+    """
+    reason = None
+    if ranks.is_root:
+        reason = _Coordinator(ranks, tiles, num_tiles, sums_size, record, stopping).run(evaluate, keep)
+    else:
+        _work(ranks, sums_size, evaluate, keep, stopping)
+    return ranks.share(reason)
+
+
+class _Coordinator:
+    """Rank 0's side: the tiles that are left, and what each worker holds."""
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        tiles: Iterator[int],
+        num_tiles: int,
+        sums_size: int,
+        record: Callable[[int, Sums], None],
+        stopping: Reason,
+    ) -> None:
+        self._ranks = ranks
+        self._tiles = tiles
+        self._left = num_tiles
+        self._record = record
+        self._stopping = stopping
+        self._reason: str | None = None
+        self._buffer = np.empty(1 + sums_size)
+        self._in_hand = dict.fromkeys(range(1, ranks.size), 0)
+        self._asking: deque[int] = deque()
+        self._open = set(range(1, ranks.size))
+        self._closed: set[int] = set()
+        self._sent: list[tuple[Any, Any]] = []
+
+    def run(self, evaluate: Callable[[int, Between], Sums], keep: Callable[[int, Sums], None]) -> str | None:
+        try:
+            while (tile := self._next()) != NOTHING_LEFT:
+                sums = evaluate(tile, self._between)
+                keep(tile, sums)
+                self._record(tile, sums)
+                self._serve()
+        except Stopped:
+            pass
+        while self._open:
+            self._serve()
+            self._stop_if_asked()
+            time.sleep(PAUSE)
+        for rank in self._in_hand:
+            self._close(rank)
+        for request, _ in self._sent:
+            request.Wait()
+        return self._reason
+
+    def _between(self) -> None:
+        self._serve()
+        self._stop_if_asked()
+        if self._reason is not None:
+            raise Stopped
+
+    def _stop_if_asked(self) -> None:
+        if self._reason is None and self._stopping.reason is not None:
+            self._stop(self._stopping.reason)
+
+    def _stop(self, reason: str) -> None:
+        self._reason = reason
+        self._left = 0
+        for rank in self._open:
+            self._close(rank)
+        self._answer()
+
+    def _next(self) -> int:
+        self._stop_if_asked()
+        if self._left == 0:
+            return NOTHING_LEFT
+        self._left -= 1
+        return next(self._tiles)
+
+    def _serve(self) -> None:
+        comm = self._ranks.comm
+        if comm is None:
+            return
+        from mpi4py import MPI  # here, because a process alone needs no MPI at all
+
+        status = MPI.Status()
+        while comm.Iprobe(source=MPI.ANY_SOURCE, tag=MPI.ANY_TAG, status=status):
+            worker, tag = status.Get_source(), status.Get_tag()
+            comm.Recv(self._buffer, source=worker, tag=tag, status=status)
+            if tag == REQUEST:
+                self._asking.append(worker)
+            elif tag == RESULT:
+                self._in_hand[worker] -= 1
+                size = status.Get_count(MPI.DOUBLE)
+                self._record(int(self._buffer[0]), self._buffer[1:size].copy())
+            elif tag == LEAVING:
+                self._open.discard(worker)
+                if self._buffer[0] and self._reason is None:
+                    self._stop(f"a signal to rank {worker}")
+        self._answer()
+        self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
+
+    def _answer(self) -> None:
+        """Give out orders, as many as can be given now.
+
+        Near the end nobody gets a second tile while still busy with a first: whoever is free first takes it.
+        """
+        waiting: deque[int] = deque()
+        while self._asking:
+            worker = self._asking.popleft()
+            if self._left > self._ranks.size or self._in_hand[worker] == 0 or self._left == 0:
+                tile = self._next()
+                self._in_hand[worker] += tile != NOTHING_LEFT
+                self._send(worker, ORDER, tile)
+            else:
+                waiting.append(worker)
+        self._asking = waiting
+
+    def _close(self, worker: int) -> None:
+        if worker not in self._closed:
+            self._closed.add(worker)
+            self._send(worker, CLOSE, 0)
+
+    def _send(self, worker: int, tag: int, value: int) -> None:
+        message = np.array([value], dtype=np.int64)
+        self._sent.append((self._ranks.comm.Isend(message, dest=worker, tag=tag), message))
+
+
+def _work(
+    ranks: Ranks,
+    sums_size: int,
+    evaluate: Callable[[int, Between], Sums],
+    keep: Callable[[int, Sums], None],
+    stopping: Reason,
+) -> None:
+    """A worker's side."""
+    comm = ranks.comm
+    message = np.empty(1 + sums_size)
+    order = np.empty(1, dtype=np.int64)
+    stopped_here = False
+
+    def between() -> None:
+        nonlocal stopped_here
+        if comm.Iprobe(source=0, tag=CLOSE):
+            raise Stopped
+        if stopping.reason is not None:
+            stopped_here = True
+            raise Stopped
+
+    def ask() -> Any:
+        comm.Send(np.empty(0), dest=0, tag=REQUEST)
+        return comm.Irecv(order, source=0, tag=ORDER)
+
+    def wait(request: Any, check: Between | None) -> int:
+        while not request.Test():
+            if check is not None:
+                check()
+            time.sleep(PAUSE)
+        return int(order[0])
+
+    pending = ask()
+    try:
+        while (tile := wait(pending, between)) != NOTHING_LEFT:
+            pending = ask()
+            sums = evaluate(tile, between)
+            keep(tile, sums)
+            values = sums.reshape(-1)
+            message[0] = tile
+            message[1 : 1 + values.size] = values
+            comm.Send(message[: 1 + values.size], dest=0, tag=RESULT)
+    except Stopped:
+        pass
+    message[0] = stopped_here
+    comm.Send(message[:1], dest=0, tag=LEAVING)
+    wait(pending, None)
+    wait(comm.Irecv(order, source=0, tag=CLOSE), None)

@@ -1,0 +1,50 @@
+"""The problem that a configuration describes: a network, a loss and data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from mpi_landscape.problem.datasets import build_splits
+from mpi_landscape.problem.losses import LossFunction, build_loss
+from mpi_landscape.problem.networks.table import build_network
+from mpi_landscape.problem.sections.whole import Configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is evaluated.
+
+    Attributes:
+        model: The network, in evaluation mode, float32, on the CPU.
+        loss: Called ``loss(model, batch)``; one value per example.
+        splits: Data sets by name, such as "train" and "test".
+    """
+
+    model: nn.Module
+    loss: LossFunction
+    splits: Mapping[str, Dataset[Any]]
+
+
+def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) -> Problem:
+    """Build what a configuration describes, but for the checkpoint, which one rank reads for all.
+
+    Args:
+        configuration: The configuration.
+        where: Its file, for messages.
+        folders: Where modules of targets are looked for, besides the working folder and installed packages.
+
+    Returns:
+        The problem; the network has its initial parameters.
+
+    Raises:
+        LandscapeError: If the network, the loss or the data cannot be built.
+    """
+    # The cheap ones first: a misspelt loss should not have to wait for the data.
+    loss = build_loss(configuration.loss, where=where, folders=folders)
+    model = build_network(configuration.model, where=where, folders=folders)
+    splits = build_splits(configuration.data, where=where, folders=folders)
+    return Problem(model=model.cpu().float().eval(), loss=loss, splits=splits)

@@ -1,0 +1,182 @@
+"""Trained parameters from a file, whoever wrote it, into a network, without running code from the file."""
+
+import argparse
+import collections
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.messages import listed, reason
+
+# Where training scripts keep the parameters: the code of Li et al., Lightning, timm, fairseq, tutorials.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+_PREFIXES = ("module.", "_orig_mod.")
+_MOST_NAMED = 3
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the parameters and buffers that a checkpoint holds.
+
+    Args:
+        path: File of torch.save: a state dictionary, or a mapping that holds one under state_dict,
+            model_state_dict, model_state, model, net, network, weights or params.
+
+    Returns:
+        Tensors on the CPU by name, without the prefixes ``module.`` of DataParallel and ``_orig_mod.`` of
+        torch.compile.
+
+    Raises:
+        LandscapeError: If the file is absent, damaged, of another kind, would run code when loaded, or
+            holds no state dictionary.
+    """
+    where = os.fspath(path)
+    content = _loaded(Path(path), where)
+    state = _found(content)
+    if state is None:
+        keys = [str(key) for key in content][:8] if isinstance(content, Mapping) else []
+        held = f"the keys {listed(keys)}" if keys else f"an object of type {type(content).__name__}"
+        raise LandscapeError(
+            f"{where}: has no state dictionary: it holds {held}; expected tensors by name, or a mapping that "
+            f"holds them under one of {listed(_WRAPPERS)}"
+        )
+    return _without_prefixes({name: value for name, value in state.items() if isinstance(value, Tensor)})
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy a state dictionary into a network; all of it or, if anything differs, nothing.
+
+    If one prefix in front of every name of the network is what the state has (as Lightning writes them:
+    ``model.conv1.weight``), what follows it is taken, and what has another prefix is left. The counters
+    ``num_batches_tracked``, which no evaluation reads, may be missing.
+
+    Args:
+        model: Changed in place; its data type and device stay.
+        state: Tensors by name.
+        where: What to call the state in messages, usually the file.
+
+    Raises:
+        LandscapeError: If a tensor is missing, left over, or of another shape; names the first three.
+    """
+    own = model.state_dict()
+    # Extra state is not tensors, and is not read; see read_state.
+    expected = {name: value for name, value in own.items() if isinstance(value, Tensor)}
+    needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+    aligned = _aligned(state, needed, where)
+    differences = [f"{name} is missing" for name in needed if name not in aligned]
+    differences += [f"{name} is not in the network" for name in aligned if name not in expected]
+    differences += [
+        f"{name} has shape {tuple(value.shape)}, the network's {tuple(expected[name].shape)}"
+        for name, value in aligned.items()
+        if name in expected and not is_lazy(expected[name]) and value.shape != expected[name].shape
+    ]
+    if differences:
+        more = f"; … and {len(differences) - _MOST_NAMED} more" if len(differences) > _MOST_NAMED else ""
+        raise LandscapeError(
+            f"{where}: does not fit the network: {'; '.join(differences[:_MOST_NAMED])}{more}; "
+            "expected the checkpoint of the same architecture"
+        )
+    try:
+        model.load_state_dict({**own, **aligned})
+    except Exception as error:  # A user's network may load its state in its own way.
+        raise LandscapeError(f"{where}: the network refuses it ({reason(error)})") from error
+
+
+def _loaded(path: Path, where: str) -> Any:
+    if path.is_dir():
+        raise LandscapeError(f"{where}: is a folder; expected a checkpoint of torch.save")
+    if not path.exists():
+        raise LandscapeError(f"{where}: no such checkpoint (working folder {Path.cwd()})")
+    if path.suffix == ".safetensors":
+        raise LandscapeError(f"{where}: is of the kind safetensors; convert it to a checkpoint of torch.save")
+    try:
+        with path.open("rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
+    if not first:
+        raise LandscapeError(f"{where}: is empty; expected a checkpoint of torch.save")
+    return _unpickled(path, where)
+
+
+def _unpickled(path: Path, where: str) -> Any:
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+            raise LandscapeError(
+                f"{where}: holds Python objects, which are not loaded since they could run code; "
+                "save only the tensors: torch.save(model.state_dict(), path)"
+            ) from error
+        raise LandscapeError(f"{where}: is not a checkpoint of torch.save, or it is damaged") from error
+    # Depending on where a file ends, or what else it is, torch.load lets almost anything out.
+    except Exception as error:
+        if "TorchScript" in str(error):
+            raise LandscapeError(
+                f"{where}: is a TorchScript archive; expected torch.save(model.state_dict(), path)"
+            ) from error
+        # The first sentence; torch adds advice that does not apply.
+        cause = reason(error).partition(". ")[0]
+        raise LandscapeError(
+            f"{where}: is not a checkpoint of torch.save, or it is damaged ({cause})"
+        ) from error
+
+
+def _harmless() -> list[Any]:
+    """List types that training scripts keep beside the parameters, and that only hold values."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    rebuilt: Any = np.zeros(1).__reduce__()[0]
+    types = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u8", "?")]
+    # numpy 2 moved its core; a checkpoint names the place of the numpy that wrote it.
+    moved = [
+        (function, f"numpy.{core}.multiarray.{function.__name__}")
+        for function in (scalar, rebuilt)
+        for core in ("core", "_core")
+    ]
+    return [*moved, np.dtype, np.ndarray, *types, argparse.Namespace, collections.defaultdict]
+
+
+def _found(content: Any) -> Mapping[str, Any] | None:
+    if not isinstance(content, Mapping):
+        return None
+    if content and all(isinstance(name, str) for name in content):
+        values = [value for name, value in content.items() if not name.endswith("_extra_state")]
+        if values and all(isinstance(value, Tensor) for value in values):
+            return content
+    inner = (_found(content[name]) for name in _WRAPPERS if name in content)
+    return next((state for state in inner if state is not None), None)
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    # One network may have been wrapped several times; only a prefix of all names is one of a wrapper.
+    prefix = next((each for each in _PREFIXES if all(name.startswith(each) for name in state)), None)
+    if prefix is None:
+        return state
+    return _without_prefixes({name.removeprefix(prefix): value for name, value in state.items()})
+
+
+def _aligned(state: Mapping[str, Tensor], needed: Sequence[str], where: str) -> dict[str, Tensor]:
+    """Take away the prefix that keeps the names of a state from being those of the network."""
+    if not needed or any(name in state for name in needed):
+        return dict(state)
+    candidates = [name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")]
+    fitting = [prefix for prefix in candidates if all(prefix + name in state for name in needed)]
+    if len(fitting) > 1:
+        raise LandscapeError(
+            f"{where}: holds the network more than once, under {listed(fitting)}; save one of them by itself"
+        )
+    if not fitting:
+        # The network itself has an attribute "module", which read_state took for a wrapper.
+        wrapped = [each for each in _PREFIXES if all(name.removeprefix(each) in state for name in needed)]
+        return {wrapped[0] + name: value for name, value in state.items()} if wrapped else dict(state)
+    return {
+        name.removeprefix(fitting[0]): value for name, value in state.items() if name.startswith(fitting[0])
+    }

@@ -1,0 +1,1 @@
+"""Networks by name, or by a user's own target."""

@@ -1,0 +1,66 @@
+"""Networks without convolutions: the linear model and the multilayer perceptron."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.messages import listed, shown
+from mpi_landscape.problem.networks.sizes import checked_count, checked_counts, checked_size
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def linear(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
+    """Build an affine map of the pixels; with cross-entropy, the landscape of logistic regression is convex.
+
+    Args:
+        input_size: (channels, height, width) of the images.
+        num_classes: Number of outputs.
+
+    Returns:
+        A network from (N, channels, height, width) to (N, num_classes).
+
+    Raises:
+        LandscapeError: If an argument is not valid.
+    """
+    return mlp(hidden=(), input_size=input_size, num_classes=num_classes)
+
+
+def mlp(
+    *,
+    hidden: Sequence[int] = (64,),
+    activation: Literal["relu", "tanh", "gelu", "sigmoid"] = "relu",
+    input_size: Sequence[int] = (3, 32, 32),
+    num_classes: int = 10,
+) -> nn.Sequential:
+    """Build a multilayer perceptron.
+
+    Args:
+        hidden: Units of each hidden layer.
+        activation: After each hidden layer.
+        input_size: (channels, height, width) of the images.
+        num_classes: Number of outputs.
+
+    Returns:
+        A network from (N, channels, height, width) to (N, num_classes).
+
+    Raises:
+        LandscapeError: If an argument is not valid.
+    """
+    if activation not in _ACTIVATIONS:
+        raise LandscapeError(f"activation is {shown(activation)}; expected one of {listed(_ACTIVATIONS)}")
+    num_inputs = math.prod(checked_size(input_size))
+    widths = (num_inputs, *checked_counts(hidden, "hidden"), checked_count(num_classes, "num_classes"))
+    layers: list[nn.Module] = [nn.Flatten()]
+    for num_in, num_out in itertools.pairwise(widths):
+        layers += [nn.Linear(num_in, num_out), _ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])

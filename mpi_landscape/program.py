@@ -1,0 +1,115 @@
+"""What the programs share: one-line errors, exit statuses, and an end in which no rank waits for another."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from mpi_landscape.errors import AgreedError, LandscapeError
+from mpi_landscape.parallel.ranks import Ranks, is_first_process, open_ranks
+
+DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 75
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses in one line, and once for all ranks."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse with exit status 2."""
+        if is_first_process():
+            self.exit(REFUSED, f"{self.prog}: error: {message} (see --help)\n")
+        raise SystemExit(REFUSED)
+
+    def print_help(self, file: object = None) -> None:
+        """Print the help on one rank."""
+        if is_first_process():
+            super().print_help(file)  # type: ignore[arg-type]
+
+
+def parser(name: str, description: str) -> Parser:
+    """A parser for `python -m mpi_landscape.<name>`, with the options that all programs have."""
+    made = Parser(prog=f"python -m mpi_landscape.{name}", description=description)
+    made.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    return made
+
+
+def execute(
+    arguments: argparse.ArgumentParser,
+    main: Callable[[argparse.Namespace, Ranks], int],
+    argv: Sequence[str] | None = None,
+    *,
+    use_mpi: bool = True,
+) -> NoReturn:
+    """Run a program and leave with its exit status: 0 done, 2 refused, 75 stopped early and resumable, 1 else.
+
+    A refusal that all ranks share is printed by rank 0 and all leave in good order. Anything that one rank alone
+    meets ends the whole job at once, with that rank's message: the others may be waiting for it.
+
+    Args:
+        arguments: The program's parser.
+        main: The program; returns its exit status.
+        argv: Command line, sys.argv by default.
+        use_mpi: Whether the program runs on several ranks.
+    """
+    options = arguments.parse_args(argv)
+    ranks = Ranks()
+    try:
+        if use_mpi:
+            ranks = open_ranks()
+            if not ranks.is_root:
+                warnings.simplefilter("ignore")  # rank 0 gives the same warning
+        warnings.showwarning = _one_line_warning
+        status = main(options, ranks)
+    except AgreedError as error:
+        if ranks.is_root:
+            _print_error(str(error), options.debug)
+        status = REFUSED
+    except LandscapeError as error:
+        _print_error(_named(ranks, str(error)), options.debug)
+        status = REFUSED if ranks.size == 1 else ranks.abort(REFUSED)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (`| head`); point it elsewhere, or closing it raises again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
+    except KeyboardInterrupt:
+        _print_error(_named(ranks, "interrupted"), options.debug)
+        status = 130 if ranks.size == 1 else ranks.abort(130)
+    except Exception as error:
+        _print_error(_named(ranks, f"{_summary(error)}; run with --debug for a traceback"), options.debug)
+        status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
+    raise SystemExit(status)
+
+
+def say(ranks: Ranks, text: str) -> None:
+    """A line for the user, from rank 0."""
+    if ranks.is_root:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+def _named(ranks: Ranks, text: str) -> str:
+    return text if ranks.size == 1 else f"rank {ranks.rank} of {ranks.size} ({ranks.host}): {text}"
+
+
+def _summary(error: Exception) -> str:
+    """Type, text and the place in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def _print_error(text: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    sys.stderr.flush()
+
+
+def _one_line_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+    sys.stderr.flush()

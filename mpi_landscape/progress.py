@@ -1,0 +1,77 @@
+"""One progress bar on a terminal, plain lines at sensible intervals in a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+# In a log file: soon at first, then ever more rarely, but never silent for longer than this.
+_SHORTEST, _LONGEST, _GROWTH = 5.0, 120.0, 0.1
+
+
+class Progress:
+    """Shows how much is done, how fast, and when it will be finished; used with `with`.
+
+    Args:
+        total: Units in all.
+        initial: Units that were done before.
+        points_per_unit: What a unit counts in points, for the rate.
+        shown: Whether to show anything: on one rank only.
+        stream: Standard error by default.
+    """
+
+    def __init__(
+        self, total: int, *, initial: int = 0, points_per_unit: float = 1.0, shown: bool = True, stream: TextIO | None = None
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._shown = shown
+        self._total, self._done, self._initial = total, initial, initial
+        self._points = points_per_unit
+        self._start = self._last = time.monotonic()
+        self._bar: tqdm[None] | None = None
+
+    def __enter__(self) -> Progress:
+        if self._shown and self._terminal:
+            form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} tiles, {postfix}{elapsed} < {remaining}"
+            self._bar = tqdm(
+                total=self._total, initial=self._initial, file=self._stream, bar_format=form, dynamic_ncols=True, smoothing=0
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._shown and self._done > self._initial:
+            self._line()
+
+    def advance(self) -> None:
+        """One more unit is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{self._rate():.3g} points/s, ", refresh=False)
+            self._bar.update()
+        elif self._shown:
+            now = time.monotonic()
+            pause = min(max(_SHORTEST, _GROWTH * (now - self._start)), _LONGEST)
+            if now - self._last >= pause and self._done < self._total:
+                self._line()
+                self._last = now
+
+    def _rate(self) -> float:
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        return (self._done - self._initial) * self._points / elapsed
+
+    def _line(self) -> None:
+        elapsed = time.monotonic() - self._start
+        new = self._done - self._initial
+        left = tqdm.format_interval((self._total - self._done) * elapsed / new) if new else "?"
+        self._stream.write(
+            f"{100 * self._done / self._total:3.0f} %  {self._done} of {self._total} tiles  {self._rate():.3g} points/s  "
+            f"{tqdm.format_interval(elapsed)} elapsed  {left} left\n"
+        )
+        self._stream.flush()

@@ -1,0 +1,192 @@
+"""The cells of a surface: where each tile's result goes, and which tiles are done.
+
+Written once against plain arrays with `[...]`, so the same code serves an HDF5 file, serial or parallel, and its
+in-memory twin.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.geometry.grid import Grid
+from mpi_landscape.geometry.tiles import Plan, Tile
+from mpi_landscape.storage import schema
+
+DONE = 1
+Sums = NDArray[np.float64]
+
+
+class Cells:
+    """A surface that can be written, tile by tile; a resource that is closed at the end of `with`.
+
+    Args:
+        arrays: The datasets of `schema.arrays`, by name: h5py datasets or numpy arrays.
+        grid: The points.
+        plan: The tiles.
+        accuracy: Whether there are accuracies.
+        flush: Called after each write that must survive a kill.
+        close: Called at the end.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, Any],
+        grid: Grid,
+        plan: Plan,
+        *,
+        accuracy: bool,
+        flush: Callable[[], None] = lambda: None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._arrays = arrays
+        self._grid = grid
+        self._plan = plan
+        self._accuracy = accuracy
+        self._flush = flush
+        self._close = close
+
+    def __enter__(self) -> Cells:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # Closing a parallel file is collective: a rank that raises must not wait there for the others.
+        if error is None:
+            self._close()
+
+    def write_tile(self, tile: Tile, sums: Sums) -> None:
+        """Keep a tile's sums: values, then their checksum, then the mark that it is done.
+
+        Args:
+            tile: Which one.
+            sums: (tile.num_points, 3) float64: loss sum, correct count, example count per point.
+        """
+        self._arrays[schema.sums_name(tile.split)][tile.shard, tile.start : tile.stop, :] = sums
+        self._arrays["tiles/checksum"][tile.index] = checksum(tile, sums)
+        self._arrays["tiles/status"][tile.index] = DONE
+        self._flush()
+
+    def write_points(self, tile: Tile, totals: Sums) -> None:
+        """Write the loss and accuracy of a tile's points, whose sums over all shards are known.
+
+        Args:
+            tile: The points.
+            totals: (tile.num_points, 3) float64, sums over the whole split.
+        """
+        values = mean_values(totals, self._accuracy)
+        places = np.unravel_index(self._grid.points(np.arange(tile.start, tile.stop)), self._grid.shape)
+        for kind, column in values.items():
+            dataset = self._arrays[f"{tile.split}_{kind}"]
+            for place, value in zip(zip(*places, strict=True), column, strict=True):
+                dataset[place] = value
+        self._flush()
+
+    def read_tile(self, tile: Tile) -> Sums | None:
+        """A tile's sums, when it is marked as done and its checksum fits; None when it is to do."""
+        if self._arrays["tiles/status"][tile.index] != DONE:
+            return None
+        sums: Sums = self._arrays[schema.sums_name(tile.split)][tile.shard, tile.start : tile.stop, :]
+        return sums if self._arrays["tiles/checksum"][tile.index] == checksum(tile, sums) else None
+
+    def marked(self) -> NDArray[np.int64]:
+        """The numbers of the tiles that are marked as done."""
+        return np.flatnonzero(self._arrays["tiles/status"][...] == DONE)
+
+
+class Totals:
+    """Rank 0's account: which tiles are in, and their sums over shards, added in the order of the plan.
+
+    Args:
+        plan: The tiles.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._shards = dict(plan.shards)
+        # Few points, then: with enough of them every split has one shard and nothing is kept.
+        self._sums = {split: np.full((count, plan.num_points, 3), np.nan) for split, count in plan.shards if count > 1}
+        self._seen = np.zeros(plan.num_tiles, dtype=bool)
+        self._missing = {
+            (split, chunk): count for split, count in plan.shards if count > 1 for chunk in range(plan.num_chunks)
+        }
+
+    def add(self, tile: Tile, sums: Sums) -> Sums | None:
+        """Take note of a tile.
+
+        Returns:
+            (tile.num_points, 3) sums over the whole split when this was the last shard of its points, else None.
+        """
+        self._seen[tile.index] = True
+        if self._shards[tile.split] == 1:
+            return sums
+        self._sums[tile.split][tile.shard, tile.start : tile.stop] = sums
+        key = (tile.split, tile.start // self._plan.points_per_tile)
+        self._missing[key] -= 1
+        if self._missing[key] > 0:
+            return None
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.cumsum(self._sums[tile.split][:, tile.start : tile.stop], axis=0)[-1]  # type: ignore[no-any-return]
+
+    def left(self) -> Iterator[int]:
+        """The tiles that have not been added, in the order of the plan."""
+        return (int(index) for index in np.flatnonzero(~self._seen))
+
+    @property
+    def num_left(self) -> int:
+        """How many they are."""
+        return int(self._seen.size - self._seen.sum())
+
+
+def mean_values(totals: Sums, accuracy: bool) -> dict[str, NDArray[np.float64]]:
+    """Loss and accuracy from sums over a split.
+
+    Args:
+        totals: (..., 3) float64: loss sum, correct count, example count.
+        accuracy: Whether the correct count means anything.
+
+    Returns:
+        `loss` and perhaps `accuracy`, each of shape (...).
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = {"loss": totals[..., 0] / totals[..., 2]}
+        if accuracy:
+            values["accuracy"] = totals[..., 1] / totals[..., 2]
+    return values
+
+
+def checksum(tile: Tile, sums: Sums) -> int:
+    """CRC-32 of a tile's values and its number, so that values in another tile's cells do not pass."""
+    return zlib.crc32(np.ascontiguousarray(sums, dtype=np.float64).tobytes(), tile.index & 0xFFFFFFFF)
+
+
+def in_memory(grid: Grid, plan: Plan, *, accuracy: bool) -> tuple[Cells, dict[str, NDArray[Any]]]:
+    """The twin of a file: the same cells in memory, and its arrays to look at."""
+    made = {
+        name: np.full(shape, empty, dtype=dtype)
+        for name, (shape, dtype, empty) in schema.arrays(grid, plan, accuracy).items()
+    }
+    return Cells(made, grid, plan, accuracy=accuracy), made
+
+
+def open_cells(path: Path, comm: Any = None) -> Cells:
+    """The cells of an existing file, to be written by this process alone or, with `comm`, by every rank.
+
+    Args:
+        path: A file made by `schema.create`.
+        comm: The communicator for the parallel writer; collective then. None for the root writer.
+
+    Raises:
+        LandscapeError: The file cannot be opened.
+    """
+    file = schema.open_file(path, "r+", comm)
+    grid, plan, accuracy = schema.read_plan(file)
+    datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
+    # A parallel file is written straight through, and its flush is collective; a serial one keeps up to 64 kB back.
+    flush = (lambda: None) if comm is not None else file.flush
+    return Cells(datasets, grid, plan, accuracy=accuracy, flush=flush, close=file.close)

@@ -1,0 +1,58 @@
+"""What defines a surface's numbers: two runs with the same identity may share a file, others may not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.errors import LandscapeError
+
+_PREFIX = "identity_"
+
+
+def fingerprint(*arrays: NDArray[Any]) -> str:
+    """SHA-256 over types, shapes and values, the first 16 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for array in arrays:
+        whole.update(f"{array.dtype.str} {array.shape} ".encode())
+        whole.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    return whole.hexdigest()[:16]
+
+
+def as_attributes(identity: Mapping[str, str]) -> dict[str, str]:
+    """An identity under the attribute names of a file."""
+    return {f"{_PREFIX}{what}": text for what, text in identity.items()}
+
+
+def of_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The identity that a file's attributes hold."""
+    return {name.removeprefix(_PREFIX): str(value) for name, value in attributes.items() if name.startswith(_PREFIX)}
+
+
+def check_same(path: Path, attributes: Mapping[str, Any], now: Mapping[str, str]) -> None:
+    """Refuse to continue another run's file.
+
+    Args:
+        path: The file.
+        attributes: Its attributes.
+        now: The identity of this run.
+
+    Raises:
+        LandscapeError: They differ; names what, with both values.
+    """
+    stored = of_attributes(attributes)
+    differing = [
+        f"{what} (file: {stored.get(what, 'nothing')}; now: {now.get(what, 'nothing')})"
+        for what in dict.fromkeys([*now, *stored])
+        if stored.get(what) != now.get(what)
+    ]
+    if differing:
+        raise LandscapeError(
+            f"{path}: belongs to another run, which differs in {', '.join(differing)}; "
+            f"choose another --output, or --overwrite to replace it"
+        )

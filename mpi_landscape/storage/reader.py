@@ -1,0 +1,97 @@
+"""Reading a surface file, finished or not, without torch and without MPI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.grid import Grid
+from mpi_landscape.geometry.tiles import Plan
+from mpi_landscape.storage import schema
+from mpi_landscape.storage.cells import DONE, Cells
+from mpi_landscape.storage.surface import Surface
+
+
+def read_surface(path: str | Path) -> Surface:
+    """The surface in a file, also while it is being written.
+
+    Args:
+        path: A file of `mpi_landscape.surface`.
+
+    Returns:
+        Its values, which of them are done, and what the file says of itself.
+
+    Raises:
+        LandscapeError: No such file, or not one of ours.
+    """
+    with schema.open_file(Path(path), "r") as file:
+        grid, plan, accuracy = schema.read_plan(file)
+        return Surface(
+            path=str(path),
+            alpha=file["alpha"][...],
+            beta=file["beta"][...] if grid.beta is not None else None,
+            values={name: file[name][...] for name, _ in schema.quantities(plan, accuracy)},
+            done=_done(file, grid, plan),
+            attributes=_attributes(file),
+        )
+
+
+def verify_tiles(path: str | Path) -> tuple[int, int, int]:
+    """How many tiles there are, how many are marked as done, and how many of those fail their checksum."""
+    with schema.open_file(Path(path), "r") as file:
+        grid, plan, accuracy = schema.read_plan(file)
+        cells = Cells({name: file[name] for name in schema.arrays(grid, plan, accuracy)}, grid, plan, accuracy=accuracy)
+        marked = cells.marked()
+        return plan.num_tiles, marked.size, sum(cells.read_tile(plan.tile(int(index))) is None for index in marked)
+
+
+def read_attributes(path: str | Path) -> dict[str, Any]:
+    """What a file says of itself: identity, provenance, certificate."""
+    with schema.open_file(Path(path), "r") as file:
+        return _attributes(file)
+
+
+def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], list[str]]:
+    """One flat vector of a file (`center`, `alpha` or `beta`) and the names of its tensors.
+
+    Raises:
+        LandscapeError: The file has no such vector.
+    """
+    with schema.open_file(Path(path), "r") as file:
+        group = file["directions"]
+        if name not in ("center", "alpha", "beta") or name not in group:
+            valid = ", ".join(known for known in ("center", "alpha", "beta") if known in group)
+            raise LandscapeError(f"{path}: holds no direction {name!r}; it has {valid}")
+        return group[name][...], [text.decode() for text in group["tensor_name"][...]]
+
+
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    hidden = {"DIMENSION_LIST", "_NCProperties"}
+    return {name: _plain(value) for name, value in file.attrs.items() if name not in hidden}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _done(file: h5py.File, grid: Grid, plan: Plan) -> dict[str, NDArray[np.bool_]]:
+    """Per split, which points have all their shards done."""
+    status = np.zeros(plan.num_chunks * plan.num_units, dtype=bool)
+    status[: plan.num_tiles] = file["tiles/status"][...] == DONE
+    per_chunk = status.reshape(plan.num_chunks, plan.num_units)
+    flat = grid.points(np.arange(grid.num_points))
+    chunk = np.arange(grid.num_points) // plan.points_per_tile
+    done, unit = {}, 0
+    for split, shards in plan.shards:
+        mask = np.zeros(grid.num_points, dtype=bool)
+        mask[flat] = per_chunk[chunk, unit : unit + shards].all(axis=1)
+        done[split] = mask.reshape(grid.shape)
+        unit += shards
+    return done

@@ -1,0 +1,53 @@
+"""A surface as it lies in a file, finished or not: the value that readers return and plots draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """Loss and accuracy over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
+
+    Attributes:
+        path: Where it was read from.
+        alpha: (num_alpha,) float64, in units of the first direction.
+        beta: (num_beta,) float64, in units of the second direction; None for a line.
+        values: Quantity name (`train_loss`, `test_accuracy`, ...) to an array of shape
+            (num_alpha, num_beta), or (num_alpha,) for a line, float64; losses in nats per
+            example, accuracies as fractions. NaN where not done, but also where NaN *is* the result.
+        done: Split name to a bool array of the same shape: True where the value is a result.
+        attributes: Everything else the file says of itself.
+    """
+
+    path: str
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64] | None
+    values: Mapping[str, NDArray[np.float64]]
+    done: Mapping[str, NDArray[np.bool_]]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def quantities(self) -> list[str]:
+        """The names of the quantities, in the order of the file."""
+        return list(self.values)
+
+    @property
+    def is_line(self) -> bool:
+        """Whether there is one direction only."""
+        return self.beta is None
+
+    @property
+    def progress(self) -> float:
+        """The share of the cells that are done, over all splits, in [0, 1]."""
+        cells = sum(done.size for done in self.done.values())
+        return sum(int(done.sum()) for done in self.done.values()) / cells
+
+    def split_of(self, quantity: str) -> str:
+        """The split that a quantity was computed on: `train` for `train_loss`."""
+        return next(split for split in self.done if quantity.startswith(f"{split}_"))

@@ -1,0 +1,132 @@
+"""Draw pictures from surface files: `python -m plotting FILE... [--kind contour|filled|surface|...]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.reader import read_surface
+from plotting.figures import FORMATS, draw_figure, save
+from plotting.levels import parse_levels
+from plotting.pictures import Request, fields_and_scales, plan_pictures
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a bad command line in one line, as every other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise LandscapeError(f"{message} (see python -m plotting --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = _Parser(
+        prog="python -m plotting",
+        allow_abbrev=False,
+        description="Draw pictures from surface files, finished or not; needs neither torch nor MPI.",
+    )
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="surface files")
+    add(
+        "--kind",
+        action="append",
+        default=[],
+        metavar="KIND[,KIND]",
+        help="contour, filled, surface (3-D), heatmap, line, or all that fit; "
+        "default: contour and surface, or line",
+    )
+    add(
+        "--quantity",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help="e.g. train_loss; default: all losses, for a line accuracies too",
+    )
+    add(
+        "--output",
+        metavar="PATH",
+        help="a picture (of the first default kind and loss if those are left open) or a folder; "
+        "default: beside each file",
+    )
+    add("--format", choices=FORMATS, help="default: what --output says, or png")
+    add(
+        "--scale",
+        choices=("auto", "linear", "log"),
+        default="auto",
+        help="auto: levels by quantiles; logarithmic where half of the points would else lie in the lowest "
+        "twentieth of the range",
+    )
+    add("--levels", metavar="N|A,B,...", help="about how many contour levels, or which; default: about 10")
+    add(
+        "--vmin", "--min", type=float, metavar="VALUE", help="lower end of the scale, in the unit of the file"
+    )
+    add(
+        "--vmax", "--max", type=float, metavar="VALUE", help="upper end of the scale, in the unit of the file"
+    )
+    add("--title", help="instead of the title in the file")
+    add("--dpi", type=int, default=200, help="dots per inch, default 200")
+    add(
+        "--common-scale",
+        action="store_true",
+        help="one scale for all losses of all files, one for all accuracies, ...",
+    )
+    add("--together", action="store_true", help="the files side by side in one figure")
+    add("--debug", action="store_true", help="show tracebacks")
+    return parser  # fmt: skip
+
+
+def _names(options: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for option in options for name in option.split(",") if name.strip())
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Draw what parsed arguments ask for.
+
+    Returns:
+        The paths of the pictures, in the order drawn.
+
+    Raises:
+        LandscapeError: Bad input; nothing has been drawn unless the output cannot be written.
+    """
+    if not 10 <= arguments.dpi <= 2400:
+        raise LandscapeError(f"--dpi {arguments.dpi} is not between 10 and 2400")
+    request = Request(
+        kinds=_names(arguments.kind),
+        quantities=_names(arguments.quantity),
+        output=arguments.output,
+        format=arguments.format,
+        scale=arguments.scale,
+        levels=None if arguments.levels is None else parse_levels(arguments.levels),
+        vmin=arguments.vmin,
+        vmax=arguments.vmax,
+        title=arguments.title,
+        common_scale=arguments.common_scale,
+        together=arguments.together,
+    )
+    pictures = plan_pictures([read_surface(file) for file in arguments.files], request)
+    for picture, (panels, scales) in zip(pictures, fields_and_scales(pictures, request), strict=True):
+        save(draw_figure(picture.kind, panels, scales), picture.path, dpi=arguments.dpi)
+    return [str(picture.path) for picture in pictures]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 drawn, 2 bad input, 1 anything else."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        for path in run(build_parser().parse_args(argv)):
+            sys.stdout.write(f"{path}\n")
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        known = isinstance(error, LandscapeError)
+        reason = str(error) if known else f"{type(error).__name__}: {error} (run again with --debug for more)"
+        sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+        return 2 if known else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
