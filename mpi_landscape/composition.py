@@ -84,7 +84,7 @@ def _direction(
     """One direction: drawn or read, then ignored, orthogonalised and normalised in this order."""
     here = f"{where}: directions.{axis}"
     direction = _raw(configuration, model, layout, center, axis, here)
-    assert configuration.ignore is not None and configuration.normalize is not None  # noqa: S101 - filled in by the schema
+    assert configuration.ignore is not None and configuration.normalize is not None
     if configuration.ignore:
         try:
             direction = geometry.ignore(direction, layout, configuration.ignore)
@@ -96,22 +96,29 @@ def _direction(
     if not torch.isfinite(direction).all():
         raise LandscapeError(f"{here}: holds values that are not finite")
     if not direction.any():
-        raise LandscapeError(f"{here}: is zero everywhere, so nothing would move; ignore less or choose another")
+        raise LandscapeError(
+            f"{here}: is zero everywhere, so nothing would move; ignore less or choose another"
+        )
     return direction
 
 
 def _raw(
-    configuration: DirectionConfiguration, model: nn.Module, layout: Layout, center: Tensor, axis: str, here: str
+    configuration: DirectionConfiguration,
+    model: nn.Module,
+    layout: Layout,
+    center: Tensor,
+    axis: str,
+    here: str,
 ) -> Tensor:
     if configuration.kind == "random":
-        assert configuration.seed is not None  # noqa: S101 - filled in by the schema
+        assert configuration.seed is not None
         return geometry.random_direction(layout, seed=configuration.seed)
     if configuration.kind == "difference":
-        assert configuration.to is not None  # noqa: S101 - checked by the schema
+        assert configuration.to is not None
         end = copy.deepcopy(model)
         load_state(end, read_state(configuration.to), where=f"{here}.to: {configuration.to}")
         return geometry.difference(center, flat_state(end, layout))
-    assert configuration.path is not None  # noqa: S101 - checked by the schema
+    assert configuration.path is not None
     return _from_file(Path(configuration.path), layout, axis, f"{here}.path: {configuration.path}")
 
 
@@ -121,13 +128,17 @@ def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
         values, names = read_direction(path, axis)
         own = [entry.name for entry in layout.entries]
         if names != own:
-            raise LandscapeError(f"{here}: belongs to a network with other tensors ({', '.join(names[:3])}, ...)")
+            raise LandscapeError(
+                f"{here}: belongs to a network with other tensors ({', '.join(names[:3])}, ...)"
+            )
         return _checked(values, layout, here)
     if path.suffix == ".npy":
         try:
             values = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise LandscapeError(f"{here}: cannot be read as an .npy array ({' '.join(str(error).split())})") from error
+            raise LandscapeError(
+                f"{here}: cannot be read as an .npy array ({' '.join(str(error).split())})"
+            ) from error
         return _checked(values, layout, here)
     return layout.flatten(read_state(path), where=here)
 
@@ -135,6 +146,6 @@ def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
 def _checked(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], layout: Layout, here: str) -> Tensor:
     if values.dtype.kind != "f" or values.shape != (layout.size,):
         raise LandscapeError(
-            f"{here}: is {values.dtype} of shape {values.shape}; this network's parameters make ({layout.size},) floating-point numbers"
+            f"{here}: is {values.dtype} of shape {values.shape}; this network needs ({layout.size},) floating-point numbers"
         )
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -63,7 +63,7 @@ def execute(
             ranks = open_ranks()
             if not ranks.is_root:
                 warnings.simplefilter("ignore")  # rank 0 gives the same warning
-        warnings.showwarning = _one_line_warning
+        warnings.showwarning = _one_line_warning  # type: ignore[assignment]
         status = main(options, ranks)
     except AgreedError as error:
         if ranks.is_root:
@@ -110,6 +110,6 @@ def _print_error(text: str, debug: bool) -> None:
     sys.stderr.flush()
 
 
-def _one_line_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _one_line_warning(message: Warning | str, *_: object) -> None:
     sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
     sys.stderr.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -25,7 +25,13 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, *, initial: int = 0, points_per_unit: float = 1.0, shown: bool = True, stream: TextIO | None = None
+        self,
+        total: int,
+        *,
+        initial: int = 0,
+        points_per_unit: float = 1.0,
+        shown: bool = True,
+        stream: TextIO | None = None,
     ) -> None:
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
@@ -33,17 +39,24 @@ class Progress:
         self._total, self._done, self._initial = total, initial, initial
         self._points = points_per_unit
         self._start = self._last = time.monotonic()
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Progress:
         if self._shown and self._terminal:
             form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} tiles, {postfix}{elapsed} < {remaining}"
             self._bar = tqdm(
-                total=self._total, initial=self._initial, file=self._stream, bar_format=form, dynamic_ncols=True, smoothing=0
+                total=self._total,
+                initial=self._initial,
+                file=self._stream,
+                bar_format=form,
+                dynamic_ncols=True,
+                smoothing=0,
             )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
         elif self._shown and self._done > self._initial:

@@ -1,6 +1,6 @@
 """The main job: the loss of a trained network over a grid of points, into one file.
 
-    mpirun -np 16 python -m mpi_landscape.surface configs/resnet56.yaml
+mpirun -np 16 python -m mpi_landscape.surface configs/resnet56.yaml
 """
 
 from __future__ import annotations
@@ -32,18 +32,28 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.surface`."""
-    parser = program.parser("surface", "Compute a loss surface or line into one HDF5 file; run it again to resume.")
+    parser = program.parser(
+        "surface", "Compute a loss surface or line into one HDF5 file; run it again to resume."
+    )
     parser.add_argument("configuration", metavar="CONFIG", help="YAML file")
     parser.add_argument("--alpha", metavar="MIN:MAX:NUM", help="first axis, instead of the file's")
     second = parser.add_mutually_exclusive_group()
     second.add_argument("--beta", metavar="MIN:MAX:NUM", help="second axis, instead of the file's")
     second.add_argument("--line", action="store_true", help="along the first direction only")
     parser.add_argument("--output", metavar="FILE", help="the surface file, instead of the configuration's")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a field: grid.alpha.num=11")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and the expected time, write nothing")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a field: grid.alpha.num=11"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and the expected time, write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing surface file")
-    parser.add_argument("--time-limit", metavar="SECONDS", type=_seconds, help="stop cleanly after this time (exit status 75)")
-    parser.add_argument("--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all")
+    parser.add_argument(
+        "--time-limit", metavar="SECONDS", type=_seconds, help="stop cleanly after this time (exit status 75)"
+    )
+    parser.add_argument(
+        "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
+    )
     program.execute(parser, run, argv)
 
 
@@ -63,22 +73,25 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         return _compute(options, ranks, configuration, path, where)
 
 
-def _compute(options: argparse.Namespace, ranks: Ranks, configuration: Configuration, path: Path, where: str) -> int:
-    from mpi_landscape import computation
+def _compute(
+    options: argparse.Namespace, ranks: Ranks, configuration: Configuration, path: Path, where: str
+) -> int:
+    from mpi_landscape.computation import compute
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
     from mpi_landscape.parallel.stopping import Stopping
+    from mpi_landscape.preparation import describe_plan, prepare
     from mpi_landscape.problem.configuration import to_yaml
 
     with Stopping(options.time_limit) as stopping, exact_arithmetic():
         job = build_job(configuration, ranks, where)
-        prepared = computation.prepare(job, ranks)
+        prepared = prepare(job, ranks)
         with prepared.evaluator:
-            for line in computation.describe_plan(prepared, ranks.size):
+            for line in describe_plan(prepared, ranks.size):
                 program.say(ranks, line)
             if options.dry_run:
                 return program.DONE
             attributes = {"title": _title(configuration), "configuration": to_yaml(configuration)}
-            reason = computation.compute(
+            reason = compute(
                 prepared,
                 ranks,
                 path,
@@ -103,7 +116,7 @@ def build_job(configuration: Configuration, ranks: Ranks, where: str) -> Any:
         where: The configuration's name; targets are also found beside it.
 
     Returns:
-        A `computation.Job`.
+        A `preparation.Job`.
 
     Raises:
         AgreedError: Something of it is bad.
@@ -111,9 +124,9 @@ def build_job(configuration: Configuration, ranks: Ranks, where: str) -> Any:
     import torch
 
     from mpi_landscape.composition import build_directions, flat_state, load_flat
-    from mpi_landscape.computation import Job
     from mpi_landscape.geometry.layout import layout_of
     from mpi_landscape.parallel.broadcast import broadcast
+    from mpi_landscape.preparation import Job
     from mpi_landscape.problem import losses
     from mpi_landscape.problem.build import build
     from mpi_landscape.problem.checkpoints import load_state, read_state
@@ -132,7 +145,10 @@ def build_job(configuration: Configuration, ranks: Ranks, where: str) -> Any:
     if checkpoint is not None:
         ranks.on_root(lambda: load_state(problem.model, read_state(checkpoint), where=checkpoint))
     else:
-        program.say(ranks, f"warning: {where}: model.checkpoint is not given; this is the landscape around untrained parameters")
+        program.say(
+            ranks,
+            f"warning: {where}: model.checkpoint is not given; this is the landscape around untrained parameters",
+        )
     _share_buffers(problem.model, ranks)
     root_center = flat_state(problem.model, layout) if ranks.is_root else None
     center = torch.from_numpy(broadcast(ranks, None if root_center is None else root_center.numpy()))
@@ -142,21 +158,27 @@ def build_job(configuration: Configuration, ranks: Ranks, where: str) -> Any:
     )
     names = ranks.share(list(root_directions or {}))
     directions = {
-        name: torch.from_numpy(broadcast(ranks, root_directions[name].numpy() if root_directions else None)) for name in names
+        name: torch.from_numpy(broadcast(ranks, root_directions[name].numpy() if root_directions else None))
+        for name in names
     }
 
     def check_labels(split: str, network: nn.Module, batch: Any) -> None:
         if configuration.loss.name is not None:
             with torch.no_grad():
                 inputs, targets = losses.split_batch(batch)
-                losses.check_targets(configuration.loss.name, network(inputs), targets, where=f"{where}: data, split {split}")
+                losses.check_targets(
+                    configuration.loss.name, network(inputs), targets, where=f"{where}: data, split {split}"
+                )
 
     return Job(
         problem=problem,
         layout=layout,
         center=center,
         directions=directions,
-        grid=Grid(_axis(configuration.grid.alpha), _axis(configuration.grid.beta) if configuration.grid.beta else None),
+        grid=Grid(
+            _axis(configuration.grid.alpha),
+            _axis(configuration.grid.beta) if configuration.grid.beta else None,
+        ),
         compute=configuration.compute,
         texts={"loss": _loss_text(configuration)},
         check_labels=check_labels,

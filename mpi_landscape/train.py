@@ -1,6 +1,6 @@
 """Find a solution: train a network and leave a checkpoint per epoch.
 
-    python -m mpi_landscape.train configs/quickstart.yaml
+python -m mpi_landscape.train configs/quickstart.yaml
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.train`."""
-    parser = program.parser("train", "Train a network; leaves a checkpoint per epoch, final.pt and history.csv.")
+    parser = program.parser(
+        "train", "Train a network; leaves a checkpoint per epoch, final.pt and history.csv."
+    )
     parser.add_argument("configuration", metavar="CONFIG", help="YAML file with a section `training`")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a field: training.epochs=5")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier training in the same folder")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a field: training.epochs=5"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier training in the same folder"
+    )
     program.execute(parser, run, argv)
 
 
@@ -43,11 +49,15 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     folder = Path(configuration.training.output)
     final = folder / "final.pt"
     if final.exists() and not options.overwrite:
-        raise LandscapeError(f"{final}: is there already; --overwrite to train again, or choose another training.output")
+        raise LandscapeError(
+            f"{final}: is there already; --overwrite to train again, or choose another training.output"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LandscapeError(f"{folder}: cannot be made: {error.strerror}; choose another training.output") from error
+        raise LandscapeError(
+            f"{folder}: cannot be made: {error.strerror}; choose another training.output"
+        ) from error
 
     import torch
 
@@ -61,7 +71,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     torch.manual_seed(configuration.training.seed)
     problem = build(configuration, where=where, folders=[Path(where).resolve().parent])
     if "train" not in problem.splits:
-        raise LandscapeError(f"{where}: data has no split 'train' to train on; it has {', '.join(problem.splits)}")
+        raise LandscapeError(
+            f"{where}: data has no split 'train' to train on; it has {', '.join(problem.splits)}"
+        )
     device = choose_device(configuration.compute.device, ranks)
     model = problem.model.to(device)
     items = read_items("train", problem.splits["train"], range(min(2, len(problem.splits["train"]))))  # type: ignore[arg-type]
@@ -74,7 +86,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
                 _note(folder / "history.csv", epoch)
                 program.say(ranks, _line(epoch, configuration.training.epochs))
         except DivergedError as error:
-            sys.stderr.write(f"error: {where}: training diverged: {error}; the last checkpoint in {folder} is good\n")
+            sys.stderr.write(
+                f"error: {where}: training diverged: {error}; the last checkpoint in {folder} is good\n"
+            )
             return program.FAILED
     _keep(final, model.state_dict(), configuration.training.epochs)
     program.say(ranks, f"{final}: trained")
@@ -113,7 +127,12 @@ def _keep(path: Path, state: Mapping[str, Any], epoch: int) -> None:
 
 def _note(path: Path, epoch: Epoch) -> None:
     """One more row of the history; the first one begins it anew."""
-    row = {"epoch": epoch.number, "learning_rate": epoch.learning_rate, **epoch.values, "weight_norm": epoch.weight_norm}
+    row = {
+        "epoch": epoch.number,
+        "learning_rate": epoch.learning_rate,
+        **epoch.values,
+        "weight_norm": epoch.weight_norm,
+    }
     with path.open("w" if epoch.number == 0 else "a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(row))
         if epoch.number == 0:

@@ -114,7 +114,7 @@ def _draw(
     if field.is_partial:
         if triangles is None and empty is None:
             empty = f"only {int(field.done.sum())} points are computed: too few for contours"
-        handles.append(draw_points(ax, field, colour="#a0a0a0" if filled else FAINT))
+        handles += draw_points(ax, field, colour="#a0a0a0" if filled else FAINT)
     # Bands show a constant as one colour; lines cannot.
     drawable = empty is None or (filled and shown.any() and (triangles is not None or not field.is_partial))
     if drawable and triangles is not None:

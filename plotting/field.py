@@ -141,9 +141,14 @@ def _facts(
         fill, pick, name = (-np.inf, np.argmax, "maximum") if percent else (np.inf, np.argmin, "minimum")
         best = np.unravel_index(int(pick(np.where(finite, values, fill))), values.shape)
         axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
-        place = ", ".join(format_value(float(axis[i]), 2) for axis, i in zip(axes, best, strict=True))
+        nearest = zip(axes, best, strict=True)
+        # The other axis of a grid that is drawn as a line has one point, which says nothing.
+        place = ", ".join(
+            format_value(float(axis[i]), 2) for axis, i in nearest if not as_line or len(axis) > 1
+        )
         if center is None or tuple(int(i) for i in best) != center:
-            facts.append(f"{name} {format_value(float(values[best]), percent=percent)} at ({place})")
+            value = format_value(float(values[best]), percent=percent)
+            facts.append(f"{name} {value} at {place if as_line else f'({place})'}")
         else:
             facts[-1] += f", the {name}"
     if as_line and facts:
@@ -156,7 +161,7 @@ def _facts(
 
 
 def progress_facts(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Say how much of partial fields is done: never 100 % while a point is missing, nor 0 % while one is there."""
+    """Say how much is done: never 100 % while a point is missing, nor 0 % while one is there."""
     share = 100 * float(np.mean([field.done.mean() for field in fields]))
     if share == 100:
         return ()

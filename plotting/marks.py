@@ -79,22 +79,16 @@ def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: dict[str, Any],
         ax.add_patch(PathPatch(polygons_path(polygons), zorder=zorder, **look))
 
 
-def draw_points(ax: Axes, field: Field, *, colour: str) -> Artist:
-    """Draw a dot at each finished point of a partial field; return its legend entry."""
+def draw_points(ax: Axes, field: Field, *, colour: str) -> list[Artist]:
+    """Draw a dot at each finished point of a partial field; return the legend entry, if there is one."""
     alpha, beta = field.plane
     rows, columns = np.nonzero(field.done)
-    size = float(np.clip(60 / np.sqrt(max(len(rows), 1)), 0.8, 2.5))
-    ax.plot(
-        alpha[rows],
-        beta[columns],
-        ".",
-        color=colour,
-        markersize=size,
-        markeredgewidth=0,
-        zorder=2.5,
-        gid="points",
-    )
-    return Line2D([], [], marker=".", color=colour, linestyle="none", markersize=3, label="computed points")
+    if not len(rows):
+        return []
+    size = float(np.clip(60 / np.sqrt(len(rows)), 0.8, 2.5))
+    look: dict[str, Any] = {"marker": ".", "color": colour, "markeredgewidth": 0.0, "linestyle": "none"}
+    ax.add_line(Line2D(alpha[rows], beta[columns], markersize=size, zorder=2.5, gid="points", **look))
+    return [Line2D([], [], markersize=6, label="computed points", **look)]
 
 
 def mark_center(ax: Axes, field: Field) -> None:
@@ -169,7 +163,7 @@ def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) ->
     small = textwrap.fill(joined.replace(" ·", "\N{NO-BREAK SPACE}·"), round(1.35 * width))
     small = small.replace("\N{NO-BREAK SPACE}·\n", "\n")
     lines = small.count("\n") + 1 if small else 0
-    ax.set_title(textwrap.fill(title, width), pad=6 + 10 * lines, parse_math=False)
+    ax.set_title(textwrap.fill(title, width), pad=7 + 10.5 * lines, parse_math=False)
     ax.annotate(
         small, (0.5, 1.0), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
         ha="center", va="bottom", fontsize=7.5, color=FAINT, parse_math=False, linespacing=1.25,

@@ -121,7 +121,7 @@ def _frame(ax: Axes3D, field: Field, scale: Scale, bottom: float, top: float) ->
     ax.view_init(elev=_ELEVATION, azim=_AZIMUTH)
     ax.set_proj_type("persp", focal_length=1.6)
     ax.set_xlabel("α", fontsize=11, labelpad=2)
-    ax.set_ylabel("β", fontsize=11, labelpad=2)
+    ax.set_ylabel("β", fontsize=11, labelpad=7)
     ax.set_zlabel(label_of(field.quantity) + (" (log)" if scale.kind == "log" else ""))
     percent = is_accuracy(field.quantity)
     ticks = even_levels(scale.vmin, scale.vmax, 5, scale.kind)
@@ -137,6 +137,10 @@ def _frame(ax: Axes3D, field: Field, scale: Scale, bottom: float, top: float) ->
         axis.pane.set_edgecolor("#d0d0d0")
         axis._axinfo["grid"].update(color="#e2e2e2", linewidth=0.5)
     ax.tick_params(pad=0, labelsize=8)
+    # At the front corner the last label of alpha meets the first of beta.
+    for axis, side in ((ax.xaxis, "right"), (ax.yaxis, "left")):
+        for tick in axis.get_major_ticks():
+            tick.label1.set_horizontalalignment(side)
     # Tick labels are centered on their place, so long ones need more of it.
     room = 2.2 * max(len(text) for text in texts)
     ax.zaxis.set_tick_params(pad=room - 4)
@@ -167,5 +171,5 @@ def _mark_center(ax: Axes3D, field: Field, shown: NDArray[np.bool_], heights: ND
     if len(rows) and len(columns) and shown[rows[0], columns[0]]:
         z = heights[rows[0], columns[0]]
         ax.plot(
-            [0], [0], [z], "+", color=INK, markersize=8, markeredgewidth=1.3, path_effects=halo(3), zorder=10
+            [0], [0], [z], "+", color=INK, markersize=9, markeredgewidth=1.6, path_effects=halo(3), zorder=10
         )

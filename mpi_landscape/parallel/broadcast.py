@@ -11,7 +11,9 @@ from mpi_landscape.parallel.ranks import Ranks
 SLICE = 2**28
 
 
-def broadcast(ranks: Ranks, array: NDArray[np.generic] | None, *, slice_size: int = SLICE) -> NDArray[np.generic]:
+def broadcast(
+    ranks: Ranks, array: NDArray[np.generic] | None, *, slice_size: int = SLICE
+) -> NDArray[np.generic]:
     """Rank 0's array on every rank, sent in slices.
 
     Args:

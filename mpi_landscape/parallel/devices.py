@@ -30,16 +30,24 @@ def choose_device(request: str, ranks: Ranks) -> torch.device:
         return torch.device("cpu")
     if request in ("auto", "cuda"):
         if count == 0:
-            raise LandscapeError(f"compute.device: {request!r} was asked for, but torch sees no GPU on {ranks.host}; use 'cpu' or 'auto'")
+            raise LandscapeError(
+                f"compute.device: {request!r} was asked for, but torch sees no GPU on {ranks.host}; use 'cpu' or 'auto'"
+            )
         return torch.device("cuda", local_index(ranks.local_rank, count))
     try:
         device = torch.device(request)
     except RuntimeError:
-        raise LandscapeError(f"compute.device: {request!r} is no device; valid are auto, cpu, cuda, cuda:N") from None
+        raise LandscapeError(
+            f"compute.device: {request!r} is no device; valid are auto, cpu, cuda, cuda:N"
+        ) from None
     if device.type != "cuda":
-        raise LandscapeError(f"compute.device: {request!r} is not supported; valid are auto, cpu, cuda, cuda:N")
+        raise LandscapeError(
+            f"compute.device: {request!r} is not supported; valid are auto, cpu, cuda, cuda:N"
+        )
     if (device.index or 0) >= count:
-        raise LandscapeError(f"compute.device: {request!r} is not there: torch sees {count} GPUs on {ranks.host}")
+        raise LandscapeError(
+            f"compute.device: {request!r} is not there: torch sees {count} GPUs on {ranks.host}"
+        )
     return device
 
 
@@ -98,7 +106,9 @@ def cpu_name() -> str:
     model = "CPU"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - not a user's path
-            model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+            model = next(
+                (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
+            )
     except OSError:
         pass
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}"

@@ -110,7 +110,11 @@ def open_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
         if launch_rank > 0:
             # Every process finds the same thing: one line is enough.
             raise SystemExit(2)
-        cause = missing if mpi is None else f"mpi4py is bound to {_library(mpi)}, which that launcher does not serve"
+        cause = (
+            missing
+            if mpi is None
+            else f"mpi4py is bound to {_library(mpi)}, which that launcher does not serve"
+        )
         raise LandscapeError(
             f"{launcher} started {launched} processes, but each of them is alone: {cause}; "
             f"use the launcher that belongs to the MPI library (python -m mpi_landscape.doctor shows both)"

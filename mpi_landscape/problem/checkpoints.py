@@ -4,6 +4,7 @@ import argparse
 import collections
 import os
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,9 @@ def _loaded(path: Path, where: str) -> Any:
 
 def _unpickled(path: Path, where: str) -> Any:
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
+            # Torch comments on files that are refused below all the same.
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):

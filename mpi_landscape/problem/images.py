@@ -175,6 +175,8 @@ def _from_torchvision(
         try:
             content = read(root, train=split == "train", download=download)
         except Exception as error:  # Damaged pickles and failing downloads raise almost anything.
+            if download:
+                raise LandscapeError(f"{kind} cannot be fetched into {root} ({reason(error)})") from error
             raise LandscapeError(
                 f"{kind} in {root / folder} is incomplete or damaged ({reason(error)}); remove the folder "
                 "and set data.download to true, or unpack it again"

@@ -92,7 +92,7 @@ def invoke(function: Callable[..., Any], arguments: Mapping[str, Any], *, where:
     try:
         return function(**arguments)
     except LandscapeError as error:
-        raise LandscapeError(f"{where}: {error}") from error
+        raise LandscapeError(f"{where}: {' '.join(str(error).split())}") from error
     # SystemExit: a script that parses a command line when called must not end the program without a word.
     except (Exception, SystemExit) as error:
         raise LandscapeError(f"{where}: {called} raised {reason(error)}{_line_of(error)}") from error

@@ -55,7 +55,9 @@ class Cells:
     def __enter__(self) -> Cells:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Closing a parallel file is collective: a rank that raises must not wait there for the others.
         if error is None:
             self._close()
@@ -110,10 +112,15 @@ class Totals:
         self._plan = plan
         self._shards = dict(plan.shards)
         # Few points, then: with enough of them every split has one shard and nothing is kept.
-        self._sums = {split: np.full((count, plan.num_points, 3), np.nan) for split, count in plan.shards if count > 1}
+        self._sums = {
+            split: np.full((count, plan.num_points, 3), np.nan) for split, count in plan.shards if count > 1
+        }
         self._seen = np.zeros(plan.num_tiles, dtype=bool)
         self._missing = {
-            (split, chunk): count for split, count in plan.shards if count > 1 for chunk in range(plan.num_chunks)
+            (split, chunk): count
+            for split, count in plan.shards
+            if count > 1
+            for chunk in range(plan.num_chunks)
         }
 
     def add(self, tile: Tile, sums: Sums) -> Sums | None:

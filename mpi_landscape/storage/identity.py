@@ -31,7 +31,11 @@ def as_attributes(identity: Mapping[str, str]) -> dict[str, str]:
 
 def of_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
     """The identity that a file's attributes hold."""
-    return {name.removeprefix(_PREFIX): str(value) for name, value in attributes.items() if name.startswith(_PREFIX)}
+    return {
+        name.removeprefix(_PREFIX): str(value)
+        for name, value in attributes.items()
+        if name.startswith(_PREFIX)
+    }
 
 
 def check_same(path: Path, attributes: Mapping[str, Any], now: Mapping[str, str]) -> None:

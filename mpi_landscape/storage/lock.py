@@ -55,7 +55,9 @@ def _open(place: Path, path: Path) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise LandscapeError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
+            raise LandscapeError(
+                f"{path}: cannot be written: {error.strerror}; choose another --output"
+            ) from error
         try:
             _acquire(descriptor, path)
             if place.exists() and place.stat().st_ino == os.fstat(descriptor).st_ino:
@@ -70,17 +72,26 @@ def _acquire(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise LandscapeError(f"{path}: is being written by another job ({_describe(descriptor)}); wait for it or stop it") from None
+        raise LandscapeError(
+            f"{path}: is being written by another job ({_describe(descriptor)}); wait for it or stop it"
+        ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise LandscapeError(f"{path}: cannot be locked: {error.strerror}") from error
-        warnings.warn(f"{path}: its file system has no locks; make sure that no other job writes it", stacklevel=4)
+        warnings.warn(
+            f"{path}: its file system has no locks; make sure that no other job writes it", stacklevel=4
+        )
 
 
 def _holder() -> dict[str, str | int]:
     job = os.environ.get("SLURM_JOB_ID", "")
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"host": socket.gethostname(), "process": os.getpid(), "since": started, **({"slurm_job": job} if job else {})}
+    return {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "since": started,
+        **({"slurm_job": job} if job else {}),
+    }
 
 
 def _describe(descriptor: int) -> str:

@@ -15,7 +15,9 @@ import h5py
 from mpi_landscape import __version__
 
 
-def provenance(packages: Iterable[str] = ("torch", "torchvision", "numpy", "h5py", "mpi4py")) -> dict[str, str]:
+def provenance(
+    packages: Iterable[str] = ("torch", "torchvision", "numpy", "h5py", "mpi4py"),
+) -> dict[str, str]:
     """Versions, host, command and time, as attributes."""
     facts = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

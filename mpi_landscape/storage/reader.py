@@ -45,9 +45,15 @@ def verify_tiles(path: str | Path) -> tuple[int, int, int]:
     """How many tiles there are, how many are marked as done, and how many of those fail their checksum."""
     with schema.open_file(Path(path), "r") as file:
         grid, plan, accuracy = schema.read_plan(file)
-        cells = Cells({name: file[name] for name in schema.arrays(grid, plan, accuracy)}, grid, plan, accuracy=accuracy)
+        cells = Cells(
+            {name: file[name] for name in schema.arrays(grid, plan, accuracy)}, grid, plan, accuracy=accuracy
+        )
         marked = cells.marked()
-        return plan.num_tiles, marked.size, sum(cells.read_tile(plan.tile(int(index))) is None for index in marked)
+        return (
+            plan.num_tiles,
+            marked.size,
+            sum(cells.read_tile(plan.tile(int(index))) is None for index in marked),
+        )
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def create(path: Path, contents: Contents) -> None:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise LandscapeError(f"{path}: cannot be written: {error.strerror or error}; choose another --output") from error
+        raise LandscapeError(
+            f"{path}: cannot be written: {error.strerror or error}; choose another --output"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -112,7 +114,11 @@ def _fill(file: h5py.File, contents: Contents) -> None:
     for name, (shape, dtype, empty) in arrays(grid, plan, contents.accuracy).items():
         dataset = _allocated(file, name, shape, dtype, empty)
         if name.startswith("tiles/"):
-            places = ("tile",) if len(shape) == 1 else (name.split("/")[1].replace("_sums", "_shard"), "position", "sum")
+            places = (
+                ("tile",)
+                if len(shape) == 1
+                else (name.split("/")[1].replace("_sums", "_shard"), "position", "sum")
+            )
             dimensions.name(dataset, places, "tiles/")
         else:
             dimensions.name(dataset, axes, "")
@@ -146,7 +152,9 @@ def _write_directions(file: h5py.File, contents: Contents, dimensions: _Dimensio
         dimensions.name(dataset, ("tensor",), "directions/")
 
 
-def _allocated(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], empty: Any) -> h5py.Dataset:
+def _allocated(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], empty: Any
+) -> h5py.Dataset:
     """A contiguous dataset whose space is taken and filled now."""
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -200,10 +208,14 @@ def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
     except OSError as error:
         if isinstance(error, PermissionError) or "Permission denied" in str(error):
             raise LandscapeError(f"{path}: permission denied") from error
-        raise LandscapeError(f"{path}: is not a surface file (HDF5 cannot open it); choose another --output") from error
+        raise LandscapeError(
+            f"{path}: is not a surface file (HDF5 cannot open it); choose another --output"
+        ) from error
     try:
         if file.attrs.get("program") != PROGRAM:
-            raise LandscapeError(f"{path}: is an HDF5 file, but not one of {PROGRAM}; choose another --output")
+            raise LandscapeError(
+                f"{path}: is an HDF5 file, but not one of {PROGRAM}; choose another --output"
+            )
         if int(file.attrs.get("schema", 0)) != SCHEMA:
             raise LandscapeError(
                 f"{path}: has schema {file.attrs.get('schema')}, this version reads and writes schema {SCHEMA}"
@@ -216,7 +228,10 @@ def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
 
 def read_plan(file: h5py.File) -> tuple[Grid, Plan, bool]:
     """The grid, the plan and whether there are accuracies, as a file says them."""
-    axes = [Axis(float(v[0]), float(v[-1]), len(v)) for v in (file[n][...] for n in ("alpha", "beta") if n in file)]
+    axes = [
+        Axis(float(v[0]), float(v[-1]), len(v))
+        for v in (file[n][...] for n in ("alpha", "beta") if n in file)
+    ]
     splits = str(file.attrs["splits"]).split(", ")
     shards = tuple(zip(splits, (int(count) for count in file.attrs["shards"]), strict=True))
     grid = Grid(axes[0], axes[1] if len(axes) > 1 else None)

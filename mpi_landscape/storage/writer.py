@@ -25,7 +25,9 @@ def mapped_mpi_libraries(maps: Path = Path("/proc/self/maps")) -> list[str]:
     except OSError:
         return []
     files = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
-    return sorted(name for name in files if Path(name).name.startswith(("libmpi.so", "libmpich.so", "libmpi_abi.so")))
+    return sorted(
+        name for name in files if Path(name).name.startswith(("libmpi.so", "libmpich.so", "libmpi_abi.so"))
+    )
 
 
 def choose_writer(request: str, size: int) -> tuple[Writer, str]:

@@ -90,7 +90,7 @@ directions:
   orthogonalize: true
   normalization_buffers: yes
 grid: {alpha: {min: -0.1, max: 0.30000000000000004, num: 7}, beta: [0, 0, 1]}
-compute: {precision: float64, device: "cuda:1", batch_size: 64, data_shards: 3, points_per_tile: 5, threads: 2}
+compute: {precision: float64, device: "cuda:1", batch_size: 64, data_shards: 3, threads: 2}
 output: "2024-01-31"
 training:
   epochs: 0
@@ -121,7 +121,11 @@ def test_every_default_is_spelled_out_when_written():
 
 
 REFUSALS = [
-    ("grid: {alpha: {nmu: 3}}", ["grid.alpha has unknown field 'nmu'; valid fields are min, max, num", "'num'"], "typo"),
+    (
+        "grid: {alpha: {nmu: 3}}",
+        ["grid.alpha has unknown field 'nmu'; valid fields are min, max, num", "'num'"],
+        "typo",
+    ),
     ("lss: mse", ["unknown field 'lss'", "model, data, loss", "did you mean 'loss'"], "typo at the top"),
     ("3: x", ["unknown field '3'"], "a field that is not text"),
     ("compute: {device: tpu}", ["compute.device is 'tpu'", "cuda:N"], "a device that is not known"),
@@ -138,7 +142,11 @@ REFUSALS = [
     ("grid: {alpha: -1:1:51}", ["grid.alpha is '-1:1:51'", "[min, max, num]"], "the form of the option"),
     ("grid: {alpha: [0, 1, 0]}", ["grid.alpha.num is 0", "from 1"], "no points"),
     ("grid: {alpha: [0, 1, 3.0]}", ["grid.alpha.num is 3.0", "whole"], "a float for a number of points"),
-    ("grid: {alpha: [0, 1, 1000000000000]}", ["grid.alpha.num", "from 1 to"], "more points than any machine holds"),
+    (
+        "grid: {alpha: [0, 1, 1000000000000]}",
+        ["grid.alpha.num", "from 1 to"],
+        "more points than any machine holds",
+    ),
     ("grid: {alpha: [1, -1, 5]}", ["grid.alpha: min 1.0", "max -1.0"], "min above max"),
     ("grid: {beta: [1, 1, 5]}", ["grid.beta: min and max are both 1.0"], "five times the same point"),
     ("grid: {alpha: [.nan, 1, 5]}", ["grid.alpha.min is nan", "finite"], "not a number"),
@@ -149,23 +157,63 @@ REFUSALS = [
     ("loss: {}", ["loss: neither name nor target"], "no loss at all"),
     ("loss: {name: mse, target: a:b}", ["loss: both name 'mse' and target 'a:b'"], "two losses"),
     ("loss: {name: mse, arguments: [1]}", ["loss.arguments is [1]", "mapping"], "arguments without names"),
-    ("loss: {name: mse, arguments: {1: 2}}", ["loss.arguments", "mapping of argument names"], "a number for a name"),
-    ("directions: {alpha: {kind: randm}}", ["directions.alpha.kind is 'randm'", "random, difference"], "a typo"),
-    ("directions: {alpha: {ignore: bias}}", ["directions.alpha.ignore is 'bias'", "list"], "one name, not a list"),
+    (
+        "loss: {name: mse, arguments: {1: 2}}",
+        ["loss.arguments", "mapping of argument names"],
+        "a number for a name",
+    ),
+    (
+        "directions: {alpha: {kind: randm}}",
+        ["directions.alpha.kind is 'randm'", "random, difference"],
+        "a typo",
+    ),
+    (
+        "directions: {alpha: {ignore: bias}}",
+        ["directions.alpha.ignore is 'bias'", "list"],
+        "one name, not a list",
+    ),
     ("directions: {alpha: {seed: -1}}", ["directions.alpha.seed is -1", "at least 0"], "a negative seed"),
-    ("directions: {alpha: {kind: difference}}", ["directions.alpha: kind difference needs", "to"], "no far end"),
+    (
+        "directions: {alpha: {kind: difference}}",
+        ["directions.alpha: kind difference needs", "to"],
+        "no far end",
+    ),
     ("directions: {beta: {kind: file}}", ["directions.beta: kind file needs", "path"], "no file"),
-    ("directions: {alpha: {kind: difference, to: a, seed: 3}}", ["directions.alpha: seed", "difference"], "no seed"),
+    (
+        "directions: {alpha: {kind: difference, to: a, seed: 3}}",
+        ["directions.alpha: seed", "difference"],
+        "no seed",
+    ),
     ("directions: {alpha: {to: a}}", ["directions.alpha: to", "random"], "a far end of a random direction"),
     ("directions: {beta: null}", ["directions.beta is null", "grid.beta"], "a surface of one direction"),
     ("training: {epochs: 3}", ["training has no field 'output'"], "no folder"),
     ("training: {epochs: -1, output: o}", ["training.epochs is -1"], "negative epochs"),
-    ("training: {epochs: 1, output: o, learning_rate: 0}", ["training.learning_rate is 0", "above 0"], "no step"),
+    (
+        "training: {epochs: 1, output: o, learning_rate: 0}",
+        ["training.learning_rate is 0", "above 0"],
+        "no step",
+    ),
     ("training: {epochs: 1, output: o, momentum: 1}", ["training.momentum is 1", "below 1"], "diverges"),
-    ("training: {epochs: 1, output: o, momentum: 0, nesterov: true}", ["training: nesterov"], "SGD refuses it"),
-    ("training: {epochs: 1, output: o, schedule: {milestones: [5, 3]}}", ["schedule: milestones are 5, 3"], "back"),
-    ("training: {epochs: 1, output: o, schedule: {milestones: [a]}}", ["milestones is ['a']", "epochs"], "text"),
-    ("training: {epochs: 1, output: o, schedule: {factor: 0.5}}", ["training.schedule has no field 'milestones'"], "no"),
+    (
+        "training: {epochs: 1, output: o, momentum: 0, nesterov: true}",
+        ["training: nesterov"],
+        "SGD refuses it",
+    ),
+    (
+        "training: {epochs: 1, output: o, schedule: {milestones: [5, 3]}}",
+        ["schedule: milestones are 5, 3"],
+        "back",
+    ),
+    (
+        "training: {epochs: 1, output: o, schedule: {milestones: [a]}}",
+        ["milestones is ['a']", "epochs"],
+        "text",
+    ),
+    (
+        "training: {epochs: 1, output: o, schedule: {factor: 0.5}}",
+        ["training.schedule has no field 'milestones'"],
+        "no",
+    ),
 ]
 
 
@@ -183,10 +231,22 @@ def test_what_is_not_valid_is_refused_with_path_value_and_what_is(line, words, w
         ("data: digits", ["the configuration has no field 'model'"], "no model"),
         ("model: {arguments: {}}\ndata: digits", ["model: neither name nor target"], "neither"),
         ("model: {name: a, target: b:c}\ndata: digits", ["model: both name 'a' and target 'b:c'"], "both"),
-        ("model: linear\ndata: {target: a:b, root: x}", ["data: root", "arguments"], "a root that nobody would read"),
+        (
+            "model: linear\ndata: {target: a:b, root: x}",
+            ["data: root", "arguments"],
+            "a root that nobody would read",
+        ),
         ("model: linear\ndata: {name: digits, splits: []}", ["data: splits is []"], "no split"),
-        ("model: linear\ndata: {name: digits, splits: [a, a]}", ["data: splits is ['a', 'a']"], "the same split twice"),
-        ("model: linear\ndata: {name: digits, splits: train}", ["data.splits is 'train'", "list"], "not a list"),
+        (
+            "model: linear\ndata: {name: digits, splits: [a, a]}",
+            ["data: splits is ['a', 'a']"],
+            "the same split twice",
+        ),
+        (
+            "model: linear\ndata: {name: digits, splits: train}",
+            ["data.splits is 'train'", "list"],
+            "not a list",
+        ),
         ("", ["is empty", "model, data"], "nothing"),
         ("# nothing", ["is empty"], "a comment"),
         ("[1, 2]", ["is [1, 2]", "mapping"], "a list"),
@@ -211,7 +271,13 @@ def test_the_misspelt_field_is_named_before_the_one_that_is_missing_for_it():
     [
         ("", ["grid.alpha.num=7"], "grid.alpha.num", 7, "a field of a default"),
         ("grid: {alpha: [0, 3, 5]}", ["grid.alpha.num=7"], "grid.alpha.max", 3.0, "into a list of three"),
-        ("grid: {alpha: [0, 3, 5]}", ["grid.alpha=[0, 2, 9]", "grid.alpha.num=4"], "grid.alpha.max", 2.0, "in order"),
+        (
+            "grid: {alpha: [0, 3, 5]}",
+            ["grid.alpha=[0, 2, 9]", "grid.alpha.num=4"],
+            "grid.alpha.max",
+            2.0,
+            "in order",
+        ),
         ("", ["grid.alpha.num=7", "grid.alpha.num=8"], "grid.alpha.num", 8, "the last wins"),
         ("loss: mse", ["loss.name=hinge"], "loss.name", "hinge", "into a name"),
         ("", ["loss=mse"], "loss.name", "mse", "a name for a section"),
@@ -234,7 +300,12 @@ def test_an_option_changes_what_it_names(line, overrides, path, value, why):
     [
         ("", ["grid.alpha.num=0"], ["--set grid.alpha.num=0: grid.alpha.num is 0"], "the option is at fault"),
         ("grid: {alpha: [0, 1, 0]}", ["output=x"], ["mine.yaml: grid.alpha.num"], "the file is at fault"),
-        ("grid: {alpha: [0, 1, 3]}", ["grid.alpha.min=4"], ["mine.yaml with --set grid.alpha.min=4"], "both together"),
+        (
+            "grid: {alpha: [0, 1, 3]}",
+            ["grid.alpha.min=4"],
+            ["mine.yaml with --set grid.alpha.min=4"],
+            "both together",
+        ),
         ("", ["grid.alpha.nmu=3"], ["--set grid.alpha.nmu=3: grid.alpha has unknown field 'nmu'"], "a typo"),
         ("", ["grid.alpha"], ["--set grid.alpha: expected dotted.key=value"], "no ="),
         ("", ["=3"], ["--set =3: expected dotted.key=value"], "no key"),

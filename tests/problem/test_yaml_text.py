@@ -6,10 +6,12 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.yaml_text import dump, parse
 
 BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
-    f"{chr(98 + level)}: &{chr(98 + level)} [{', '.join(['*' + chr(97 + level)] * 10)}]\n" for level in range(8)
+    f"{chr(98 + level)}: &{chr(98 + level)} [{', '.join(['*' + chr(97 + level)] * 10)}]\n"
+    for level in range(8)
 )
 MERGE_BOMB = "a: &a {x: 1}\n" + "".join(
-    f"{chr(98 + level)}: &{chr(98 + level)}\n  <<: [{', '.join(['*' + chr(97 + level)] * 10)}]\n" for level in range(8)
+    f"{chr(98 + level)}: &{chr(98 + level)}\n  <<: [{', '.join(['*' + chr(97 + level)] * 10)}]\n"
+    for level in range(8)
 )
 
 

@@ -152,7 +152,8 @@ def resnet(
     checked_count(depth, "depth")
     if depth < 8 or depth % 6 != 2:
         raise LandscapeError(
-            f"depth is {depth}; expected 6n + 2: 8, 14, 20, 26, 32, 38, 44, 50, 56, ..., 110, ..."
+            f"depth is {depth}; expected 6n + 2, such as 8, 20, 32, 44, 56 or 110 "
+            "(those of ImageNet are given as target: torchvision.models:resnet18)"
         )
     if shortcut not in ("projection", "padding", "none"):
         raise LandscapeError(f"shortcut is {shown(shortcut)}; expected projection, padding or none")

@@ -1,0 +1,95 @@
+"""The certificate: what shows a reader of the file that its numbers are right. Collective."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpi_landscape.evaluation import premises
+from mpi_landscape.evaluation.evaluator import Evaluator, add_in_order
+from mpi_landscape.evaluation.resident import Resident
+from mpi_landscape.geometry.directions import cosine
+from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.geometry.normalization import norm_ratios
+from mpi_landscape.geometry.tiles import shard_bounds
+from mpi_landscape.parallel.broadcast import sum_over_ranks
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.problem.build import Problem
+from mpi_landscape.program import say
+
+
+def certify(
+    problem: Problem,
+    ranks: Ranks,
+    evaluator: Evaluator,
+    residents: Mapping[str, Resident],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[dict[str, float], float]:
+    """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
+
+    Args:
+        problem: The network at the center, and the loss.
+        ranks: The job's ranks.
+        evaluator: At the center.
+        residents: The data by split.
+        device: Where both compute.
+        dtype: In which precision.
+
+    Returns:
+        `certificate_<split>_loss` and `certificate_<split>_loss_plain`, nats per example; and the seconds that one
+        rank needs for a point of the grid.
+
+    Raises:
+        AgreedError: The two differ by more than rounding.
+    """
+    facts: dict[str, float] = {}
+    seconds = 0.0
+    for split, resident in residents.items():
+        first, stop = shard_bounds(len(resident.batches), ranks.size, ranks.rank)
+        share = resident.batches[first:stop]
+        rows = np.zeros((2, len(resident.batches), 3))
+        start = time.perf_counter()
+        if share:
+            rows[0, first:stop] = evaluator.batch_sums(share)
+        seconds += time.perf_counter() - start
+        rows[1, first:stop] = premises.plain_sums(
+            problem.model, problem.loss, share, device=device, dtype=dtype
+        )
+        engine, plain = (
+            add_in_order(part)[0] / resident.num_examples for part in sum_over_ranks(ranks, rows)
+        )
+        # The sums are the same on every rank, and so is a refusal.
+        agree = partial(premises.check_plain, split, float(engine), float(plain))
+        ranks.together(agree)
+        facts[f"certificate_{split}_loss"] = float(engine)
+        facts[f"certificate_{split}_loss_plain"] = float(plain)
+        if not np.isfinite(engine):
+            say(ranks, f"warning: the {split} loss at the center is {engine}; the surface may mean little")
+    # One pass was shared by all ranks, so a whole point takes one rank as long as all shares together.
+    return facts, float(sum(ranks.gather(seconds)))
+
+
+def certify_directions(layout: Layout, center: Tensor, directions: Mapping[str, Tensor]) -> dict[str, float]:
+    """Least and greatest ratio of a moved filter's norm to the center's, and the cosine between the directions.
+
+    Args:
+        layout: Of the flat vectors.
+        center: (n,) float32.
+        directions: (n,) float32 each, by name.
+    """
+    facts: dict[str, float] = {}
+    vectors = list(directions.values())
+    for name, vector in directions.items():
+        ratios = norm_ratios(vector, center, layout)
+        moved = ratios[np.isfinite(ratios) & (ratios > 0)]
+        facts[f"certificate_{name}_norm_ratio_min"] = float(moved.min()) if moved.size else np.nan
+        facts[f"certificate_{name}_norm_ratio_max"] = float(moved.max()) if moved.size else np.nan
+    if len(vectors) == 2:
+        facts["certificate_cosine"] = cosine(*vectors)
+    return facts

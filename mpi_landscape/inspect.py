@@ -1,0 +1,159 @@
+"""What is in a surface file: progress, range, minimum, certificate, identity. Needs neither torch nor MPI.
+
+python -m mpi_landscape.inspect runs/quickstart/surface.h5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from mpi_landscape import program
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage.identity import of_attributes
+from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface import Surface
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run `python -m mpi_landscape.inspect`."""
+    parser = program.parser("inspect", "Show what is in a surface file, finished or not.")
+    parser.add_argument("file", metavar="FILE", help="a file of mpi_landscape.surface")
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    program.execute(parser, run, argv, use_mpi=False)
+
+
+def run(options: argparse.Namespace, _: Ranks) -> int:
+    """Print the summary of a file; returns the exit status."""
+    surface = read_surface(options.file)
+    facts = summarize(surface, verify_tiles(options.file))
+    if options.json:
+        # JSON knows neither NaN nor infinity; null and texts keep the output readable by every parser.
+        sys.stdout.write(json.dumps(_portable(facts), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("\n".join(lines(facts)) + "\n")
+    return program.DONE
+
+
+def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
+    """The facts about a surface, nested by theme.
+
+    Args:
+        surface: The surface.
+        tiles: Number of tiles, of those marked as done, and of those whose checksum fails.
+    """
+    attributes = dict(surface.attributes)
+    certificate = {
+        name.removeprefix("certificate_"): attributes.pop(name)
+        for name in list(attributes)
+        if name.startswith("certificate_")
+    }
+    identity = of_attributes(attributes)
+    for name in identity:
+        attributes.pop(f"identity_{name}")
+    return {
+        "file": surface.path,
+        "title": attributes.pop("title", ""),
+        "progress": {
+            "points": surface.progress,
+            "tiles": tiles[0],
+            "tiles_done": tiles[1],
+            "tiles_damaged": tiles[2],
+        },
+        "axes": {
+            name: {"min": float(axis[0]), "max": float(axis[-1]), "num": len(axis)}
+            for name, axis in (("alpha", surface.alpha), ("beta", surface.beta))
+            if axis is not None
+        },
+        "quantities": {name: _range(surface, name) for name in surface.quantities},
+        "certificate": certificate,
+        "identity": identity,
+        "provenance": attributes,
+    }
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The facts for people."""
+    progress = facts["progress"]
+    damaged = f", {progress['tiles_damaged']} damaged (to be done again)" if progress["tiles_damaged"] else ""
+    axes = ", ".join(
+        f"{name} {axis['min']:g} to {axis['max']:g} in {axis['num']}" for name, axis in facts["axes"].items()
+    )
+    text = [
+        f"{facts['file']}: {facts['title']}",
+        f"progress     {100 * progress['points']:.1f} % of the points, "
+        f"{progress['tiles_done']} of {progress['tiles']} tiles{damaged}",
+        f"grid         {axes}",
+    ]
+    for name, values in facts["quantities"].items():
+        text.append(f"{name:<16} {_describe(values)}")
+    certificate = facts["certificate"]
+    text.append("certificate  (how far the numbers can be trusted)")
+    for name in [name for name in certificate if name.endswith("_loss")]:
+        engine, plain = certificate[name], certificate[f"{name}_plain"]
+        apart = abs(engine - plain) / abs(plain) if plain else abs(engine - plain)
+        text.append(
+            f"  {name} at the center: {engine:.9g}; plain network {plain:.9g}, relative difference {apart:.1e}"
+        )
+    for axis in facts["axes"]:
+        low, high = certificate.get(f"{axis}_norm_ratio_min"), certificate.get(f"{axis}_norm_ratio_max")
+        if low is not None and high is not None:
+            text.append(f"  {axis}: norm of a moved filter against the center's: {low:.7f} to {high:.7f}")
+    if "cosine" in certificate:
+        text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
+    text.append("identity     (a resumed run must have the same)")
+    text += [f"  {name}: {value}" for name, value in facts["identity"].items()]
+    text.append("provenance")
+    text += [f"  {name}: {value}" for name, value in facts["provenance"].items() if name != "configuration"]
+    return text
+
+
+def _range(surface: Surface, name: str) -> dict[str, Any]:
+    """Least and greatest value with their places, and how many cells are done and not finite."""
+    values, done = surface.values[name], surface.done[surface.split_of(name)]
+    finite = done & np.isfinite(values)
+    result: dict[str, Any] = {
+        "done": int(done.sum()),
+        "of": int(done.size),
+        "not_finite": int((done & ~finite).sum()),
+    }
+    for key, find, empty in (("min", np.argmin, np.inf), ("max", np.argmax, -np.inf)):
+        if finite.any():
+            place = np.unravel_index(int(find(np.where(finite, values, empty))), values.shape)
+            where = [
+                float(axis[index])
+                for axis, index in zip((surface.alpha, surface.beta), place, strict=False)
+                if axis is not None
+            ]
+            result[key] = {"value": float(values[place]), "at": where}
+    return result
+
+
+def _describe(values: dict[str, Any]) -> str:
+    if "min" not in values:
+        return f"no finite value in {values['done']} of {values['of']} cells"
+    ends = [
+        f"{values[key]['value']:.6g} at ({', '.join(f'{place:g}' for place in values[key]['at'])})"
+        for key in ("min", "max")
+    ]
+    wrong = f"; {values['not_finite']} cells are NaN or infinite" if values["not_finite"] else ""
+    return f"{ends[0]} to {ends[1]}{wrong}"
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _portable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_portable(inner) for inner in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None if np.isnan(value) else str(value)
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Stopped, killed and resumed: the same file as without interruption, and never another run's."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mpi_landscape.storage.reader import read_surface, verify_tiles
+
+FAR = 120.0
+
+
+def _start(study, command, **environment):
+    """A program in a process group of its own, so that all of its ranks can be killed at once."""
+    return subprocess.Popen(
+        [*command, sys.executable, "-m", "mpi_landscape.surface", str(study.configuration)],
+        cwd=study.folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait_for_tiles(path: Path, at_least: int, process) -> None:
+    """Until a running job has finished so many tiles."""
+    deadline = time.monotonic() + FAR
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and read_surface(path).progress > 0 and verify_tiles(path)[1] >= at_least:
+            return
+        time.sleep(0.02)
+    pytest.fail(
+        f"the job never got there: {process.stdout.read() if process.poll() is not None else 'it hangs'}"
+    )
+
+
+def _tiles_done(path: Path) -> int:
+    return verify_tiles(path)[1] if path.exists() else 0
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("writer", ["root", "parallel"])
+def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, contents, writer):
+    if writer == "parallel" and not h5py.get_config().mpi:
+        pytest.skip("h5py is built without MPI; .ci/run shows how to build it with parallel HDF5")
+    study.edit("points_per_tile: 3", "points_per_tile: 1")
+    study.edit("[-0.75, 1.5, 7]", "[-0.75, 1.5, 23]")
+    study.edit("[0, 2, 4]", "[0, 2, 11]")
+    study.surface("--output", str(study.folder / "reference.h5"))
+    chance = random.Random(20)
+    kills = 0
+    while True:
+        before = _tiles_done(study.output)
+        command = [*launcher(2)] if writer == "root" else [*launcher(3)]
+        job = _start(study, command, SLEEP="0.004")
+        if kills == 10:
+            output, _ = job.communicate(timeout=FAR)
+            assert job.returncode == 0, output
+            break
+        _wait_for_tiles(study.output, before + 1, job)
+        time.sleep(chance.uniform(0, 0.15))
+        os.killpg(job.pid, signal.SIGKILL)
+        job.communicate(timeout=FAR)
+        kills += 1
+        # It opens, whenever it was killed, and nothing that was finished is lost.
+        tiles, done, damaged = verify_tiles(study.output)
+        assert before < done < tiles, "killed too early or too late to show anything"
+        assert damaged == 0
+    assert contents(study.output) == contents(study.folder / "reference.h5")
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(study, launcher, contents, number):
+    study.surface("--output", str(study.folder / "reference.h5"))
+    study.edit_module("time.sleep(", "open(f'rank_{os.getpid()}', 'w').close(); time.sleep(")
+    job = _start(study, launcher(3), SLEEP="0.15")
+    _wait_for_tiles(study.output, 1, job)
+    ranks = [int(path.name.split("_")[1]) for path in study.folder.glob("rank_*")]
+    os.kill(max(ranks), number)
+    output, _ = job.communicate(timeout=30)
+    assert job.returncode == 75, output
+    assert "run the same command again" in output
+    assert read_surface(study.output).progress < 1
+    study.surface()
+    assert contents(study.output) == contents(study.folder / "reference.h5")
+
+
+def test_a_time_limit_stops_between_batches_and_says_so(study, contents):
+    study.surface("--output", str(study.folder / "reference.h5"))
+    stopped = study.surface("--time-limit", "1", check=False, SLEEP="0.2")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "the time limit of 1 s" in stopped.stdout
+    study.surface()
+    assert contents(study.output) == contents(study.folder / "reference.h5")
+
+
+def test_a_finished_file_is_left_as_it_is(study):
+    study.surface()
+    before = study.output.read_bytes(), study.output.stat().st_mtime_ns
+    again = study.surface()
+    assert "complete" in again.stdout
+    assert (study.output.read_bytes(), study.output.stat().st_mtime_ns) == before
+
+
+def test_a_tile_whose_values_were_damaged_is_done_again(study, contents):
+    study.surface()
+    reference = contents(study.output)
+    with h5py.File(study.output, "r+") as file:
+        file["tiles/train_sums"][0, 5, 0] += 1e-9
+        file["train_loss"][1, 1] = 7.0
+    assert verify_tiles(study.output)[2] == 1
+    study.surface()
+    assert contents(study.output) == reference
+
+
+DIFFERENCES = [
+    (["--alpha=-0.75:1.5:8"], "grid", "another grid"),
+    (["--beta=0:2.5:4"], "grid", "another range"),
+    (["--line"], "grid", "a line instead of a surface"),
+    (["--set", "directions.alpha.seed=7"], "direction_alpha", "another direction"),
+    (["--set", "directions.beta.normalize=layer"], "direction_beta", "another normalisation"),
+    (["--set", "compute.precision=float64"], "precision", "another precision"),
+    (["--set", "compute.batch_size=5"], "plan", "another batch size: other bits"),
+    (["--set", "data.arguments.train=11"], "data_train", "more data"),
+    (["--set", "data.splits=[train]"], "data_test", "a split left out"),
+    (["--set", "loss.arguments.scale=2"], "loss", "another loss"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named", "why"), DIFFERENCES, ids=[why for *_, why in DIFFERENCES])
+def test_another_run_is_refused_and_the_difference_named(study, arguments, named, why):
+    study.edit_module("def loss(model, batch):", "def loss(model, batch, scale=1):")
+    study.surface()
+    before = study.output.read_bytes()
+    refused = study.surface(*arguments, check=False)
+    assert refused.returncode == 2
+    assert f"{named} (file: " in refused.stderr
+    assert "; now: " in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert study.output.read_bytes() == before
+
+
+def test_another_checkpoint_is_refused(study):
+    import torch
+
+    study.surface()
+    state = torch.load(study.folder / "center.pt")
+    state["weight"][0, 0] += 1
+    torch.save(state, study.folder / "center.pt")
+    refused = study.surface(check=False)
+    assert refused.returncode == 2
+    assert "center (file: " in refused.stderr
+
+
+def test_a_network_whose_code_has_changed_is_refused(study):
+    study.surface()
+    study.edit_module("- 0.5) ** 2", "- 0.25) ** 2")
+    refused = study.surface(check=False)
+    assert refused.returncode == 2
+    assert "the network's code or the loss has changed" in refused.stderr
+
+
+def test_overwrite_replaces_another_run(study):
+    study.surface()
+    study.surface("--alpha=-0.75:1.5:8", "--overwrite")
+    assert read_surface(study.output).alpha.size == 8
+
+
+def test_a_second_job_on_the_same_file_is_refused_and_the_first_named(study):
+    study.surface()
+    reference = shutil.copy(study.output, study.folder / "reference.h5")
+    study.output.unlink()
+    first = _start(study, [], SLEEP="0.1")
+    _wait_for_tiles(study.output, 1, first)
+    second = study.surface(check=False)
+    assert second.returncode == 2
+    assert f"process {first.pid}" in second.stderr
+    assert first.wait(FAR) == 0
+    with h5py.File(study.output, "r") as found, h5py.File(reference, "r") as expected:
+        assert np.array_equal(found["train_loss"][...], expected["train_loss"][...])
+
+
+def test_a_file_can_be_read_while_it_is_written(study):
+    job = _start(study, [], SLEEP="0.1")
+    _wait_for_tiles(study.output, 2, job)
+    surface = read_surface(study.output)
+    assert 0 < surface.progress < 1
+    assert np.isfinite(surface.values["train_loss"][surface.done["train"]]).all()
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
