@@ -84,7 +84,8 @@ def _direction(
     """One direction: drawn or read, then ignored, orthogonalised and normalised in this order."""
     here = f"{where}: directions.{axis}"
     direction = _raw(configuration, model, layout, center, axis, here)
-    assert configuration.ignore is not None and configuration.normalize is not None
+    assert configuration.ignore is not None
+    assert configuration.normalize is not None
     if configuration.ignore:
         try:
             direction = geometry.ignore(direction, layout, configuration.ignore)

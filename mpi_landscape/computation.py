@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.tiles import Plan, shard_bounds
+from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
@@ -53,62 +53,79 @@ def compute(
     """
     kind, reason = ranks.together(lambda: choose_writer(writer, ranks.size))
     ranks.on_root(lambda: _ensure_file(prepared, path, overwrite, attributes))
-    plan, grid = prepared.plan, prepared.job.grid
+    plan = prepared.plan
+    totals = cells.Totals(plan)
+    unpublished = ranks.on_root(lambda: _take_over(plan, path, totals)) or []
+    num_left, complete = ranks.share((totals.num_left, totals.num_left == 0 and not unpublished))
+    if complete:
+        # Not even opened for writing: a finished file stays as it is.
+        return None
+    done = plan.num_tiles - num_left
+    before = f", {done} of them done before" if done else ""
+    say(ranks, f"{path}: {plan.num_tiles} tiles{before}; {kind} writer ({reason})")
+    comm = ranks.comm if kind == "parallel" else None
     open_here = kind == "parallel" or ranks.is_root
-    store = ranks.together(
-        lambda: cells.open_cells(path, ranks.comm if kind == "parallel" else None) if open_here else None
-    )
+    store = ranks.together(lambda: cells.open_cells(path, comm) if open_here else None)
     with store if store is not None else nullcontext():
-        totals = cells.Totals(plan)
-        if ranks.is_root and store is not None:
-            _restore(plan, store, totals)
-        num_left = ranks.share(totals.num_left)
-        done = plan.num_tiles - num_left
-        before = f", {done} of them done before" if done else ""
-        say(ranks, f"{path}: {plan.num_tiles} tiles{before}; {kind} writer ({reason})")
-        if num_left == 0:
-            return None
-        progress = Progress(
-            plan.num_tiles,
-            initial=done,
-            points_per_unit=grid.num_points / plan.num_tiles,
-            shown=ranks.is_root,
-        )
+        for tile, whole in unpublished:
+            assert store is not None  # rank 0 always has it
+            store.write_points(tile, whole)
+        return _evaluate(prepared, ranks, store, kind == "parallel", totals, num_left, stopping)
 
-        def evaluate(index: int, between: Callable[[], None]) -> NDArray[np.float64]:
-            tile = plan.tile(index)
-            resident = prepared.residents[tile.split]
-            first, stop = shard_bounds(len(resident.batches), dict(plan.shards)[tile.split], tile.shard)
-            alpha, beta = grid.coordinates(grid.points(np.arange(tile.start, tile.stop)))
-            points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
-            return prepared.evaluator.tile(resident.batches[first:stop], points, between)
 
-        def keep(index: int, sums: NDArray[np.float64]) -> None:
-            if kind == "parallel" and store is not None:
-                store.write_tile(plan.tile(index), sums)
+def _evaluate(
+    prepared: Prepared,
+    ranks: Ranks,
+    store: cells.Cells | None,
+    everyone_writes: bool,
+    totals: cells.Totals,
+    num_left: int,
+    stopping: Stopping,
+) -> str | None:
+    """Evaluate what is left, each tile kept by the rank that evaluated it or by rank 0."""
+    plan, grid = prepared.plan, prepared.job.grid
+    shards = dict(plan.shards)
 
-        def record(index: int, sums: NDArray[np.float64]) -> None:
+    def evaluate(index: int, between: Callable[[], None]) -> NDArray[np.float64]:
+        tile = plan.tile(index)
+        batches = prepared.residents[tile.split].batches
+        first, stop = shard_bounds(len(batches), shards[tile.split], tile.shard)
+        alpha, beta = grid.coordinates(grid.points(np.arange(tile.start, tile.stop)))
+        points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
+        return prepared.evaluator.tile(batches[first:stop], points, between)
+
+    def keep(index: int, sums: NDArray[np.float64]) -> None:
+        if everyone_writes:
             assert store is not None
-            tile = plan.tile(index)
-            sums = sums.reshape(tile.num_points, 3)
-            if kind == "root":
-                store.write_tile(tile, sums)
-            whole = totals.add(tile, sums)
-            if whole is not None:
-                store.write_points(tile, whole)
-            progress.advance()
+            store.write_tile(plan.tile(index), sums)
 
-        with progress:
-            return coordinator.run(
-                ranks,
-                tiles=totals.left(),
-                num_tiles=num_left,
-                sums_size=3 * plan.points_per_tile,
-                evaluate=evaluate,
-                keep=keep,
-                record=record,
-                stopping=stopping,
-            )
+    def record(index: int, sums: NDArray[np.float64]) -> None:
+        assert store is not None
+        tile = plan.tile(index)
+        sums = sums.reshape(tile.num_points, 3)
+        if not everyone_writes:
+            store.write_tile(tile, sums)
+        whole = totals.add(tile, sums)
+        if whole is not None:
+            store.write_points(tile, whole)
+        progress.advance()
+
+    with Progress(
+        plan.num_tiles,
+        initial=plan.num_tiles - num_left,
+        points_per_unit=grid.num_points / plan.num_tiles,
+        shown=ranks.is_root,
+    ) as progress:
+        return coordinator.run(
+            ranks,
+            tiles=totals.left(),
+            num_tiles=num_left,
+            sums_size=3 * plan.points_per_tile,
+            evaluate=evaluate,
+            keep=keep,
+            record=record,
+            stopping=stopping,
+        )
 
 
 def _ensure_file(prepared: Prepared, path: Path, overwrite: bool, attributes: Mapping[str, Any]) -> None:
@@ -161,12 +178,19 @@ def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float
             )
 
 
-def _restore(plan: Plan, store: cells.Cells, totals: cells.Totals) -> None:
-    """Take over what a file holds: every tile whose checksum fits, and the points that these complete."""
-    for index in store.marked():
-        tile = plan.tile(int(index))
-        sums = store.read_tile(tile)
-        whole = None if sums is None else totals.add(tile, sums)
-        if whole is not None:
-            # The last kill may have come between a tile and its points.
-            store.write_points(tile, whole)
+def _take_over(plan: Plan, path: Path, totals: cells.Totals) -> list[tuple[Tile, NDArray[np.float64]]]:
+    """Note every tile of a file whose checksum fits.
+
+    Returns:
+        Tiles that complete their points, with sums over the whole split, where the file does not show these points
+        yet: a kill may have come between a tile and its points.
+    """
+    unpublished = []
+    with cells.open_cells(path, mode="r") as store:
+        for index in store.marked():
+            tile = plan.tile(int(index))
+            sums = store.read_tile(tile)
+            whole = None if sums is None else totals.add(tile, sums)
+            if whole is not None and not store.holds_points(tile, whole):
+                unpublished.append((tile, whole))
+    return unpublished

@@ -153,7 +153,8 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}",
-        f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, from {prepared.seconds_per_point:.3g} s a point and rank",
+        f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
+        f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
 
 

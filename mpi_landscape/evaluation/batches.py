@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -22,23 +21,35 @@ def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
     return batch
 
 
-def tensors(batch: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a nest, with its place in it: `/0`, `/target`."""
-    if isinstance(batch, Tensor):
+def leaves(batch: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every tensor and every sequence of strings of a nest, with its place in it: `/0`, `/target`."""
+    if isinstance(batch, Tensor) or is_strings(batch):
         yield path, batch
     elif isinstance(batch, Mapping):
         for key, value in batch.items():
-            yield from tensors(value, f"{path}/{key}")
+            yield from leaves(value, f"{path}/{key}")
     elif isinstance(batch, list | tuple):
         for index, value in enumerate(batch):
-            yield from tensors(value, f"{path}/{index}")
+            yield from leaves(value, f"{path}/{index}")
+
+
+def tensors(batch: Any) -> Iterator[tuple[str, Tensor]]:
+    """The leaves that are tensors."""
+    return ((place, leaf) for place, leaf in leaves(batch) if isinstance(leaf, Tensor))
+
+
+def is_strings(batch: Any) -> bool:
+    """Whether this is what strings are collated into: a sequence of one per example."""
+    return (
+        isinstance(batch, list | tuple)
+        and bool(batch)
+        and all(isinstance(each, str | bytes) for each in batch)
+    )
 
 
 def rows(batch: Any, start: int, stop: int) -> Any:
     """The examples [start, stop) of a batch."""
-    if isinstance(batch, list | tuple) and batch and all(isinstance(value, str | bytes) for value in batch):
-        return batch[start:stop]  # strings are collated into a list of one per example
-    if isinstance(batch, Tensor):
+    if isinstance(batch, Tensor) or is_strings(batch):
         return batch[start:stop]
     if isinstance(batch, Mapping):
         return {key: rows(value, start, stop) for key, value in batch.items()}
@@ -50,16 +61,15 @@ def rows(batch: Any, start: int, stop: int) -> Any:
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Whether two nests hold the same tensors, bit for bit (NaN equal to itself)."""
-    left, right = dict(tensors(first)), dict(tensors(second))
+    """Whether two nests hold the same values and strings (NaN equal to itself)."""
+    left, right = dict(leaves(first)), dict(leaves(second))
     return left.keys() == right.keys() and all(_same(left[place], right[place]) for place in left)
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
+def _same(first: Any, second: Any) -> bool:
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor):
+        return not isinstance(second, Tensor) and list(first) == list(second)
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    if torch.equal(first, second):
-        return True
-    return first.is_floating_point() and torch.equal(first.isnan(), second.isnan()) and torch.equal(
-        first.nan_to_num(), second.nan_to_num()
-    )
+    both_nan = (first != first) & (second != second)
+    return bool(((first == second) | both_nan).all())

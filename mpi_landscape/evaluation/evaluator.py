@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.resident import Batch
+from mpi_landscape.evaluation.resident import Batch, one_line
 from mpi_landscape.geometry.layout import Layout
 
 LossFunction = Callable[[nn.Module, Any], Any]
@@ -26,7 +26,8 @@ class Evaluator:
 
     The network is a copy whose parameters are views of one flat vector, so that moving is vector arithmetic, always
     from the center. Cores are kept busy with one batch per thread, each thread with a copy of the network's modules
-    that shares its parameters: the shapes of every operation, and so the bits, do not depend on the number of threads.
+    that shares its parameters: the shapes of every operation, and so the bits, do not depend on the number of
+    threads (within `exact_arithmetic`, which keeps the caller's own operations on one thread, too).
 
     Args:
         model: Any network; it is copied and left untouched. Put into evaluation mode.
@@ -61,13 +62,18 @@ class Evaluator:
         self._networks = [network]
         if device.type == "cpu":
             self._networks += [_sharing_copy(network) for _ in range(threads - 1)]
-        self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._networks) - 1))
+        # OpenMP keeps the number per thread: set where they start, the caller's own stays as it is.
+        self._pool = ThreadPoolExecutor(
+            max_workers=max(1, len(self._networks) - 1), initializer=torch.set_num_threads, initargs=(1,)
+        )
         self._cancelled = threading.Event()
 
     def __enter__(self) -> Evaluator:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._pool.shutdown()
 
     @property
@@ -81,7 +87,15 @@ class Evaluator:
         Args:
             coordinates: One per direction; a missing or zero one leaves its direction out, so that (0, 0) is the
                 center bit for bit, even where a direction holds an infinite value.
+
+        Raises:
+            LandscapeError: A coordinate that is not zero has no direction.
         """
+        if any(coordinates[len(self._directions) :]):
+            raise LandscapeError(
+                f"point {coordinates} lies off the {len(self._directions)} direction(s) of this evaluator; "
+                f"valid is one coordinate per direction"
+            )
         self._point.copy_(self._center)
         for coordinate, direction in zip(coordinates, self._directions, strict=False):
             if coordinate != 0:
@@ -94,10 +108,14 @@ class Evaluator:
 
         Args:
             batches: Any of a split's batches.
-            between: Called after each batch; what it raises ends the evaluation.
+            between: Called in the caller's thread after each batch of its own; what it raises ends the
+                evaluation, after which this evaluator can be used again.
 
         Returns:
             (len(batches), 3) float64; the correct count is NaN where the loss gives none.
+
+        Raises:
+            Exception: What the network, the loss or `between` raised, in whichever thread.
         """
         results: list[Tensor | None] = [None] * len(batches)
         todo = iter(range(len(batches)))  # shared by all threads: next() on it is atomic
@@ -108,14 +126,13 @@ class Evaluator:
         ]
         try:
             self._sweep(self._networks[0], batches, todo, results, between)
+            for helper in helpers:
+                helper.result()
         except BaseException:
             self._cancelled.set()
             raise
         finally:
-            errors = [helper.exception() for helper in helpers]
-        for error in errors:
-            if error is not None:
-                raise error
+            wait(helpers)
         # One transfer per point: on a GPU nothing waits for a batch.
         return torch.stack([row for row in results if row is not None]).cpu().numpy()
 
@@ -149,15 +166,18 @@ class Evaluator:
         results: list[Tensor | None],
         between: Callable[[], None] | None,
     ) -> None:
-        if between is None:
-            torch.set_num_threads(1)  # OpenMP keeps the number per thread
-        with torch.no_grad():
-            for index in todo:
-                if self._cancelled.is_set():
-                    return
-                results[index] = example_sums(self._loss(network, batches[index].data), batches[index].valid)
-                if between is not None:
-                    between()
+        try:
+            with torch.no_grad():
+                for index in todo:
+                    if self._cancelled.is_set():
+                        return
+                    result = self._loss(network, batches[index].data)
+                    results[index] = example_sums(result, batches[index].valid)
+                    if between is not None:
+                        between()
+        except BaseException:
+            self._cancelled.set()  # no other thread need finish what is lost
+            raise
 
 
 def example_sums(result: Any, valid: int) -> Tensor:
@@ -173,8 +193,6 @@ def add_in_order(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum of rows, one after the other: numpy's own sum may add pairwise, in an order of its own."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.cumsum(rows, axis=0)[-1]  # type: ignore[no-any-return]
-
-
 
 
 def attach(network: nn.Module, views: Mapping[str, Tensor]) -> None:
@@ -200,7 +218,7 @@ def own_copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
     except Exception as error:
         raise LandscapeError(
-            f"model: {type(model).__name__} cannot be copied ({type(error).__name__}: {error}); "
+            f"model: {type(model).__name__} cannot be copied ({type(error).__name__}: {one_line(error)}); "
             f"it must support copy.deepcopy, so that the original stays untouched"
         ) from error
 

@@ -76,7 +76,11 @@ def make_resident(
         digest.update(nests.rows(data, 0, stop - start))
         kept.append(Batch(data=nests.map_tensors(lambda t: t.to(device), data), valid=stop - start))
     return Resident(
-        split=split, num_examples=num_examples, batch_size=batch_size, batches=tuple(kept), digest=digest.text()
+        split=split,
+        num_examples=num_examples,
+        batch_size=batch_size,
+        batches=tuple(kept),
+        digest=digest.text(),
     )
 
 
@@ -92,7 +96,8 @@ def read_items(split: str, dataset: Dataset[Any], indices: Sequence[int]) -> lis
             items.append(dataset[index])
         except Exception as error:
             raise LandscapeError(
-                f"data: item {index} of split {split!r} could not be read: {type(error).__name__}: {_line(error)}"
+                f"data: item {index} of split {split!r} could not be read: "
+                f"{type(error).__name__}: {one_line(error)}"
             ) from error
     return items
 
@@ -101,13 +106,13 @@ def collate(split: str, items: list[Any], *, dtype: torch.dtype) -> Any:
     """The default collation of items, floating-point tensors in the precision of the computation.
 
     Raises:
-        LandscapeError: Items of different shapes or of a type that the default collation does not know.
+        LandscapeError: Items of different shapes, or that the default collation cannot take.
     """
     try:
         batch = default_collate(items)
-    except (TypeError, RuntimeError, KeyError) as error:
+    except Exception as error:  # of several kinds: ValueError for an array of negative strides, KeyError, ...
         raise LandscapeError(
-            f"data: items of split {split!r} do not collate into a batch: {_line(error)}; "
+            f"data: items of split {split!r} do not collate into a batch: {one_line(error)}; "
             f"items must be (input, target) or mappings of tensors, arrays or numbers, all of one shape"
         ) from error
     return nests.map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
@@ -120,10 +125,14 @@ class _Digest:
         self._places: dict[str, hashlib._Hash] = {}
 
     def update(self, batch: Any) -> None:
-        for place, tensor in nests.tensors(batch):
+        for place, leaf in nests.leaves(batch):
             if place not in self._places:
-                self._places[place] = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape[1:])}".encode())
-            self._places[place].update(tensor_bytes(tensor))
+                kind = f"{leaf.dtype} {tuple(leaf.shape[1:])}" if isinstance(leaf, Tensor) else "strings"
+                self._places[place] = hashlib.sha256(kind.encode())
+            if isinstance(leaf, Tensor):
+                self._places[place].update(tensor_bytes(leaf))
+            else:
+                self._places[place].update("".join(f"{each!r} " for each in leaf).encode())
 
     def text(self) -> str:
         whole = hashlib.sha256()
@@ -135,8 +144,9 @@ class _Digest:
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """The values of a tensor as bytes, in C order."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an exception says, as one line of bounded length."""
     return " ".join(str(error).split())[:300]

@@ -66,12 +66,16 @@ def run(
     Returns:
         None when every tile is done; otherwise why the job stopped, the same words on every rank.
     """
-    reason = None
+    complete = True
     if ranks.is_root:
-        reason = _Coordinator(ranks, tiles, num_tiles, sums_size, record, stopping).run(evaluate, keep)
+        complete, own = _Coordinator(ranks, tiles, num_tiles, sums_size, record, stopping).run(evaluate, keep)
     else:
-        _work(ranks, sums_size, evaluate, keep, stopping)
-    return ranks.share(reason)
+        own = _work(ranks, sums_size, evaluate, keep, stopping)
+    if ranks.share(complete):
+        # A reason that came after the last tile stops nothing.
+        return None
+    rank, reason = next((rank, text) for rank, text in enumerate(ranks.gather(own)) if text is not None)
+    return reason if rank == 0 else f"{reason} on rank {rank}"
 
 
 class _Coordinator:
@@ -88,9 +92,10 @@ class _Coordinator:
     ) -> None:
         self._ranks = ranks
         self._tiles = tiles
-        self._left = num_tiles
+        self._left = self._missing = num_tiles
         self._record = record
         self._stopping = stopping
+        self._stopped = False
         self._reason: str | None = None
         self._buffer = np.empty(1 + sums_size)
         self._in_hand = dict.fromkeys(range(1, ranks.size), 0)
@@ -99,12 +104,15 @@ class _Coordinator:
         self._closed: set[int] = set()
         self._sent: list[tuple[Any, Any]] = []
 
-    def run(self, evaluate: Callable[[int, Between], Sums], keep: Callable[[int, Sums], None]) -> str | None:
+    def run(
+        self, evaluate: Callable[[int, Between], Sums], keep: Callable[[int, Sums], None]
+    ) -> tuple[bool, str | None]:
+        """Returns whether every tile was recorded, and this rank's own reason to stop."""
         try:
             while (tile := self._next()) != NOTHING_LEFT:
                 sums = evaluate(tile, self._between)
                 keep(tile, sums)
-                self._record(tile, sums)
+                self._take(tile, sums)
                 self._serve()
         except Stopped:
             pass
@@ -116,20 +124,26 @@ class _Coordinator:
             self._close(rank)
         for request, _ in self._sent:
             request.Wait()
-        return self._reason
+        return self._missing == 0, self._reason
 
     def _between(self) -> None:
         self._serve()
         self._stop_if_asked()
-        if self._reason is not None:
+        if self._stopped:
             raise Stopped
 
-    def _stop_if_asked(self) -> None:
-        if self._reason is None and self._stopping.reason is not None:
-            self._stop(self._stopping.reason)
+    def _take(self, tile: int, sums: Sums) -> None:
+        self._record(tile, sums)
+        self._missing -= 1
 
-    def _stop(self, reason: str) -> None:
-        self._reason = reason
+    def _stop_if_asked(self) -> None:
+        if not self._stopped:
+            self._reason = self._stopping.reason
+            if self._reason is not None:
+                self._stop()
+
+    def _stop(self) -> None:
+        self._stopped = True
         self._left = 0
         for rank in self._open:
             self._close(rank)
@@ -157,11 +171,11 @@ class _Coordinator:
             elif tag == RESULT:
                 self._in_hand[worker] -= 1
                 size = status.Get_count(MPI.DOUBLE)
-                self._record(int(self._buffer[0]), self._buffer[1:size].copy())
+                self._take(int(self._buffer[0]), self._buffer[1:size].copy())
             elif tag == LEAVING:
                 self._open.discard(worker)
-                if self._buffer[0] and self._reason is None:
-                    self._stop(f"a signal to rank {worker}")
+                if self._buffer[0] and not self._stopped:
+                    self._stop()
         self._answer()
         self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
 
@@ -197,19 +211,19 @@ def _work(
     evaluate: Callable[[int, Between], Sums],
     keep: Callable[[int, Sums], None],
     stopping: Reason,
-) -> None:
-    """A worker's side."""
+) -> str | None:
+    """A worker's side; returns its own reason to stop, where it was the one to ask."""
     comm = ranks.comm
     message = np.empty(1 + sums_size)
     order = np.empty(1, dtype=np.int64)
-    stopped_here = False
+    reason: str | None = None
 
     def between() -> None:
-        nonlocal stopped_here
+        nonlocal reason
         if comm.Iprobe(source=0, tag=CLOSE):
             raise Stopped
-        if stopping.reason is not None:
-            stopped_here = True
+        reason = stopping.reason
+        if reason is not None:
             raise Stopped
 
     def ask() -> Any:
@@ -235,7 +249,8 @@ def _work(
             comm.Send(message[: 1 + values.size], dest=0, tag=RESULT)
     except Stopped:
         pass
-    message[0] = stopped_here
+    message[0] = reason is not None
     comm.Send(message[:1], dest=0, tag=LEAVING)
     wait(pending, None)
     wait(comm.Irecv(order, source=0, tag=CLOSE), None)
+    return reason

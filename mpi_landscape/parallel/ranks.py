@@ -55,7 +55,7 @@ class Ranks:
 
     def share(self, value: T) -> T:
         """Rank 0's small value, on every rank."""
-        return value if self.comm is None else self.comm.bcast(value, root=0)  # type: ignore[no-any-return]
+        return value if self.comm is None else self.comm.bcast(value, root=0)
 
     def together(self, work: Callable[[], T]) -> T:
         """Run `work` on every rank; where any rank refuses, every rank refuses with that rank's words.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from types import FrameType, TracebackType
 
@@ -18,7 +19,8 @@ class Stopping:
     """Watches for a reason to stop while it is open (`with`).
 
     The handlers only set a flag: a print in a signal handler can interrupt another print and raise.
-    A second Ctrl-C ends the process in the usual way.
+    A second Ctrl-C ends the process in the usual way. Python lets only the main thread handle signals: in
+    another one, only the time limit counts.
 
     Args:
         time_limit: Seconds from now after which to stop; None for no limit.
@@ -31,7 +33,7 @@ class Stopping:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Stopping:
-        for number in SIGNALS:
+        for number in SIGNALS if threading.current_thread() is threading.main_thread() else ():
             self._previous[number] = signal.signal(number, self._note)
         return self
 
@@ -39,9 +41,10 @@ class Stopping:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            # None stands for a handler that is not Python's: it cannot be put back from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         self._signal = number
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,7 +20,7 @@ def fingerprint(*arrays: NDArray[Any]) -> str:
     whole = hashlib.sha256()
     for array in arrays:
         whole.update(f"{array.dtype.str} {array.shape} ".encode())
-        whole.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        whole.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return whole.hexdigest()[:16]
 
 

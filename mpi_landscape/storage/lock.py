@@ -9,7 +9,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,8 +19,9 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 def lock_path(path: Path) -> Path:
-    """The lock that belongs to a file, beside it."""
-    return path.with_name(f".{path.name}.lock")
+    """The lock that belongs to a file, beside it; the same one whatever links lead to the file."""
+    real = path.resolve()
+    return real.with_name(f".{real.name}.lock")
 
 
 @contextmanager
@@ -39,8 +40,10 @@ def exclusive(path: Path) -> Iterator[None]:
     place = lock_path(path)
     descriptor = _open(place, path)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
+        # Whoever is refused reads it; a full disk must not make of this courtesy a failure.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
         yield
     finally:
         # Gone while still held; `_open` sees to those who had it open already.
@@ -52,7 +55,7 @@ def _open(place: Path, path: Path) -> int:
     """A descriptor that holds the lock on the file that bears the name now, not on one just removed."""
     while True:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise LandscapeError(
@@ -60,8 +63,9 @@ def _open(place: Path, path: Path) -> int:
             ) from error
         try:
             _acquire(descriptor, path)
-            if place.exists() and place.stat().st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
+            with suppress(FileNotFoundError):
+                if os.path.samestat(place.stat(), os.fstat(descriptor)):
+                    return descriptor
         except BaseException:
             os.close(descriptor)
             raise

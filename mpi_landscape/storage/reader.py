@@ -13,7 +13,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.tiles import Plan
 from mpi_landscape.storage import schema
-from mpi_landscape.storage.cells import DONE, Cells
+from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
 from mpi_landscape.storage.surface import Surface
 
 
@@ -36,7 +36,7 @@ def read_surface(path: str | Path) -> Surface:
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
             values={name: file[name][...] for name, _ in schema.quantities(plan, accuracy)},
-            done=_done(file, grid, plan),
+            done=_done(file, grid, plan, accuracy),
             attributes=_attributes(file),
         )
 
@@ -87,8 +87,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _done(file: h5py.File, grid: Grid, plan: Plan) -> dict[str, NDArray[np.bool_]]:
-    """Per split, which points have all their shards done."""
+def _done(file: h5py.File, grid: Grid, plan: Plan, accuracy: bool) -> dict[str, NDArray[np.bool_]]:
+    """Per split, which points have all their shards done and their values written."""
     status = np.zeros(plan.num_chunks * plan.num_units, dtype=bool)
     status[: plan.num_tiles] = file["tiles/status"][...] == DONE
     per_chunk = status.reshape(plan.num_chunks, plan.num_units)
@@ -96,8 +96,36 @@ def _done(file: h5py.File, grid: Grid, plan: Plan) -> dict[str, NDArray[np.bool_
     chunk = np.arange(grid.num_points) // plan.points_per_tile
     done, unit = {}, 0
     for split, shards in plan.shards:
+        marked: NDArray[np.bool_] = np.all(per_chunk[chunk, unit : unit + shards], axis=1)
         mask = np.zeros(grid.num_points, dtype=bool)
-        mask[flat] = per_chunk[chunk, unit : unit + shards].all(axis=1)
+        mask[flat] = marked & ~_unwritten(file, split, flat, marked, accuracy)
         done[split] = mask.reshape(grid.shape)
         unit += shards
     return done
+
+
+def _unwritten(
+    file: h5py.File, split: str, flat: NDArray[np.int64], marked: NDArray[np.bool_], accuracy: bool
+) -> NDArray[np.bool_]:
+    """Which marked points are NaN only because a writer, at work or killed, has not come to them yet.
+
+    Args:
+        file: The surface file.
+        split: Name of the split.
+        flat: (num_points,) flat index of each position.
+        marked: (num_points,) by position: all shards are marked as done.
+        accuracy: Whether there are accuracies.
+
+    Returns:
+        (num_points,) bool, by position.
+    """
+    kinds = ("loss", "accuracy") if accuracy else ("loss",)
+    empty = {kind: marked & np.isnan(file[f"{split}_{kind}"][...].reshape(-1)[flat]) for kind in kinds}
+    result = np.zeros_like(marked)
+    if any(mask.any() for mask in empty.values()):
+        totals = add_shards(file[schema.sums_name(split)][...])
+        means = mean_values(totals, accuracy)
+        for kind, mask in empty.items():
+            # A count of examples is never NaN, once it is written.
+            result |= mask & (~np.isnan(means[kind]) | np.isnan(totals[:, 2]))
+    return result

@@ -9,7 +9,9 @@ dimension scale. `libver="latest"` must not be used, it makes a killed file refu
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,22 +88,26 @@ def create(path: Path, contents: Contents) -> None:
     Raises:
         LandscapeError: The folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # A link stays a link: the file that it leads to is replaced.
+    real = path.resolve()
+    temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        real.parent.mkdir(parents=True, exist_ok=True)
         # POSIX locks are not ours: a reader may look at any time, and a second writer is kept out by `lock`.
         with h5py.File(temporary, "w", locking=False) as file:
             _fill(file, contents)
             file.flush()
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise LandscapeError(
-            f"{path}: cannot be written: {error.strerror or error}; choose another --output"
-        ) from error
+        temporary.replace(real)
+    except (OSError, RuntimeError) as error:
+        # A disk that fills up is an OSError or, when h5py notices it late, a RuntimeError; both quote the system.
+        quoted = re.search(r"error message = '([^']*)'", str(error))
+        cause = quoted[1] if quoted else getattr(error, "strerror", None) or error
+        raise LandscapeError(f"{path}: cannot be written: {cause}; choose another --output") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _fill(file: h5py.File, contents: Contents) -> None:
@@ -126,13 +132,16 @@ def _fill(file: h5py.File, contents: Contents) -> None:
             dataset.attrs["long_name"] = name.replace("_", " ")
     file["tiles"].attrs["sums"] = ", ".join(SUMS)
     _write_directions(file, contents, dimensions)
+    for name, value in contents.attributes.items():
+        # A command line may hold bytes that are no UTF-8, which HDF5 does not take.
+        file.attrs[name] = (
+            value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        )
     file.attrs["program"] = PROGRAM
     file.attrs["schema"] = SCHEMA
     file.attrs["points_per_tile"] = plan.points_per_tile
     file.attrs["splits"] = ", ".join(split for split, _ in plan.shards)
     file.attrs["shards"] = np.array([count for _, count in plan.shards], dtype=np.int64)
-    for name, value in contents.attributes.items():
-        file.attrs[name] = value
 
 
 def _write_directions(file: h5py.File, contents: Contents, dimensions: _Dimensions) -> None:
@@ -198,11 +207,12 @@ def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
         comm: For the parallel driver, the communicator; collective then.
 
     Raises:
-        LandscapeError: There is no such file, or it is no HDF5 file, or not one of ours, or of another schema.
+        LandscapeError: There is no such file, or it is no HDF5 file, or not one of ours, or of another schema, or
+            a part of one.
     """
-    if not path.exists():
-        raise LandscapeError(f"{path}: there is no such file")
     try:
+        if not path.exists():
+            raise LandscapeError(f"{path}: there is no such file")
         parallel = {"driver": "mpio", "comm": comm} if comm is not None else {"locking": False}
         file = h5py.File(path, mode, **parallel)
     except OSError as error:
@@ -220,6 +230,8 @@ def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
             raise LandscapeError(
                 f"{path}: has schema {file.attrs.get('schema')}, this version reads and writes schema {SCHEMA}"
             )
+        if "tiles/status" not in file:
+            raise LandscapeError(f"{path}: has lost its tiles, perhaps as a copy made by another program")
     except LandscapeError:
         file.close()
         raise

@@ -49,5 +49,13 @@ class Surface:
         return sum(int(done.sum()) for done in self.done.values()) / cells
 
     def split_of(self, quantity: str) -> str:
-        """The split that a quantity was computed on: `train` for `train_loss`."""
-        return next(split for split in self.done if quantity.startswith(f"{split}_"))
+        """The split that a quantity was computed on: `train` for `train_loss`.
+
+        Raises:
+            KeyError: On none.
+        """
+        # The longest: `train_large_loss` belongs to `train_large`, though `train` may be there as well.
+        fitting = [split for split in self.done if quantity.startswith(f"{split}_")]
+        if not fitting:
+            raise KeyError(f"{quantity!r} belongs to no split of {', '.join(self.done)}")
+        return max(fitting, key=len)

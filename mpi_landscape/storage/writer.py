@@ -38,8 +38,10 @@ def choose_writer(request: str, size: int) -> tuple[Writer, str]:
         size: Number of ranks.
 
     Raises:
-        LandscapeError: The parallel writer was asked for and cannot be used.
+        LandscapeError: The parallel writer was asked for and cannot be used, or there is no such writer.
     """
+    if request not in CHOICES:
+        raise LandscapeError(f"--writer: {request!r} is unknown; valid are {', '.join(CHOICES)}")
     if request == "root":
         return "root", "asked for"
     libraries = mapped_mpi_libraries()

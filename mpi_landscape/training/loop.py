@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mpi_landscape.errors import LandscapeError
+
 LossFunction = Callable[[nn.Module, Any], Any]
 
 
@@ -58,12 +60,16 @@ class Epoch:
     weight_norm: float
 
 
-class DivergedError(Exception):
+class DivergedError(LandscapeError):
     """The training loss is not finite any more."""
 
 
 def train(
-    model: nn.Module, loss: LossFunction, splits: Mapping[str, Dataset[Any]], recipe: Recipe, device: torch.device
+    model: nn.Module,
+    loss: LossFunction,
+    splits: Mapping[str, Dataset[Any]],
+    recipe: Recipe,
+    device: torch.device,
 ) -> Iterator[Epoch]:
     """Train a network in place; yields after every epoch, and once before the first.
 
@@ -75,7 +81,8 @@ def train(
         device: Where.
 
     Raises:
-        DivergedError: The loss is not finite; says at which step.
+        DivergedError: The loss is not finite at a step (says which), or after an epoch; that epoch is not
+            yielded.
     """
     order = torch.Generator().manual_seed(recipe.seed)
     loader = DataLoader(splits["train"], batch_size=recipe.batch_size, shuffle=True, generator=order)
@@ -93,22 +100,36 @@ def train(
         model.train()
         for step, batch in enumerate(loader):
             optimizer.zero_grad()
-            mean = _losses(loss(model, moved(batch, device))).mean()
+            mean = _losses(loss(model, moved(batch, device, _dtype(model)))).mean()
             if not math.isfinite(mean.item()):
                 raise DivergedError(f"the loss is {mean.item()} at step {step + 1} of epoch {number}")
-            mean.backward()
+            torch.autograd.backward(mean)
             optimizer.step()
         schedule.step()
-        yield _look(model, loss, splits, device, number=number, learning_rate=learning_rate)
+        epoch = _look(model, loss, splits, device, number=number, learning_rate=learning_rate)
+        # The last step may have gone too far with no loss after it to show: nobody should keep that network.
+        if not math.isfinite(epoch.values["train_loss"]):
+            raise DivergedError(f"the training loss is {epoch.values['train_loss']} after epoch {number}")
+        yield epoch
 
 
-def moved(batch: Any, device: torch.device) -> Any:
-    """A collated batch on a device."""
+def moved(batch: Any, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    """A collated batch on a device, floating-point tensors in the network's precision.
+
+    The default collation makes float64 of Python's floats and keeps that of numpy's.
+    """
     if isinstance(batch, Tensor):
-        return batch.to(device)
+        return batch.to(device, dtype) if batch.is_floating_point() else batch.to(device)
     if isinstance(batch, Mapping):
-        return {key: moved(value, device) for key, value in batch.items()}
-    return [moved(value, device) for value in batch] if isinstance(batch, list | tuple) else batch
+        return {key: moved(value, device, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(moved(value, device, dtype) for value in batch))
+    return [moved(value, device, dtype) for value in batch] if isinstance(batch, list | tuple) else batch
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """The precision of a network: that of its first parameter."""
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
 
 
 def _losses(result: Any) -> Tensor:
@@ -131,14 +152,18 @@ def _look(
     values: dict[str, float] = {}
     for split, dataset in splits.items():
         total, correct, count = 0.0, 0.0, 0
-        for batch in DataLoader(dataset, batch_size=256):
-            result = loss(model, moved(batch, device))
+        # A loader draws a number each time it starts: from its own generator, so that looking at one more split
+        # does not change the dropout of the next epoch.
+        for batch in DataLoader(dataset, batch_size=256, generator=torch.Generator()):
+            result = loss(model, moved(batch, device, _dtype(model)))
             losses = _losses(result)
             total, count = total + losses.double().sum().item(), count + len(losses)
-            if isinstance(result, Mapping) and "correct" in result:
+            if isinstance(result, Mapping) and result.get("correct") is not None:
                 correct += result["correct"].double().sum().item()
             else:
                 correct = math.nan
         values[f"{split}_loss"], values[f"{split}_accuracy"] = total / count, correct / count
     squares = torch.stack([parameter.double().square().sum() for parameter in model.parameters()])
-    return Epoch(number=number, learning_rate=learning_rate, values=values, weight_norm=squares.sum().sqrt().item())
+    return Epoch(
+        number=number, learning_rate=learning_rate, values=values, weight_norm=squares.sum().sqrt().item()
+    )

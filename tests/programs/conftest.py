@@ -1,5 +1,6 @@
 """Small studies, each a folder with a configuration, a module of targets and a checkpoint."""
 
+import importlib
 import itertools
 import os
 import shutil
@@ -129,6 +130,31 @@ def contents(path: Path) -> dict[str, bytes]:
 
         file.visititems(take)
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a program ended that ran in this process."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def here(study, capsys, monkeypatch):
+    """Run a program's `main` on the study in this process: quick, for the many ways to be refused."""
+
+    def run(main, *arguments: str) -> Outcome:
+        monkeypatch.chdir(study.folder)
+        sys.modules.pop(study.module, None)  # its text may have changed
+        importlib.invalidate_caches()
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        return Outcome(status=ended.value.code or 0, **capsys.readouterr()._asdict())
+
+    return run
 
 
 @pytest.fixture(name="contents")

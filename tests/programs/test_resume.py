@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from mpi_landscape import surface
 from mpi_landscape.storage.reader import read_surface, verify_tiles
 
 FAR = 120.0
@@ -140,15 +141,15 @@ DIFFERENCES = [
 
 
 @pytest.mark.parametrize(("arguments", "named", "why"), DIFFERENCES, ids=[why for *_, why in DIFFERENCES])
-def test_another_run_is_refused_and_the_difference_named(study, arguments, named, why):
+def test_another_run_is_refused_and_the_difference_named(study, here, arguments, named, why):
     study.edit_module("def loss(model, batch):", "def loss(model, batch, scale=1):")
-    study.surface()
+    assert here(surface.main, study.configuration).status == 0
     before = study.output.read_bytes()
-    refused = study.surface(*arguments, check=False)
-    assert refused.returncode == 2
-    assert f"{named} (file: " in refused.stderr
-    assert "; now: " in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
+    refused = here(surface.main, study.configuration, *arguments)
+    assert refused.status == 2
+    assert f"{named} (file: " in refused.err
+    assert "; now: " in refused.err
+    assert len(refused.err.splitlines()) == 1
     assert study.output.read_bytes() == before
 
 
@@ -195,8 +196,8 @@ def test_a_second_job_on_the_same_file_is_refused_and_the_first_named(study):
 def test_a_file_can_be_read_while_it_is_written(study):
     job = _start(study, [], SLEEP="0.1")
     _wait_for_tiles(study.output, 2, job)
-    surface = read_surface(study.output)
-    assert 0 < surface.progress < 1
-    assert np.isfinite(surface.values["train_loss"][surface.done["train"]]).all()
+    found = read_surface(study.output)
+    assert 0 < found.progress < 1
+    assert np.isfinite(found.values["train_loss"][found.done["train"]]).all()
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
