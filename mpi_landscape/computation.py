@@ -15,7 +15,7 @@ from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
-from mpi_landscape.preparation import Prepared
+from mpi_landscape.preparation import Job, Prepared, describe_plan, prepare
 from mpi_landscape.program import say
 from mpi_landscape.progress import Progress
 from mpi_landscape.storage import cells, identity, schema
@@ -25,21 +25,21 @@ from mpi_landscape.storage.writer import choose_writer
 
 
 def compute(
-    prepared: Prepared,
+    job: Job,
     ranks: Ranks,
-    path: Path,
+    path: Path | None,
     *,
     writer: str,
     overwrite: bool,
     stopping: Stopping,
     attributes: Mapping[str, Any],
 ) -> str | None:
-    """Create or resume the file and evaluate what is left of it. Collective.
+    """Prepare a job, say what it will take, and do it. Collective.
 
     Args:
-        prepared: The job.
+        job: What to compute.
         ranks: Who computes.
-        path: The file; the caller holds its lock on rank 0.
+        path: The surface file, whose lock the caller holds on rank 0; None to say the plan only.
         writer: `auto`, `parallel` or `root`.
         overwrite: Whether a file of another run may be replaced.
         stopping: Asked between batches.
@@ -49,8 +49,27 @@ def compute(
         None when the surface is complete, otherwise why it stopped.
 
     Raises:
-        AgreedError: The file belongs to another run, or cannot be written.
+        AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written.
     """
+    prepared = prepare(job, ranks)
+    with prepared.evaluator:
+        for line in describe_plan(prepared, ranks.size):
+            say(ranks, line)
+        if path is None:
+            return None
+        return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
+
+
+def _complete(
+    prepared: Prepared,
+    ranks: Ranks,
+    path: Path,
+    writer: str,
+    overwrite: bool,
+    stopping: Stopping,
+    attributes: Mapping[str, Any],
+) -> str | None:
+    """Create or resume the file and evaluate what is left of it."""
     kind, reason = ranks.together(lambda: choose_writer(writer, ranks.size))
     ranks.on_root(lambda: _ensure_file(prepared, path, overwrite, attributes))
     plan = prepared.plan

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from mpi_landscape.certificate import certify, certify_directions
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
-from mpi_landscape.evaluation.evaluator import Evaluator
+from mpi_landscape.evaluation.evaluator import Evaluator, own_copy
 from mpi_landscape.evaluation.resident import Resident, make_resident
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
@@ -51,7 +50,7 @@ class Job:
         grid: The points.
         compute: Precision, device, batch and tile sizes.
         texts: Identity of what the vectors and the data do not show: the loss, the directions' recipe.
-        check_labels: Refuses labels that the loss cannot take, given (split, network, batch); before any loss.
+        check_labels: Refuses labels that the loss cannot take, given (network, split); before any loss.
     """
 
     problem: Problem
@@ -61,7 +60,7 @@ class Job:
     grid: Grid
     compute: ComputeConfiguration
     texts: Mapping[str, str]
-    check_labels: Callable[[str, nn.Module, Any], None]
+    check_labels: Callable[[nn.Module, Resident], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +92,7 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
     if warning:
         say(ranks, f"warning: {warning}")
     batch_size = BATCH_SIZE[device.type] if job.compute.batch_size == "auto" else job.compute.batch_size
+    ranks.on_root(lambda: _try_first_examples(job.problem, device, dtype))
     residents = ranks.together(
         lambda: {
             split: make_resident(split, dataset, batch_size=batch_size, device=device, dtype=dtype)
@@ -158,6 +158,12 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
     ]
 
 
+def _try_first_examples(problem: Problem, device: torch.device, dtype: torch.dtype) -> None:
+    network = own_copy(problem.model).to(device, dtype).eval()
+    for split, dataset in problem.splits.items():
+        premises.check_first_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
+
+
 def _plan(job: Job, residents: Mapping[str, Resident]) -> Plan:
     num_points = job.grid.num_points
     shards = tuple(
@@ -210,8 +216,7 @@ def _check_premises(
     for split, resident in residents.items():
         batch = resident.batches[0]
         if ranks.is_root:
-            for each in resident.batches:
-                job.check_labels(split, evaluator.network, each.data)
+            job.check_labels(evaluator.network, resident)
         result = premises.call_loss(job.problem.loss, evaluator.network, batch)
         accuracies.add(premises.check_loss(result, resident.batch_size))
         premises.check_repeatable(job.problem.loss, evaluator.network, batch)

@@ -62,11 +62,10 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     import torch
 
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-    from mpi_landscape.evaluation.premises import call_loss, check_loss
-    from mpi_landscape.evaluation.resident import Batch, collate, read_items
+    from mpi_landscape.evaluation.premises import check_first_examples
     from mpi_landscape.parallel.devices import available_cores, choose_device
     from mpi_landscape.problem.build import build
-    from mpi_landscape.training.loop import DivergedError, moved, train
+    from mpi_landscape.training.loop import DivergedError, train
 
     torch.manual_seed(configuration.training.seed)
     problem = build(configuration, where=where, folders=[Path(where).resolve().parent])
@@ -76,9 +75,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         )
     device = choose_device(configuration.compute.device, ranks)
     model = problem.model.to(device)
-    items = read_items("train", problem.splits["train"], range(min(2, len(problem.splits["train"]))))  # type: ignore[arg-type]
-    batch = Batch(data=moved(collate("train", items, dtype=torch.float32), device), valid=len(items))
-    check_loss(call_loss(problem.loss, model, batch), len(items))
+    check_first_examples(
+        problem.loss, model, "train", problem.splits["train"], device=device, dtype=torch.float32
+    )
     with exact_arithmetic(threads=len(available_cores())):
         try:
             for epoch in train(model, problem.loss, problem.splits, _recipe(configuration.training), device):

@@ -14,16 +14,6 @@ import pytest
 
 import mpi_landscape
 
-# One thread per rank: the ranks of a test share few cores. The rest lets Open MPI run as root and start more ranks
-# than there are cores, version 4 by the first name and version 5 by the second; MPICH needs nothing.
-LAUNCH_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-}
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever uses `launch` is marked as `mpi`."""
@@ -45,7 +35,23 @@ def mpiexec() -> str:
 
 
 @pytest.fixture(scope="session")
-def launch(mpiexec: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+def launch_environment() -> dict[str, str]:
+    """What makes every MPI start more ranks than there are cores, and as root."""
+    # One thread per rank: the ranks of a test share few cores. Open MPI takes the rest, version 4 by the first name for
+    # oversubscription and version 5 by the second; MPICH needs nothing.
+    return {
+        "OMP_NUM_THREADS": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    }
+
+
+@pytest.fixture(scope="session")
+def launch(
+    mpiexec: str, launch_environment: dict[str, str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `mpiexec -n size python *argv` to its end; nothing of it is left after the timeout."""
 
     def run(
@@ -61,7 +67,7 @@ def launch(mpiexec: str) -> Callable[..., subprocess.CompletedProcess[str]]:
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            env={**os.environ, **LAUNCH_ENVIRONMENT, "PYTHONPATH": path, **(env or {})},
+            env={**os.environ, **launch_environment, "PYTHONPATH": path, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -45,5 +45,6 @@ def sum_over_ranks(ranks: Ranks, array: NDArray[np.float64]) -> NDArray[np.float
         return array
     # Not empty_like: it would keep a Fortran order, and the sums would land in the wrong elements.
     total = np.empty(array.shape)
+    ranks.meet()
     ranks.comm.Allreduce(np.ascontiguousarray(array, dtype=np.float64), total)
     return total

@@ -15,13 +15,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.parallel.stopping import Stopped
+from mpi_landscape.parallel.stopping import Reason, Stopped
 
 REQUEST, ORDER, RESULT, LEAVING, CLOSE = 1, 2, 3, 4, 5
 NOTHING_LEFT = -1
@@ -30,14 +30,6 @@ PAUSE = 0.001
 
 Sums = NDArray[np.float64]
 Between = Callable[[], None]
-
-
-class Reason(Protocol):
-    """Something that knows whether to stop now."""
-
-    @property
-    def reason(self) -> str | None:
-        """Why to stop, None to go on."""
 
 
 def run(
@@ -163,7 +155,8 @@ class _Coordinator:
         from mpi4py import MPI  # here, because a process alone needs no MPI at all
 
         status = MPI.Status()
-        while comm.Iprobe(source=MPI.ANY_SOURCE, tag=MPI.ANY_TAG, status=status):
+        # Twice: MPICH looks first and lets messages in afterwards, so one probe would answer a batch too late.
+        while comm.Iprobe(status=status) or comm.Iprobe(status=status):
             worker, tag = status.Get_source(), status.Get_tag()
             comm.Recv(self._buffer, source=worker, tag=tag, status=status)
             if tag == REQUEST:

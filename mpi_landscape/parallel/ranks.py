@@ -6,6 +6,7 @@ import importlib
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -22,6 +23,9 @@ _LAUNCHERS = (
     ("MVAPICH's mpirun", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
+
+# Seconds between two looks at who has arrived.
+_PAUSE = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +53,25 @@ class Ranks:
         """Whether this is rank 0."""
         return self.rank == 0
 
+    def meet(self) -> None:
+        """Wait until every rank is here, without keeping a core busy.
+
+        A blocking collective spins at 100 % of a core in most MPI libraries, and the core that it takes may be the
+        one on which a slower rank is still reading data.
+        """
+        if self.comm is not None:
+            arrival = self.comm.Ibarrier()
+            while not arrival.Test():
+                time.sleep(_PAUSE)
+
     def gather(self, value: T) -> list[T]:
         """One small value from every rank, in rank order, on every rank."""
+        self.meet()
         return [value] if self.comm is None else list(self.comm.allgather(value))
 
     def share(self, value: T) -> T:
         """Rank 0's small value, on every rank."""
+        self.meet()
         return value if self.comm is None else self.comm.bcast(value, root=0)
 
     def together(self, work: Callable[[], T]) -> T:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
+from typing import Protocol
 
 # SLURM warns with USR1 or USR2 when asked (--signal), and sends TERM at preemption; INT is Ctrl-C.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
@@ -13,6 +14,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 class Stopped(Exception):  # noqa: N818 - a request that was granted, not an error
     """Raised between batches when the computation must end now; the file already holds all that is done."""
+
+
+class Reason(Protocol):
+    """Something that knows whether to stop now."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, None to go on."""
 
 
 class Stopping:

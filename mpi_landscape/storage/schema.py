@@ -8,6 +8,7 @@ dimension scale. `libver="latest"` must not be used, it makes a killed file refu
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Axis, Grid
 from mpi_landscape.geometry.tiles import Plan
+from mpi_landscape.storage.dimensions import Dimensions
 
 SCHEMA = 1
 PROGRAM = "mpi_landscape"
@@ -93,6 +95,7 @@ def create(path: Path, contents: Contents) -> None:
     temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
+        _reserve(temporary, contents)
         # POSIX locks are not ours: a reader may look at any time, and a second writer is kept out by `lock`.
         with h5py.File(temporary, "w", locking=False) as file:
             _fill(file, contents)
@@ -110,9 +113,21 @@ def create(path: Path, contents: Contents) -> None:
             temporary.unlink()
 
 
+def _reserve(path: Path, contents: Contents) -> None:
+    """Meet a full disk here: where HDF5 meets it, the file cannot be closed and the process crashes (HDF5 2.0)."""
+    changing = arrays(contents.grid, contents.plan, contents.accuracy).values()
+    size = sum(dtype.itemsize * math.prod(shape) for shape, dtype, _ in changing)
+    size += contents.center.nbytes + sum(vector.nbytes for vector in contents.directions.values())
+    # Generous for what is small: coordinates, layout and attributes.
+    size += sum(len(str(fact)) for fact in [*contents.attributes.values(), *contents.layout]) + 2**16
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def _fill(file: h5py.File, contents: Contents) -> None:
     grid, plan = contents.grid, contents.plan
-    dimensions = _Dimensions(file)
+    dimensions = Dimensions(file)
     dimensions.coordinate("alpha", grid.alpha.values, "alpha: coordinate along the first direction")
     if grid.beta is not None:
         dimensions.coordinate("beta", grid.beta.values, "beta: coordinate along the second direction")
@@ -144,7 +159,7 @@ def _fill(file: h5py.File, contents: Contents) -> None:
     file.attrs["shards"] = np.array([count for _, count in plan.shards], dtype=np.int64)
 
 
-def _write_directions(file: h5py.File, contents: Contents, dimensions: _Dimensions) -> None:
+def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
     """The flat vectors, and the table that says which tensor lies where in them."""
     group = file.create_group("directions")
     for name, vector in {"center": contents.center, **contents.directions}.items():
@@ -169,33 +184,6 @@ def _allocated(
     settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     settings.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
     return file.create_dataset(name, shape=shape, dtype=dtype, fillvalue=empty, dcpl=settings)
-
-
-class _Dimensions:
-    """The dimension scales of a file, made when first named."""
-
-    def __init__(self, file: h5py.File) -> None:
-        self._file = file
-        self._scales: dict[str, h5py.Dataset] = {}
-
-    def coordinate(self, name: str, values: NDArray[np.float64], long_name: str) -> None:
-        dataset = self._file.create_dataset(name, data=values)
-        dataset.attrs["long_name"] = long_name
-        dataset.make_scale(name)
-        self._scales[name] = dataset
-
-    def name(self, dataset: h5py.Dataset, names: Sequence[str], folder: str) -> None:
-        for axis, name in enumerate(names):
-            place = name if name in ("alpha", "beta") else folder + name
-            if place not in self._scales:
-                self._scales[place] = self._bare(place, dataset.shape[axis])
-            dataset.dims[axis].attach_scale(self._scales[place])
-
-    def _bare(self, place: str, size: int) -> h5py.Dataset:
-        """A dimension without coordinates, in the words that netCDF-4 knows; it takes no space."""
-        scale = self._file.create_dataset(place, shape=(size,), dtype="S1")
-        scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10d}")
-        return scale
 
 
 def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:

@@ -43,7 +43,9 @@ def squared_error(model, batch):
 
 def tensors_of(model, buffers=()):
     """What a flat vector holds, by PyTorch's own account."""
-    return [parameter.detach() for parameter in model.parameters()] + [model.get_buffer(name) for name in buffers]
+    return [parameter.detach() for parameter in model.parameters()] + [
+        model.get_buffer(name) for name in buffers
+    ]
 
 
 def flat(model, buffers=()):
@@ -121,7 +123,9 @@ def quadratic(inputs, targets, weights, directions, alpha, beta):
 
 def test_a_quadratic_surface_is_its_closed_form_exactly_where_float32_is_exact():
     # Small integers and quarters: no operation rounds.
-    inputs = np.array([[1.0, -2.0, 3.0], [0.0, 4.0, 1.0], [2.0, 2.0, -1.0], [5.0, 0.0, 1.0], [-3.0, 1.0, 2.0]])
+    inputs = np.array(
+        [[1.0, -2.0, 3.0], [0.0, 4.0, 1.0], [2.0, 2.0, -1.0], [5.0, 0.0, 1.0], [-3.0, 1.0, 2.0]]
+    )
     targets = np.array([1.0, -2.0, 0.0, 3.0, 2.0])
     weights, directions = np.array([1.0, -2.0, 4.0]), np.array([[2.0, 0.0, -1.0], [1.0, 3.0, 1.0]])
     examples = [(torch.tensor(x), y) for x, y in zip(inputs, targets, strict=True)]
@@ -247,7 +251,10 @@ def test_running_statistics_move_when_they_count_as_parameters():
 @pytest.mark.parametrize("threads", [2, 3])
 def test_sums_have_the_same_bits_for_any_number_of_threads(threads):
     model, batches = small_resnet(), batches_of(images(), 5)
-    with evaluator_of(model, cross_entropy) as one, evaluator_of(model, cross_entropy, threads=threads) as many:
+    with (
+        evaluator_of(model, cross_entropy) as one,
+        evaluator_of(model, cross_entropy, threads=threads) as many,
+    ):
         for point in POINTS[:4]:
             one.move(*point)
             many.move(*point)
@@ -425,9 +432,7 @@ def test_the_model_is_left_untouched():
     ) as evaluator:
         evaluator.tile(batches_of(examples, 3), POINTS[:3])
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
-    assert storage == [
-        tensor.data_ptr() for tensor in itertools.chain(model.parameters(), model.buffers())
-    ]
+    assert storage == [tensor.data_ptr() for tensor in itertools.chain(model.parameters(), model.buffers())]
     assert flags == [module.training for module in model.modules()]
     assert torch.equal(model.linear.weight.grad, gradient)
     assert [p.requires_grad for p in model.parameters()].count(False) == 1
@@ -474,9 +479,9 @@ def test_after_an_error_in_one_thread_the_others_do_not_finish_the_pass():
         return squared_error(model, batch)
 
     batches = batches_of([(torch.ones(1), 0.0)] * 300, 1)
-    with evaluator_of(line_network([1.0]), loss, [torch.ones(1)], threads=2) as evaluator:
-        with pytest.raises(ZeroDivisionError):
-            evaluator.batch_sums(batches)
+    ours = evaluator_of(line_network([1.0]), loss, [torch.ones(1)], threads=2)
+    with ours as evaluator, pytest.raises(ZeroDivisionError):
+        evaluator.batch_sums(batches)
     assert len(calls) < 100
 
 
@@ -550,7 +555,9 @@ class Uncopiable(nn.Linear):
 
 
 def test_a_model_that_cannot_be_copied_is_refused_in_one_line():
-    with pytest.raises(LandscapeError, match=r"Uncopiable cannot be copied .*no copies.*copy\.deepcopy") as caught:
+    with pytest.raises(
+        LandscapeError, match=r"Uncopiable cannot be copied .*no copies.*copy\.deepcopy"
+    ) as caught:
         evaluator_of(Uncopiable(1, 1, bias=False), squared_error, [torch.ones(1)])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600

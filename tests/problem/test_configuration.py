@@ -35,7 +35,7 @@ def test_the_design_s_example_is_read_in_full():
         grid:       {alpha: [-1, 1, 51], beta: [-0.5, 1.5, 21]}
         compute:    {precision: float32, device: auto, batch_size: auto, data_shards: 4}
         output:     surfaces/resnet56.h5
-        """,  # noqa: E501
+        """,
         where="x",
     )
     assert configuration.model.checkpoint == "runs/resnet56/final.pt"

@@ -1,0 +1,151 @@
+"""The same computation from a Python script: one process, or all ranks of an mpiexec."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from mpi_landscape.assembly import assemble, label_check
+from mpi_landscape.computation import compute as run_job
+from mpi_landscape.errors import AgreedError
+from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+from mpi_landscape.evaluation.evaluator import LossFunction, own_copy
+from mpi_landscape.parallel.ranks import Ranks, open_ranks
+from mpi_landscape.parallel.stopping import Stopping
+from mpi_landscape.problem.build import Problem
+from mpi_landscape.problem.configuration import from_mapping, to_yaml
+from mpi_landscape.problem.losses import build_loss
+from mpi_landscape.problem.sections.whole import Configuration
+from mpi_landscape.storage.claim import claimed
+from mpi_landscape.storage.reader import read_surface
+from mpi_landscape.storage.surface import Surface
+
+_WHERE = "landscape()"
+
+
+def landscape(
+    model: nn.Module,
+    loss: str | LossFunction,
+    data: Dataset[Any] | Mapping[str, Dataset[Any]],
+    *,
+    alpha: Sequence[float] = (-1, 1, 51),
+    beta: Sequence[float] | None = (-1, 1, 51),
+    output: str | Path,
+    directions: Mapping[str, Any] | None = None,
+    compute: Mapping[str, Any] | None = None,
+    title: str | None = None,
+    writer: str = "auto",
+    overwrite: bool = False,
+    time_limit: float | None = None,
+) -> Surface:
+    """The loss of a network over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
+
+    Under mpiexec every rank calls it with the same arguments; the values in rank 0's network count. An `output` of
+    the same computation is resumed, a finished one only read.
+
+    Args:
+        model: The trained network; left untouched.
+        loss: `cross_entropy`, `mse`, `hinge`, `nll`, or a function `loss(model, batch)` that returns one value per
+            example, shape (N,), or a mapping with `loss` and `correct`.
+        data: A map-style data set, called `train`, or several by name.
+        alpha: (min, max, num) of the first axis, in units of the direction.
+        beta: The same of the second axis; None for a line.
+        output: The surface file.
+        directions: As in a configuration; random filter-normalised ones by default.
+        compute: As in a configuration: precision, device, batch_size, ...
+        title: What pictures are to say; the network's class by default.
+        writer: `auto`, `parallel` or `root`.
+        overwrite: Whether a file of another computation may be replaced.
+        time_limit: Seconds after which to stop; the surface that is returned is unfinished then, and the next call
+            goes on.
+
+    Returns:
+        The surface, on every rank.
+
+    Raises:
+        LandscapeError: Bad input or a refusal, in one line, on every rank.
+
+    Example:
+        >>> surface = landscape(model, "cross_entropy", {"train": train, "test": test}, output="mine.h5")  # doctest: +SKIP
+    """
+    ranks = open_ranks()
+    path = Path(output)
+    named = loss if isinstance(loss, str) else None
+    with ExitStack() as resources:
+        resources.enter_context(_nobody_waits(ranks))
+        configuration = ranks.together(lambda: _configuration(named, alpha, beta, path, directions, compute))
+        ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
+        stopping = resources.enter_context(Stopping(time_limit))
+        resources.enter_context(exact_arithmetic())
+        problem = Problem(
+            model=ranks.together(lambda: own_copy(model)).cpu().float().eval(),
+            loss=ranks.together(lambda: build_loss(configuration.loss, where=_WHERE, folders=[]))
+            if named
+            else loss,  # type: ignore[arg-type]
+            splits=dict(data) if isinstance(data, Mapping) else {"train": data},
+        )
+        job = assemble(
+            problem,
+            configuration.directions,
+            configuration.grid,
+            configuration.compute,
+            ranks,
+            loss_text=named or str(getattr(loss, "__qualname__", type(loss).__name__)),
+            check_labels=label_check(named, _WHERE),
+            where=_WHERE,
+        )
+        run_job(
+            job,
+            ranks,
+            path,
+            writer=writer,
+            overwrite=overwrite,
+            stopping=stopping,
+            attributes={"title": title or type(model).__name__, "configuration": to_yaml(configuration)},
+        )
+        # The others must not read before rank 0 has closed the file.
+        ranks.meet()
+        return read_surface(path)
+
+
+def _configuration(
+    loss: str | None,
+    alpha: Sequence[float],
+    beta: Sequence[float] | None,
+    path: Path,
+    directions: Mapping[str, Any] | None,
+    compute: Mapping[str, Any] | None,
+) -> Configuration:
+    """The arguments as a configuration: checked like a file, and kept in the surface's."""
+    sections: dict[str, Any] = {
+        "model": {"target": "python:model"},
+        "data": {"target": "python:data"},
+        "loss": loss or {"target": "python:loss"},
+        "grid": {"alpha": list(alpha), "beta": None if beta is None else list(beta)},
+        "output": str(path),
+    }
+    if directions is not None:
+        sections["directions"] = dict(directions)
+    if compute is not None:
+        sections["compute"] = dict(compute)
+    return from_mapping(sections, where=_WHERE)
+
+
+@contextmanager
+def _nobody_waits(ranks: Ranks) -> Iterator[None]:
+    """End the whole job when one rank alone raises; the others would wait for it for ever."""
+    try:
+        yield
+    except AgreedError:
+        raise
+    except Exception:
+        if ranks.size == 1:
+            raise
+        traceback.print_exc()
+        ranks.abort(1)
