@@ -14,6 +14,8 @@ import h5py
 import pytest
 import torch
 
+from mpi_landscape import surface
+
 _numbers = itertools.count()
 
 # f(α, β) = 1/2 Σ h (θ* + αδ + βη - m)² + mean(x): known in closed form everywhere.
@@ -153,6 +155,18 @@ def here(study, capsys, monkeypatch):
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
         return Outcome(status=ended.value.code or 0, **capsys.readouterr()._asdict())
+
+    return run
+
+
+@pytest.fixture
+def computed(study, here):
+    """Compute the study's surface in this process; it must succeed."""
+
+    def run(*arguments: str) -> Outcome:
+        ended = here(surface.main, study.configuration, *arguments)
+        assert ended.status == 0, ended.out + ended.err
+        return ended
 
     return run
 

@@ -45,16 +45,16 @@ def test_any_number_of_ranks_and_either_writer_give_the_same_bits(tmp_path, laun
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_the_number_of_threads_leaves_no_trace(study, contents, threads):
-    study.surface("--set", "compute.threads=1")
-    study.surface("--set", f"compute.threads={threads}", "--output", str(study.folder / "threads.h5"))
+def test_the_number_of_threads_leaves_no_trace(study, contents, threads, computed):
+    computed("--set", "compute.threads=1")
+    computed("--set", f"compute.threads={threads}", "--output", str(study.folder / "threads.h5"))
     assert contents(study.folder / "threads.h5") == contents(study.output)
 
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("writer", WRITERS)
-def test_more_ranks_than_tiles_is_no_trouble(study, launch, contents, writer):
-    study.surface("--line", "--alpha=0:1:2", "--set", "compute.points_per_tile=2")
+def test_more_ranks_than_tiles_is_no_trouble(study, launch, contents, writer, computed):
+    computed("--line", "--alpha=0:1:2", "--set", "compute.points_per_tile=2")
     reference = contents(study.output)
     output = study.folder / "crowded.h5"
     arguments = ("--line", "--alpha=0:1:2", "--set", "compute.points_per_tile=2", "--output", str(output))

@@ -51,13 +51,13 @@ def _tiles_done(path: Path) -> int:
 @pytest.mark.mpi
 @pytest.mark.slow
 @pytest.mark.parametrize("writer", ["root", "parallel"])
-def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, contents, writer):
+def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, contents, writer, computed):
     if writer == "parallel" and not h5py.get_config().mpi:
         pytest.skip("h5py is built without MPI; .ci/run shows how to build it with parallel HDF5")
     study.edit("points_per_tile: 3", "points_per_tile: 1")
     study.edit("[-0.75, 1.5, 7]", "[-0.75, 1.5, 23]")
     study.edit("[0, 2, 4]", "[0, 2, 11]")
-    study.surface("--output", str(study.folder / "reference.h5"))
+    computed("--output", str(study.folder / "reference.h5"))
     chance = random.Random(20)
     kills = 0
     while True:
@@ -83,8 +83,10 @@ def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, cont
 @pytest.mark.mpi
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(study, launcher, contents, number):
-    study.surface("--output", str(study.folder / "reference.h5"))
+def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(
+    study, launcher, contents, number, computed
+):
+    computed("--output", str(study.folder / "reference.h5"))
     study.edit_module("time.sleep(", "open(f'rank_{os.getpid()}', 'w').close(); time.sleep(")
     job = _start(study, launcher(3), SLEEP="0.15")
     _wait_for_tiles(study.output, 1, job)
@@ -94,35 +96,35 @@ def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(study
     assert job.returncode == 75, output
     assert "run the same command again" in output
     assert read_surface(study.output).progress < 1
-    study.surface()
+    computed()
     assert contents(study.output) == contents(study.folder / "reference.h5")
 
 
-def test_a_time_limit_stops_between_batches_and_says_so(study, contents):
-    study.surface("--output", str(study.folder / "reference.h5"))
+def test_a_time_limit_stops_between_batches_and_says_so(study, contents, computed):
+    computed("--output", str(study.folder / "reference.h5"))
     stopped = study.surface("--time-limit", "1", check=False, SLEEP="0.2")
     assert stopped.returncode == 75, stopped.stderr
     assert "the time limit of 1 s" in stopped.stdout
-    study.surface()
+    computed()
     assert contents(study.output) == contents(study.folder / "reference.h5")
 
 
-def test_a_finished_file_is_left_as_it_is(study):
-    study.surface()
+def test_a_finished_file_is_left_as_it_is(study, computed):
+    computed()
     before = study.output.read_bytes(), study.output.stat().st_mtime_ns
-    again = study.surface()
-    assert "complete" in again.stdout
+    again = computed()
+    assert "complete" in again.out
     assert (study.output.read_bytes(), study.output.stat().st_mtime_ns) == before
 
 
-def test_a_tile_whose_values_were_damaged_is_done_again(study, contents):
-    study.surface()
+def test_a_tile_whose_values_were_damaged_is_done_again(study, contents, computed):
+    computed()
     reference = contents(study.output)
     with h5py.File(study.output, "r+") as file:
         file["tiles/train_sums"][0, 5, 0] += 1e-9
         file["train_loss"][1, 1] = 7.0
     assert verify_tiles(study.output)[2] == 1
-    study.surface()
+    computed()
     assert contents(study.output) == reference
 
 
@@ -153,10 +155,10 @@ def test_another_run_is_refused_and_the_difference_named(study, here, arguments,
     assert study.output.read_bytes() == before
 
 
-def test_another_checkpoint_is_refused(study):
+def test_another_checkpoint_is_refused(study, computed):
     import torch
 
-    study.surface()
+    computed()
     state = torch.load(study.folder / "center.pt")
     state["weight"][0, 0] += 1
     torch.save(state, study.folder / "center.pt")
@@ -165,22 +167,22 @@ def test_another_checkpoint_is_refused(study):
     assert "center (file: " in refused.stderr
 
 
-def test_a_network_whose_code_has_changed_is_refused(study):
-    study.surface()
+def test_a_network_whose_code_has_changed_is_refused(study, computed):
+    computed()
     study.edit_module("- 0.5) ** 2", "- 0.25) ** 2")
     refused = study.surface(check=False)
     assert refused.returncode == 2
     assert "the network's code or the loss has changed" in refused.stderr
 
 
-def test_overwrite_replaces_another_run(study):
-    study.surface()
-    study.surface("--alpha=-0.75:1.5:8", "--overwrite")
+def test_overwrite_replaces_another_run(study, computed):
+    computed()
+    computed("--alpha=-0.75:1.5:8", "--overwrite")
     assert read_surface(study.output).alpha.size == 8
 
 
-def test_a_second_job_on_the_same_file_is_refused_and_the_first_named(study):
-    study.surface()
+def test_a_second_job_on_the_same_file_is_refused_and_the_first_named(study, computed):
+    computed()
     reference = shutil.copy(study.output, study.folder / "reference.h5")
     study.output.unlink()
     first = _start(study, [], SLEEP="0.1")

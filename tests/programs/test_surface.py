@@ -35,8 +35,8 @@ def _bowl(found: dict[str, np.ndarray], alpha: float, beta: float) -> float:
     return float((steepness * (point[:12] - 0.5) ** 2).sum() / 2 + (point[12:] ** 2).sum() / 2)
 
 
-def test_the_surface_of_a_quadratic_is_its_closed_form(study):
-    study.surface()
+def test_the_surface_of_a_quadratic_is_its_closed_form(study, computed):
+    computed()
     found = _datasets(study.output)
     assert found["train_loss"].shape == (7, 4)
     for i, alpha in enumerate(found["alpha"]):
@@ -47,24 +47,24 @@ def test_the_surface_of_a_quadratic_is_its_closed_form(study):
             assert found["test_loss"][i, j] == pytest.approx(height + 3.0 / 64 + 1, rel=5e-7)
 
 
-def test_in_float64_the_surface_of_a_quadratic_is_exact_to_float64_rounding(study):
-    study.surface("--set", "compute.precision=float64")
+def test_in_float64_the_surface_of_a_quadratic_is_exact_to_float64_rounding(study, computed):
+    computed("--set", "compute.precision=float64")
     found = _datasets(study.output)
     for i, alpha in enumerate(found["alpha"]):
         for j, beta in enumerate(found["beta"]):
             assert found["train_loss"][i, j] == pytest.approx(_bowl(found, alpha, beta) + 4.5 / 64, rel=1e-14)
 
 
-def test_a_line_has_no_second_direction(study):
-    study.surface("--line", "--alpha=0:1:5")
+def test_a_line_has_no_second_direction(study, computed):
+    computed("--line", "--alpha=0:1:5")
     with h5py.File(study.output, "r") as file:
         assert file["train_loss"].shape == (5,)
         assert "beta" not in file
         assert "beta" not in file["directions"]
 
 
-def test_one_point_is_the_loss_of_the_checkpoint(study):
-    study.surface("--line", "--alpha=0:0:1")
+def test_one_point_is_the_loss_of_the_checkpoint(study, computed):
+    computed("--line", "--alpha=0:0:1")
     found = _datasets(study.output)
     center = torch.load(study.folder / "center.pt")
     steepness = torch.arange(1, 13).reshape(3, 4) / 4
@@ -72,8 +72,8 @@ def test_one_point_is_the_loss_of_the_checkpoint(study):
     assert found["train_loss"][0] == pytest.approx(height.item() + 4.5 / 64, rel=5e-7)
 
 
-def test_by_default_only_weights_move(study):
-    study.surface()
+def test_by_default_only_weights_move(study, computed):
+    computed()
     found = _datasets(study.output)
     assert np.all(found["directions/alpha"][12:] == 0)
     assert np.all(found["directions/alpha"][:12] != 0)
@@ -84,38 +84,38 @@ def test_by_default_only_weights_move(study):
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.linalg.norm(center, axis=1), rtol=1e-6)
 
 
-def test_shards_change_the_work_and_not_the_numbers(study):
-    study.surface()
+def test_shards_change_the_work_and_not_the_numbers(study, computed):
+    computed()
     whole = _datasets(study.output)
-    study.surface("--set", "compute.data_shards=3", "--output", str(study.folder / "sharded.h5"))
+    computed("--set", "compute.data_shards=3", "--output", str(study.folder / "sharded.h5"))
     sharded = _datasets(study.folder / "sharded.h5")
     for name in whole:
         # Float64 sums in another order.
         np.testing.assert_allclose(sharded[name], whole[name], rtol=1e-14)
 
 
-def test_a_difference_between_two_checkpoints_ends_at_the_second(study):
+def test_a_difference_between_two_checkpoints_ends_at_the_second(study, computed):
     end = {"weight": torch.full((3, 4), 0.5), "bias": torch.zeros(5)}
     torch.save({"model": {f"module.{name}": value for name, value in end.items()}}, study.folder / "end.pt")
     study.edit("grid:", f"directions:\n  alpha: {{kind: difference, to: {study.folder}/end.pt}}\ngrid:")
-    study.surface("--line", "--alpha=0:1.5:4")
+    computed("--line", "--alpha=0:1.5:4")
     # At α = 1 the bowl is at its bottom, where only the mean of the data is left.
     assert _datasets(study.output)["train_loss"][2] == pytest.approx(4.5 / 64, rel=1e-6)
 
 
-def test_a_direction_is_taken_from_another_surface_file(study):
-    study.surface()
+def test_a_direction_is_taken_from_another_surface_file(study, computed):
+    computed()
     first = _datasets(study.output)
     study.edit("grid:", f"directions: {{alpha: {{kind: file, path: {study.output}}}}}\ngrid:")
-    study.surface("--set", "directions.beta.seed=9", "--output", str(study.folder / "second.h5"))
+    computed("--set", "directions.beta.seed=9", "--output", str(study.folder / "second.h5"))
     second = _datasets(study.folder / "second.h5")
     assert np.array_equal(first["directions/alpha"], second["directions/alpha"])
     assert not np.array_equal(first["directions/beta"], second["directions/beta"])
 
 
-def test_infinite_and_undefined_losses_are_kept_as_results(study):
+def test_infinite_and_undefined_losses_are_kept_as_results(study, computed):
     study.edit_module("return model(batch[0])", "return (45 - model(batch[0])).log()")
-    study.surface()
+    computed()
     with h5py.File(study.output, "r") as file:
         losses, status = file["train_loss"][...], file["tiles/status"][...]
     assert np.isnan(losses).any()
@@ -136,11 +136,11 @@ def test_it_runs_where_mpi4py_is_absent(study):
     assert np.isfinite(_datasets(study.output)["train_loss"]).all()
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(study):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(study, computed):
     before = sorted(study.folder.iterdir())
-    done = study.surface("--dry-run")
-    assert "7 x 4 points" in done.stdout
-    assert "expected" in done.stdout
+    done = computed("--dry-run")
+    assert "7 x 4 points" in done.out
+    assert "expected" in done.out
     assert [path for path in sorted(study.folder.iterdir()) if path.name != "__pycache__"] == before
 
 
