@@ -15,10 +15,10 @@ from mpi_landscape.certificate import certify, certify_directions
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator, own_copy
-from mpi_landscape.evaluation.resident import Resident, make_resident
+from mpi_landscape.evaluation.resident import Resident, example_size, make_resident
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.geometry.tiles import Plan, choose_points_per_tile, choose_shards
+from mpi_landscape.geometry.tiles import Plan, choose_batch_size, choose_points_per_tile, choose_shards
 from mpi_landscape.parallel.devices import (
     choose_device,
     device_name,
@@ -33,9 +33,6 @@ from mpi_landscape.program import say
 from mpi_landscape.storage import identity
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# Part of the plan and so of the bits. On a CPU the activations of a small batch stay in the cache (16 to 64 images were
-# the fastest for every network measured); a GPU needs more to be busy.
-BATCH_SIZE = {"cpu": 64, "cuda": 512}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +88,7 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
     say(ranks, _describe_ranks(ranks, device, threads))
     if warning:
         say(ranks, f"warning: {warning}")
-    batch_size = BATCH_SIZE[device.type] if job.compute.batch_size == "auto" else job.compute.batch_size
+    batch_size = ranks.together(lambda: _batch_size(job, device))
     ranks.on_root(lambda: _try_first_examples(job.problem, device, dtype))
     residents = ranks.together(
         lambda: {
@@ -156,6 +153,14 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
+
+
+def _batch_size(job: Job, device: torch.device) -> int:
+    """Part of the plan and so of the bits; the same for all splits."""
+    if job.compute.batch_size != "auto":
+        return job.compute.batch_size
+    sizes = [example_size(split, dataset) for split, dataset in job.problem.splits.items()]
+    return choose_batch_size(max(sizes), on_gpu=device.type == "cuda")
 
 
 def _try_first_examples(problem: Problem, device: torch.device, dtype: torch.dtype) -> None:

@@ -84,6 +84,16 @@ def make_resident(
     )
 
 
+def example_size(split: str, dataset: Dataset[Any]) -> int:
+    """Numbers in the largest tensor of the first example.
+
+    Raises:
+        LandscapeError: It cannot be read or collated.
+    """
+    example = collate(split, read_items(split, dataset, [0]), dtype=torch.float32)
+    return max((tensor.numel() for _, tensor in nests.tensors(example)), default=1)
+
+
 def read_items(split: str, dataset: Dataset[Any], indices: Sequence[int]) -> list[Any]:
     """The items of a data set, with its exceptions put in words.
 

@@ -166,3 +166,21 @@ def choose_points_per_tile(num_points: int, examples_per_shard: int) -> int:
     """
     wanted = max(-(-ENOUGH_EXAMPLES // max(1, examples_per_shard)), -(-num_points // MAX_CHUNKS))
     return max(1, min(wanted, num_points // ENOUGH_CHUNKS))
+
+
+def choose_batch_size(elements_per_example: int, *, on_gpu: bool) -> int:
+    """Examples per batch: few where an example is large, more where launching an operation is what takes time.
+
+    On a CPU the activations of a small batch stay in the cache: 16 to 64 images of 32 x 32 were fastest for every
+    network measured; of digits of 8 x 8, 512 took half the time of 64. A GPU needs more to be busy.
+
+    Args:
+        elements_per_example: numbers in the largest tensor of an example, at least 1.
+        on_gpu: whether a GPU evaluates.
+
+    Returns:
+        A power of two, from 16 to 512 on a CPU, from 64 to 1024 on a GPU.
+    """
+    least, most, elements = (64, 1024, 2**21) if on_gpu else (16, 512, 2**18)
+    wanted = max(1, elements // max(1, elements_per_example))
+    return max(least, min(most, 1 << (wanted.bit_length() - 1)))

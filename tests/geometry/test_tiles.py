@@ -3,7 +3,13 @@ from collections import Counter
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.geometry.tiles import Plan, choose_points_per_tile, choose_shards, shard_bounds
+from mpi_landscape.geometry.tiles import (
+    Plan,
+    choose_batch_size,
+    choose_points_per_tile,
+    choose_shards,
+    shard_bounds,
+)
 
 PLANS = [
     (Plan(num_points=1, points_per_tile=1, shards=(("train", 1),)), "one tile"),
@@ -126,3 +132,19 @@ def test_a_hundred_ranks_stay_busy_on_any_grid_of_512_points_or_more():
             plan = Plan(num_points=num_points, points_per_tile=per_tile, shards=(("train", 1),))
             assert plan.num_chunks >= 512
             assert plan.num_chunks <= 2**20 + 1
+
+
+@pytest.mark.parametrize(
+    ("elements", "on_gpu", "expected", "why"),
+    [
+        (3 * 32 * 32, False, 64, "CIFAR on a CPU: what was measured fastest"),
+        (28 * 28, False, 256, "MNIST: smaller images, more of them"),
+        (8 * 8, False, 512, "digits: launching operations is what takes time"),
+        (3 * 224 * 224, False, 16, "ImageNet on a CPU: never fewer"),
+        (3 * 32 * 32, True, 512, "CIFAR on a GPU"),
+        (3 * 224 * 224, True, 64, "ImageNet on a GPU: fits small ones too"),
+        (1, True, 1024, "single numbers: never more"),
+    ],
+)
+def test_batches_are_sized_by_the_example(elements, on_gpu, expected, why):
+    assert choose_batch_size(elements, on_gpu=on_gpu) == expected, why

@@ -62,7 +62,7 @@ def place(request, tmp_path, contents) -> Callable[..., Place]:
     comm = None
     if request.param == "parallel file":
         if not h5py.get_config().mpi:
-            pytest.skip("h5py has no parallel HDF5: build it with HDF5_MPI=ON (the README says how)")
+            pytest.skip("h5py has no parallel HDF5: .ci/run shows how to build it with HDF5_MPI=ON")
         from mpi4py import MPI
 
         comm = MPI.COMM_SELF

@@ -107,7 +107,7 @@ def _by_root(path: Path, made: schema.Contents, seed: int) -> None:
 @pytest.mark.parametrize(("size", "end"), [(2, []), (3, []), (3, ["abort"])])
 def test_both_writers_make_the_same_file(launch, contents, tmp_path, size, end):
     if not writer.has_parallel_hdf5():
-        pytest.skip("h5py has no parallel HDF5: build it with HDF5_MPI=ON (the README says how)")
+        pytest.skip("h5py has no parallel HDF5: .ci/run shows how to build it with HDF5_MPI=ON")
     made = contents()
     _by_root(tmp_path / "root.h5", made, 5)
     schema.create(tmp_path / "parallel.h5", made)
