@@ -75,7 +75,7 @@ def execute(
     except BrokenPipeError:
         # Whoever read our output has enough of it (`| head`); point it elsewhere, or closing it raises again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = FAILED
+        status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     except KeyboardInterrupt:
         _print_error(_named(ranks, "interrupted"), options.debug)
         status = 130 if ranks.size == 1 else ranks.abort(130)
