@@ -10,9 +10,16 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import h5py
 import pytest
 
 import mpi_landscape
+
+
+def pytest_configure() -> None:
+    """Where an environment was made for parallel HDF5, skipping its tests would be a false pass."""
+    if os.environ.get("MPI_LANDSCAPE_EXPECT") == "parallel-hdf5" and not h5py.get_config().mpi:
+        pytest.exit("parallel HDF5 is expected here, but h5py is built without MPI", returncode=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
