@@ -43,7 +43,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._shown and self._terminal:
-            form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} tiles, {postfix}{elapsed} < {remaining}"
+            form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} tiles{postfix}, {elapsed} elapsed, {remaining} left"
             self._bar = tqdm(
                 total=self._total,
                 initial=self._initial,
@@ -66,7 +66,7 @@ class Progress:
         """One more unit is done."""
         self._done += 1
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._rate():.3g} points/s, ", refresh=False)
+            self._bar.set_postfix_str(f"{self._rate():.3g} points/s", refresh=False)
             self._bar.update()
         elif self._shown:
             now = time.monotonic()
