@@ -23,6 +23,7 @@ from mpi_landscape.problem import losses
 from mpi_landscape.problem.build import Problem, build
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.problem.datasets import build_splits
+from mpi_landscape.problem.networks.table import build_network
 from mpi_landscape.problem.sections.plane import AxisConfiguration, DirectionsConfiguration, GridConfiguration
 from mpi_landscape.problem.sections.sources import LossConfiguration
 from mpi_landscape.problem.sections.whole import Configuration
@@ -42,8 +43,10 @@ def job_of_configuration(configuration: Configuration, ranks: Ranks, where: str)
         AgreedError: Something of it is bad.
     """
     folders = [Path(where).resolve().parent]
+    # What is fetched is fetched once for all; then it is there.
+    if configuration.model.arguments.get("download"):
+        ranks.on_root(lambda: build_network(configuration.model, where=where, folders=folders))
     if configuration.data.download:
-        # Once for all; then it is there.
         ranks.on_root(lambda: build_splits(configuration.data, where=where, folders=folders))
         configuration = replace(configuration, data=replace(configuration.data, download=False))
     # Parameters that no checkpoint gives are those that a training of the same file would start from.

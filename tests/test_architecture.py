@@ -33,6 +33,7 @@ LIBRARIES = {
     "yaml": {"problem"},
     "pydantic": {"problem"},
     "torchvision": {"problem"},
+    "timm": {"problem"},
     "sklearn": {"problem"},
 }
 

@@ -7,18 +7,23 @@ from typing import Any
 from torch.utils.data import Dataset, IterableDataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.images import cifar10, cifar100, digits, mnist
+from mpi_landscape.problem.image_folders import image_folder, imagenet
+from mpi_landscape.problem.images import digits
 from mpi_landscape.problem.messages import listed, shown, suggestion
 from mpi_landscape.problem.sections.sources import DataConfiguration
 from mpi_landscape.problem.targets import call, invoke
+from mpi_landscape.problem.torchvision_sets import cifar10, cifar100, fashion_mnist, mnist
 
 DATASETS: dict[str, Callable[..., Mapping[str, Any]]] = {
     "digits": digits,
     "mnist": mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "fashion_mnist": fashion_mnist,
+    "imagenet": imagenet,
+    "image_folder": image_folder,
 }
-_ON_DISK = ("mnist", "cifar10", "cifar100")
+_IN_MEMORY = ("digits",)
 
 
 def build_splits(
@@ -65,7 +70,7 @@ def _offered(configuration: DataConfiguration, section: str, folders: Sequence[P
             f"{suggestion(name, list(DATASETS))}; your own is given as target: package.module:function"
         )
     place: dict[str, Any] = {}
-    if name in _ON_DISK:
+    if name not in _IN_MEMORY:
         if configuration.root is None:
             raise LandscapeError(
                 f"{section}.root is missing; {name} needs the folder that holds it, or shall hold it"

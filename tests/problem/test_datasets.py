@@ -12,6 +12,10 @@ from mpi_landscape.problem.datasets import build_splits
 
 datasets = pytest.importorskip("torchvision.datasets", reason="pip install torchvision")
 
+DIGITS = {
+    "train": "0e6b9962db9a87dc7cf964c038a64c20d1d4090302aa50c38e9ea66e3f9ebacd",
+    "test": "fdb7792f33c6eab18921d663d58a0e87395c6ea06fec633ed74076a4f16af033",
+}
 CIFAR10 = {**{f"data_batch_{index}": 3 for index in range(1, 6)}, "test_batch": 4}
 
 
@@ -45,8 +49,8 @@ def write_idx(path, values):
     path.write_bytes(header + values.tobytes())
 
 
-def write_mnist(root):
-    raw = root / "MNIST" / "raw"
+def write_mnist(root, name="MNIST"):
+    raw = root / name / "raw"
     raw.mkdir(parents=True)
     generator = np.random.default_rng(1)
     contents = {}
@@ -98,6 +102,63 @@ def test_an_example_is_an_image_and_its_label_and_the_same_every_time():
     assert (image.shape, image.dtype, label.dtype, label.shape) == ((1, 8, 8), torch.float32, torch.int64, ())
     again, _ = build(name="digits")["test"][3]
     assert torch.equal(image, again)
+
+
+def linear_weights(num, size):
+    """Weights (size, num) of linear interpolation between the centers of pixels, constant beyond the outermost."""
+    weights = np.zeros((size, num))
+    for row in range(size):
+        place = min(max((row + 0.5) * num / size - 0.5, 0), num - 1)
+        left = min(int(place), num - 2)
+        weights[row, left : left + 2] = (1 - (place - left), place - left)
+    return weights
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_larger_digits_are_interpolated_between_the_centers_of_the_pixels(size):
+    plain = build(name="digits", arguments={"preprocessing": False})
+    larger = build(name="digits", arguments={"preprocessing": False, "size": size})
+    weights = linear_weights(8, size)
+    for split in ("train", "test"):
+        assert torch.equal(larger[split].labels, plain[split].labels)
+        for index in (0, 7, len(plain[split]) - 1):
+            original, enlarged = plain[split][index][0], larger[split][index][0]
+            assert (enlarged.shape, enlarged.dtype) == ((1, size, size), torch.float32)
+            # Sixteenths and 64ths of whole numbers: exact.
+            by_hand = weights @ original[0].double().numpy() @ weights.T
+            np.testing.assert_array_equal(enlarged[0].numpy(), by_hand)
+            by_torch = torch.nn.functional.interpolate(original[None], (size, size), mode="bilinear")
+            assert torch.equal(enlarged, by_torch[0])
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_digits_of_every_size_are_standardised(size):
+    split = build(name="digits", arguments={"size": size})["train"]
+    images = torch.stack([split[index][0] for index in range(len(split))]).double()
+    # The constants have three digits.
+    assert abs(images.mean()) < 2e-3
+    assert abs(images.std() - 1) < 2e-3
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_digits_of_three_channels_have_the_same_in_each(size):
+    one = build(name="digits", arguments={"size": size})["test"]
+    three = build(name="digits", arguments={"size": size, "channels": 3})["test"]
+    for index in (0, 4, 354):
+        assert torch.equal(three[index][0], one[index][0].repeat(3, 1, 1))
+        assert three[index][0].shape == (3, size, size)
+
+
+def test_the_digits_without_arguments_are_the_bytes_they_have_always_been():
+    # Surfaces that exist are resumed only with these fingerprints: of the values before the arguments were added.
+    digests = {}
+    for name, split in build(name="digits").items():
+        whole = hashlib.sha256()
+        for index in range(len(split)):
+            image, label = split[index]
+            whole.update(image.numpy().tobytes() + label.numpy().tobytes())
+        digests[name] = whole.hexdigest()
+    assert digests == DIGITS
 
 
 def test_the_digits_need_scikit_learn(monkeypatch):
@@ -155,6 +216,56 @@ def test_mnist_is_read_from_its_files(tmp_path):
             assert label == labels[index]
 
 
+def test_fashion_mnist_is_read_from_its_files(tmp_path):
+    contents = write_mnist(tmp_path, "FashionMNIST")
+    splits = build(name="fashion_mnist", root=str(tmp_path))
+    for name, part in (("train", "train"), ("test", "t10k")):
+        pixels, labels = contents[part]
+        assert splits[name].labels.tolist() == labels.tolist()
+        for index in range(len(labels)):
+            expected = (pixels[index][None] / 255 - 0.2860) / 0.3530
+            np.testing.assert_allclose(splits[name][index][0].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("cifar10", None)]
+)
+def test_without_preprocessing_pixels_go_from_0_to_1(tmp_path, monkeypatch, name, folder):
+    if folder:
+        first = write_mnist(tmp_path, folder)["train"][0][0][None]
+    else:
+        contents = write_cifar10(tmp_path, monkeypatch)
+        first = contents["data_batch_1"]["data"][0].reshape(3, 32, 32)
+    split = build(name=name, root=str(tmp_path), arguments={"preprocessing": False})["train"]
+    np.testing.assert_array_equal(split[0][0].numpy(), first.astype(np.float32) / np.float32(255))
+
+
+def test_a_limit_keeps_the_first_examples_of_the_files(tmp_path, monkeypatch):
+    contents = write_cifar10(tmp_path, monkeypatch)
+    whole = build(name="cifar10", root=str(tmp_path))
+    # Over the border of the first file, which has three.
+    some = build(name="cifar10", root=str(tmp_path), arguments={"limit": {"train": 5}})
+    labels = contents["data_batch_1"]["labels"] + contents["data_batch_2"]["labels"][:2]
+    assert some["train"].labels.tolist() == labels
+    assert (len(some["train"].images), len(some["test"])) == (5, 4)
+    for index in range(5):
+        assert torch.equal(some["train"][index][0], whole["train"][index][0])
+
+
+def test_labels_at_random_are_classes_of_the_set_and_of_training_only(tmp_path, monkeypatch):
+    files = {"train": 400, "test": 50}
+    meta = ("meta", "fine_label_names")
+    contents = write_cifar(
+        tmp_path / "cifar-100-python", files, "fine_labels", meta, 100, monkeypatch, datasets.CIFAR100
+    )
+    splits = build(name="cifar100", root=str(tmp_path), arguments={"random_labels": 1.0})
+    drawn = splits["train"].labels
+    assert splits["test"].labels.tolist() == contents["test"]["fine_labels"]
+    assert (int(drawn.min()) >= 0, int(drawn.max()) <= 99, int(drawn.max()) >= 90) == (True, True, True)
+    # 4 of 400 agree by chance, with a standard deviation of 2.
+    assert (drawn == torch.tensor(contents["train"]["fine_labels"])).sum() < 4 + 5 * 2
+
+
 def test_other_statistics_may_be_given(tmp_path):
     contents = write_mnist(tmp_path)
     splits = build(name="mnist", root=str(tmp_path), arguments={"mean": [0], "std": [1]})
@@ -192,10 +303,19 @@ def test_the_splits_are_those_that_are_asked_for_in_that_order():
             ["split 'tset'", "train, test", "'test'"],
             "a typo",
         ),
+        ({"name": "fashion_mnist", "root": "ROOT"}, ["FashionMNIST/raw", "data.download"], "nothing there"),
         (
-            {"name": "digits", "arguments": {"size": 3}},
-            ["no argument 'size'", "mean, std"],
+            {"name": "digits", "arguments": {"sizes": 16}},
+            ["no argument 'sizes'", "mean, std", "did you mean 'size'"],
             "no such argument",
+        ),
+        ({"name": "digits", "arguments": {"size": 24}}, ["size is 24", "8, 16, 32"], "no such size"),
+        ({"name": "digits", "arguments": {"size": 16.0}}, ["size is 16.0", "8, 16, 32"], "not whole"),
+        ({"name": "digits", "arguments": {"channels": 2}}, ["channels is 2", "1, 3"], "no such channels"),
+        (
+            {"name": "mnist", "root": "ROOT", "arguments": {"limit": {"tset": 3}}},
+            ["limit has unknown split 'tset'", "train, test", "did you mean 'test'"],
+            "a typo, told before the files are looked for",
         ),
         (
             {"name": "digits", "arguments": {"mean": 0.5}},

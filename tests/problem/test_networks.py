@@ -139,7 +139,7 @@ def test_a_block_whose_convolutions_are_zero_passes_its_input_only_through_a_sho
             "a typo",
         ),
         ("vgg16", {}, ["model.name is 'vgg16'", "valid names are"], "not here"),
-        ("resnet21", {}, ["model: depth is 21", "6n + 2", "torchvision.models"], "no such depth"),
+        ("resnet21", {}, ["model: depth is 21", "6n + 2", "torchvision/resnet18"], "no such depth"),
         ("resnet2", {}, ["depth is 2", "6n + 2"], "no blocks"),
         ("resnet20", {"depth": 56}, ["arguments", "depth", "resnet20"], "said twice"),
         (

@@ -153,7 +153,7 @@ def resnet(
     if depth < 8 or depth % 6 != 2:
         raise LandscapeError(
             f"depth is {depth}; expected 6n + 2, such as 8, 20, 32, 44, 56 or 110 "
-            "(those of ImageNet are given as target: torchvision.models:resnet18)"
+            "(those of ImageNet are named torchvision/resnet18 and so on)"
         )
     if shortcut not in ("projection", "padding", "none"):
         raise LandscapeError(f"shortcut is {shown(shortcut)}; expected projection, padding or none")

@@ -58,3 +58,16 @@ def checked_size(input_size: Sequence[int]) -> tuple[int, int, int]:
     if len(size) != 3:
         raise LandscapeError(f"input_size is {shown(list(size))}; expected [channels, height, width]")
     return size[0], size[1], size[2]
+
+
+def halved(length: int, times: int) -> int:
+    """Halve a number of pixels several times, rounding up each time, as pooling with ceil_mode does.
+
+    Args:
+        length: Pixels in one direction.
+        times: How often.
+
+    Returns:
+        At least 1 for a length of at least 1.
+    """
+    return -(-length // (1 << times))

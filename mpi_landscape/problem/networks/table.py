@@ -1,5 +1,6 @@
 """The networks by name, and the one way to build a network from a configuration."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,22 +10,63 @@ from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.messages import listed, shown, suggestion
+from mpi_landscape.problem.networks.alexnet import alexnet
+from mpi_landscape.problem.networks.convolutional import cnn
+from mpi_landscape.problem.networks.densenet import densenet
+from mpi_landscape.problem.networks.from_timm import timm_network
+from mpi_landscape.problem.networks.from_torchvision import torchvision_network
 from mpi_landscape.problem.networks.perceptron import linear, mlp
+from mpi_landscape.problem.networks.product import product
 from mpi_landscape.problem.networks.resnet import resnet
+from mpi_landscape.problem.networks.vgg import vgg9
 from mpi_landscape.problem.sections.sources import ModelConfiguration
 from mpi_landscape.problem.targets import call, invoke
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp, "resnet": resnet}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "resnet": resnet,
+    "densenet": densenet,
+    "vgg9": vgg9,
+    "alexnet": alexnet,
+    "cnn": cnn,
+    "product": product,
+}
+LIBRARIES: dict[str, Callable[..., nn.Module]] = {"torchvision": torchvision_network, "timm": timm_network}
 
-_RESNET = re.compile(r"resnet([0-9]{1,6})(_noshort)?")
-_NAMES = (*NETWORKS, *(f"resnet{depth}{end}" for depth in (20, 32, 44, 56, 110) for end in ("", "_noshort")))
+# Names that say some of the arguments, and the network that takes them. A wide network of Li et al. (2018),
+# arXiv:1712.09913, section 6, is a residual network with k times as many filters.
+_PATTERNS = {
+    re.compile(r"resnet(?P<depth>[0-9]{1,6})(?P<noshort>_noshort)?"): "resnet",
+    re.compile(r"wrn(?P<depth>[0-9]{1,6})_(?P<widening>[0-9]{1,3})(?P<noshort>_noshort)?"): "resnet",
+    re.compile(r"densenet(?P<depth>[0-9]{1,6})"): "densenet",
+    re.compile(r"cnn(?P<noshort>_noshort)"): "cnn",
+    re.compile(r"product(?P<factors>[0-9]{1,6})"): "product",
+}
+_SHORTCUTS = (
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "resnet110",
+    "wrn56_2",
+    "wrn56_4",
+    "wrn56_8",
+    "cnn",
+)
+_NAMES = (
+    *NETWORKS,
+    *(f"{name}{end}" for name in _SHORTCUTS for end in ("", "_noshort")),
+    *("densenet121", "product1", "product2"),
+)
 
 
 def build_network(configuration: ModelConfiguration, *, where: str, folders: Sequence[Path]) -> nn.Module:
     """Build the network that a configuration names, with its initial parameters.
 
     Args:
-        configuration: A name of :data:`NETWORKS`, ``resnet<6n+2>`` or ``resnet<6n+2>_noshort``, or a target.
+        configuration: A name of :data:`NETWORKS`, one that says some of their arguments (``resnet56_noshort``,
+            ``wrn56_2``, ``densenet121``, ``product2``, ...), ``torchvision/<model>``, ``timm/<model>``, or a target.
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 
@@ -48,20 +90,39 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
 
 
 def _named(name: str, arguments: dict[str, Any], section: str) -> nn.Module:
-    match = _RESNET.fullmatch(name)
-    fixed: dict[str, Any] = {}
-    if match:
-        fixed = {"depth": int(match[1]), **({"shortcut": "none"} if match[2] else {})}
-    elif name not in NETWORKS:
-        raise LandscapeError(
-            f"{section}.name is {shown(name)}; valid names are {listed(NETWORKS)}, resnet<6n+2> (resnet20, "
-            f"resnet56, resnet110, ...) and resnet<6n+2>_noshort{suggestion(name, _NAMES)}"
-        )
+    constructor, fixed, general = _found(name, section)
     twice = [argument for argument in fixed if argument in arguments]
     if twice:
         raise LandscapeError(
-            f"{section}.arguments: {twice[0]} is said by the name {name} already; use the name resnet"
+            f"{section}.arguments: {twice[0]} is said by the name {name} already; use the name {general}"
         )
-    constructor = NETWORKS["resnet" if match else name]
     network: nn.Module = invoke(constructor, {**fixed, **arguments}, where=section, called=name)
     return network
+
+
+def _found(name: str, section: str) -> tuple[Callable[..., nn.Module], dict[str, Any], str]:
+    """Find a name's constructor, the arguments that the name says, and the name that leaves them open."""
+    library, slash, model = name.partition("/")
+    if slash and library in LIBRARIES:
+        return functools.partial(LIBRARIES[library], model), {}, name
+    if name in NETWORKS:
+        return NETWORKS[name], {}, name
+    for pattern, general in _PATTERNS.items():
+        match = pattern.fullmatch(name)
+        if match:
+            return NETWORKS[general], _said(match.groupdict()), general
+    raise LandscapeError(
+        f"{section}.name is {shown(name)}; valid names are {listed(NETWORKS)}, resnet<6n+2> (resnet56, ...), "
+        "wrn<6n+2>_<k> (wrn56_2, ...), each of these two and cnn also with _noshort, densenet121, product<n>, "
+        f"{listed(f'{each}/<model>' for each in LIBRARIES)}{suggestion(name, _NAMES)}"
+    )
+
+
+def _said(groups: dict[str, str | None]) -> dict[str, Any]:
+    """Turn the parts of a name into arguments."""
+    said: dict[str, Any] = {part: int(groups[part] or 0) for part in ("depth", "factors") if part in groups}
+    if "widening" in groups:
+        said["width"] = 16 * int(groups["widening"] or 0)
+    if groups.get("noshort"):
+        said["shortcut"] = "none"
+    return said

@@ -1,0 +1,97 @@
+"""The classification models of torchvision, by name."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.problem.messages import listed, reason, shown, suggestion
+from mpi_landscape.problem.networks.sizes import checked_count
+
+
+def torchvision_network(
+    name: str, /, *, weights: str | None = None, download: bool = False, **arguments: Any
+) -> nn.Module:
+    """Build a classification model of torchvision.
+
+    Args:
+        name: As in ``torchvision.models.list_models(module=torchvision.models)``, such as "mobilenet_v2".
+        weights: "DEFAULT" or another name of the weights that torchvision publishes for the model, such as
+            "IMAGENET1K_V1"; or a file with a state dictionary; None leaves the random initial parameters.
+        download: Whether published weights that are not in torch.hub's cache may be fetched.
+        **arguments: Of the model's own constructor, such as num_classes.
+
+    Returns:
+        The network; it takes images as its weights' transforms prepare them.
+
+    Raises:
+        LandscapeError: If the name or the weights are unknown, absent or not loadable without running code
+            of the file, or another argument is not valid.
+    """
+    # Here, as it takes a second and most networks do not need it.
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise LandscapeError(
+            f"name is {shown(f'torchvision/{name}')}; torchvision has no such classification model"
+            f"{suggestion(name, names)}; torchvision.models.list_models() lists them"
+        )
+    if not isinstance(download, bool):
+        raise LandscapeError(f"download is {shown(download)}; expected true or false")
+    if "num_classes" in arguments:
+        # torchvision builds a network without outputs, too.
+        checked_count(arguments["num_classes"], "num_classes")
+    if weights is None:
+        return _built(models, name, None, arguments)
+    published = _published(models.get_model_weights(name), weights)
+    if published is None:
+        network = _built(models, name, None, arguments)
+        load_state(network, read_state(weights), where=weights)
+        return network
+    _ensure_cached(published, download)
+    return _built(models, name, published, arguments)
+
+
+def _built(models: Any, name: str, weights: Enum | None, arguments: dict[str, Any]) -> nn.Module:
+    network: nn.Module = models.get_model(name, weights=weights, progress=False, **arguments)
+    return network
+
+
+def _published(known: Any, weights: str) -> Any:
+    """Find published weights by name; None if a file is meant."""
+    if not isinstance(weights, str):
+        raise LandscapeError(f"weights is {shown(weights)}; expected DEFAULT, another name, or a file")
+    names = list(known.__members__)
+    if weights in names:
+        return known[weights]
+    if Path(weights).exists() or Path(weights).suffix or "/" in weights:
+        return None
+    raise LandscapeError(
+        f"weights is {shown(weights)}; valid are {listed(names)}, or a file{suggestion(weights, names)}"
+    )
+
+
+def _ensure_cached(weights: Any, download: bool) -> None:
+    """See to it that torchvision will find weights on disk, and that loading them runs no code."""
+    # Where and under which name torch.hub.load_state_dict_from_url looks.
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if not cached.exists():
+        if not download:
+            raise LandscapeError(
+                f"weights {weights} are not at {cached}; set arguments.download: true, or put {weights.url} there"
+            )
+        try:
+            weights.get_state_dict(progress=False, check_hash=True)
+        # urllib, http, ssl, the hash and the disk each have exceptions of their own.
+        except Exception as error:
+            raise LandscapeError(
+                f"weights {weights} cannot be fetched from {weights.url} ({reason(error)}); "
+                f"offline, put the file at {cached}"
+            ) from error
+    # torchvision would unpickle anything; what this accepts is only tensors.
+    read_state(cached)
