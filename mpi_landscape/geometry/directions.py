@@ -20,7 +20,8 @@ from torch import Tensor
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.layout import Layout
 
-_KINDS = ("bias", "norm", "buffer")
+# What a pattern that is not a glob covers.
+_COVERED = {"bias": ("bias",), "norm": ("norm", "buffer"), "buffer": ("buffer",)}
 # Elements summed at a time: float64 copies stay in the cache, and small beside the vectors.
 _PIECE = 2**20
 # Below this share of its length, what is left of a float32 vector is rounding.
@@ -74,8 +75,9 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
     Args:
         direction: 1D tensor of shape (n,).
         layout: of the network.
-        patterns: each a kind (`bias`: biases outside normalisation layers; `norm`: all parameters of
-            normalisation layers; `buffer`: their running statistics), or a glob of tensor names such
+        patterns: each a kind (`bias`: biases outside normalisation layers; `norm`: all of normalisation
+            layers, their running statistics too where these count as parameters; `buffer`: running
+            statistics only, which a random direction would make negative), or a glob of tensor names such
             as `layer1.*`. A network may lack a kind; a glob must match something.
 
     Returns:
@@ -87,17 +89,17 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
     layout.check(direction, where="direction")
     names = [entry.name for entry in layout.entries]
     for pattern in patterns:
-        if pattern not in _KINDS and not any(fnmatchcase(name, pattern) for name in names):
+        if pattern not in _COVERED and not any(fnmatchcase(name, pattern) for name in names):
             some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise LandscapeError(
                 f"ignore: {pattern!r} matches no tensor; "
-                f"valid are {', '.join(_KINDS)} and globs of these names: {some}"
+                f"valid are {', '.join(_COVERED)} and globs of these names: {some}"
             )
     result = direction.clone()
     moved = False
     for entry in layout.entries:
         if any(
-            entry.kind == pattern if pattern in _KINDS else fnmatchcase(entry.name, pattern)
+            entry.kind in _COVERED[pattern] if pattern in _COVERED else fnmatchcase(entry.name, pattern)
             for pattern in patterns
         ):
             result[entry.offset : entry.stop] = 0

@@ -109,6 +109,25 @@ def test_ignored_tensors_stay_at_the_center(patterns, zeroed, reason):
     assert direction.count_nonzero() == layout.size, "the argument is left alone"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "zeroed", "reason"),
+    [
+        (
+            "norm",
+            ["0.weight", "0.bias", "0.running_mean", "0.running_var"],
+            "or a variance would go negative",
+        ),
+        ("buffer", ["0.running_mean", "0.running_var"], "the statistics alone"),
+        ("bias", ["1.bias"], "they are no biases"),
+    ],
+)
+def test_running_statistics_belong_to_their_layer(pattern, zeroed, reason):
+    layout = layout_of(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)), normalization_buffers=True)
+    result = ignore(random_direction(layout, seed=1), layout, [pattern])
+    still = [name for name, view in layout.views(result).items() if not view.any()]
+    assert sorted(still) == sorted(zeroed), reason
+
+
 def test_a_pattern_that_matches_nothing_is_refused_with_the_names():
     layout = layout_of(Network())
     with pytest.raises(LandscapeError, match=r"'lost\.\*' matches no tensor.*first\.weight, first\.bias"):

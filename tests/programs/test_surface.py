@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mpi_landscape import surface
 from mpi_landscape.problem.images import digits
 from mpi_landscape.problem.networks.resnet import resnet
 
@@ -210,3 +211,32 @@ def test_the_surface_of_a_residual_network_is_that_of_a_plain_float64_loop(tmp_p
         np.testing.assert_allclose(found[f"{split}_loss"], losses, rtol=1e-5)
         # Two outputs may be so close that float32 orders them otherwise: one example at most.
         np.testing.assert_allclose(accuracy[split], accuracies, atol=1.01 / len(digits()[split]))
+
+
+@pytest.mark.parametrize("buffers", [True, False])
+def test_a_line_between_two_solutions_ends_at_the_second_when_its_statistics_come_along(
+    trained, tmp_path, here, buffers
+):
+    torch.manual_seed(5)
+    other = resnet(depth=8, width=4, input_size=(1, 8, 8), num_classes=10)
+    split = digits()["train"]
+    images, labels = zip(*(split[index] for index in range(len(split))), strict=True)
+    inputs, targets = torch.stack(images), torch.tensor(labels)
+    other(inputs)  # in training mode: running statistics of its own
+    torch.save(other.state_dict(), tmp_path / "other.pt")
+    configuration = tmp_path / "line.yaml"
+    configuration.write_text(
+        f"model: {{name: resnet8, arguments: {{width: 4, input_size: [1, 8, 8]}}, checkpoint: {trained}}}\n"
+        f"data: {{name: digits, splits: [train]}}\n"
+        f"directions:\n"
+        f"  alpha: {{kind: difference, to: {tmp_path}/other.pt}}\n"
+        f"  normalization_buffers: {str(buffers).lower()}\n"
+        f"grid: {{alpha: [0, 1, 3], beta: null}}\n"
+        f"output: {tmp_path}/line.h5\n"
+    )
+    ended = here(surface.main, configuration)
+    assert ended.status == 0, ended.err
+    with torch.no_grad():
+        expected = F.cross_entropy(other.eval()(inputs), targets).item()
+    found = _datasets(tmp_path / "line.h5")["train_loss"][2]
+    assert bool(found == pytest.approx(expected, rel=1e-5)) is buffers

@@ -26,8 +26,8 @@ class DirectionConfiguration:
         seed: Of a random direction; None takes 1 for alpha and 2 for beta.
         normalize: What gets the norm of its counterpart in the center; None takes "filter" for random
             directions and "none" for others.
-        ignore: What stays at the center: "bias", "norm", or glob patterns of tensor names; None takes
-            ("bias", "norm") for random directions and () for others.
+        ignore: What stays at the center: "bias", "norm" (running statistics too), "buffer" (these only), or glob
+            patterns of tensor names; None takes ("bias", "norm") for random directions and () for others.
         to: Checkpoint at the far end of a difference.
         path: File of kind "file".
 
