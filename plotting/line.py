@@ -80,6 +80,11 @@ def _draw_group(
     return handles
 
 
+def _style_of(quantity: str) -> str:
+    """Solid, but dashed on the test split, as in Li et al. 2018, figure 2, and dash-dotted on a validation split."""
+    return {"test": "--", "val": "-."}.get(quantity.split("_")[0], "-")
+
+
 def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]:
     """Draw one curve through the finished points; a result without a place interrupts it."""
     alpha, values = field.alpha[field.done], field.values[field.done]
@@ -92,7 +97,7 @@ def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]
         alpha,
         curve,
         color=colour,
-        linestyle="--" if field.quantity.startswith("test") else "-",
+        linestyle=_style_of(field.quantity),
         linewidth=1.5,
         marker="o" if dots or lonely.any() else "",
         markersize=2.5,

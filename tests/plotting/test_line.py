@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -35,6 +37,17 @@ def test_loss_is_on_the_left_and_accuracy_on_the_right_train_solid_and_test_dash
             np.testing.assert_array_equal(curve.get_xdata(), ALPHA)
             np.testing.assert_allclose(curve.get_ydata(), surface.values[name.replace(" ", "_")])
     assert labels == ["train loss", "test loss", "train accuracy", "test accuracy"]
+
+
+def test_a_validation_split_can_be_told_from_both_others(planted):
+    surface = planted(alpha=ALPHA, beta=None, loss=lambda alpha: (alpha - 0.25) ** 2)
+    renamed = {name.replace("test", "val"): values for name, values in surface.values.items()}
+    done = {split.replace("test", "val"): mask for split, mask in surface.done.items()}
+    ax, _, _ = _draw(replace(surface, values=renamed, done=done), names=("train_loss", "val_loss"))
+    assert {name: curve.get_linestyle() for name, curve in _curves(ax).items()} == {
+        "train loss": "-",
+        "val loss": "-.",
+    }
 
 
 def test_a_result_that_is_not_finite_interrupts_the_curve_and_is_hatched(planted):
