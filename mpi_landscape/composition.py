@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.evaluator import own_copy
 from mpi_landscape.geometry import directions as geometry
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.normalization import normalize
@@ -116,7 +116,7 @@ def _raw(
         return geometry.random_direction(layout, seed=configuration.seed)
     if configuration.kind == "difference":
         assert configuration.to is not None
-        end = copy.deepcopy(model)
+        end = own_copy(model)
         load_state(end, read_state(configuration.to), where=f"{here}.to: {configuration.to}")
         return geometry.difference(center, flat_state(end, layout))
     assert configuration.path is not None

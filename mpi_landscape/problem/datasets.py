@@ -1,5 +1,6 @@
 """Data sets from a configuration: the named ones, or the splits that a user's own target returns."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,11 @@ from mpi_landscape.problem.images import digits
 from mpi_landscape.problem.messages import listed, shown, suggestion
 from mpi_landscape.problem.sections.sources import DataConfiguration
 from mpi_landscape.problem.targets import call, invoke
-from mpi_landscape.problem.torchvision_sets import cifar10, cifar100, fashion_mnist, mnist
+from mpi_landscape.problem.torchvision_sets import SETS, small_images
 
 DATASETS: dict[str, Callable[..., Mapping[str, Any]]] = {
     "digits": digits,
-    "mnist": mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "fashion_mnist": fashion_mnist,
+    **{name: functools.partial(small_images, which) for name, which in SETS.items()},
     "imagenet": imagenet,
     "image_folder": image_folder,
 }
