@@ -1,5 +1,6 @@
 """Stopped, killed and resumed: the same file as without interruption, and never another run's."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 from mpi_landscape import surface
@@ -20,7 +22,7 @@ FAR = 120.0
 
 
 def _start(study, command, **environment):
-    """A program in a process group of its own, so that all of its ranks can be killed at once."""
+    """A program that goes on while the test looks at its file."""
     return subprocess.Popen(
         [*command, sys.executable, "-m", "mpi_landscape.surface", str(study.configuration)],
         cwd=study.folder,
@@ -30,6 +32,19 @@ def _start(study, command, **environment):
         text=True,
         start_new_session=True,
     )
+
+
+def _kill(job) -> None:
+    """Kill every process of a job at once, and wait until none is left."""
+    # Each by itself, not the process group: Open MPI gives each rank a group of its own, and a rank that
+    # outlived its launcher would still hold the file when the next job starts.
+    ranks = psutil.Process(job.pid).children(recursive=True)
+    for process in (job, *ranks):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    job.communicate(timeout=FAR)
+    _, alive = psutil.wait_procs(ranks, timeout=FAR)
+    assert not alive
 
 
 def _wait_for_tiles(path: Path, at_least: int, process) -> None:
@@ -70,8 +85,7 @@ def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, cont
             break
         _wait_for_tiles(study.output, before + 1, job)
         time.sleep(chance.uniform(0, 0.15))
-        os.killpg(job.pid, signal.SIGKILL)
-        job.communicate(timeout=FAR)
+        _kill(job)
         kills += 1
         # It opens, whenever it was killed, and nothing that was finished is lost.
         tiles, done, damaged = verify_tiles(study.output)
@@ -201,5 +215,4 @@ def test_a_file_can_be_read_while_it_is_written(study):
     found = read_surface(study.output)
     assert 0 < found.progress < 1
     assert np.isfinite(found.values["train_loss"][found.done["train"]]).all()
-    os.killpg(job.pid, signal.SIGKILL)
-    job.wait()
+    _kill(job)
