@@ -1,6 +1,9 @@
-"""What is in a surface file: progress, range, minimum, certificate, identity. Needs neither torch nor MPI.
+"""What is in a surface file: progress, range, minimum, certificate, identity; what is in a training history.
+
+Needs neither torch nor MPI.
 
 python -m mpi_landscape.inspect runs/quickstart/surface.h5
+python -m mpi_landscape.inspect runs/quickstart/history.h5
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mpi_landscape import program
+from mpi_landscape.history_summary import history_lines, summarize_history
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage.history import is_history, read_history
 from mpi_landscape.storage.identity import of_attributes
 from mpi_landscape.storage.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface import Surface
@@ -22,21 +27,29 @@ from mpi_landscape.storage.surface import Surface
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
-    parser = program.parser("inspect", "Show what is in a surface file, finished or not.")
-    parser.add_argument("file", metavar="FILE", help="a file of mpi_landscape.surface")
+    parser = program.parser(
+        "inspect", "Show what is in a surface file or a training history, finished or not."
+    )
+    parser.add_argument(
+        "file", metavar="FILE", help="a file of mpi_landscape.surface, or a history.h5 of mpi_landscape.train"
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     program.execute(parser, run, argv, use_mpi=False)
 
 
 def run(options: argparse.Namespace, _: Ranks) -> int:
     """Print the summary of a file; returns the exit status."""
-    surface = read_surface(options.file)
-    facts = summarize(surface, verify_tiles(options.file))
+    history = is_history(options.file)
+    if history:
+        facts = summarize_history(read_history(options.file))
+    else:
+        facts = summarize(read_surface(options.file), verify_tiles(options.file))
     if options.json:
         # JSON knows neither NaN nor infinity; null and texts keep the output readable by every parser.
         sys.stdout.write(json.dumps(_portable(facts), indent=2, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write("\n".join(lines(facts)) + "\n")
+        text = (history_lines if history else lines)(facts) + _origin(facts)
+        sys.stdout.write("\n".join(text) + "\n")
     return program.DONE
 
 
@@ -78,7 +91,7 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
-    """The facts for people."""
+    """The facts for people; identity and provenance are left to the caller."""
     progress = facts["progress"]
     damaged = f", {progress['tiles_damaged']} damaged (to be done again)" if progress["tiles_damaged"] else ""
     axes = ", ".join(
@@ -106,11 +119,17 @@ def lines(facts: dict[str, Any]) -> list[str]:
             text.append(f"  {axis}: norm of a moved filter against the center's: {low:.7f} to {high:.7f}")
     if "cosine" in certificate:
         text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
-    text.append("identity     (a resumed run must have the same)")
+    return text
+
+
+def _origin(facts: dict[str, Any]) -> list[str]:
+    """Identity and provenance for people."""
+    text = ["identity     (a resumed run must have the same)"]
     text += [f"  {name}: {value}" for name, value in facts["identity"].items()]
     text.append("provenance")
-    text += [f"  {name}: {value}" for name, value in facts["provenance"].items() if name != "configuration"]
-    return text
+    return text + [
+        f"  {name}: {value}" for name, value in facts["provenance"].items() if name != "configuration"
+    ]
 
 
 def _range(surface: Surface, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mpi_landscape.errors import AgreedError, LandscapeError
+from mpi_landscape.memory import keep_freed_memory
 from mpi_landscape.parallel.ranks import Ranks, is_first_process, open_ranks
 
 DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 75
@@ -58,6 +59,7 @@ def execute(
     """
     options = arguments.parse_args(argv)
     ranks = Ranks()
+    keep_freed_memory()
     try:
         if use_mpi:
             ranks = open_ranks()
@@ -83,6 +85,14 @@ def execute(
         _print_error(_named(ranks, f"{_summary(error)}; run with --debug for a traceback"), options.debug)
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     raise SystemExit(status)
+
+
+def seconds(text: str) -> float:
+    """The type of an option: a time above 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value
 
 
 def say(ranks: Ranks, text: str) -> None:

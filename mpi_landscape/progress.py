@@ -20,6 +20,8 @@ class Progress:
         total: Units in all.
         initial: Units that were done before.
         points_per_unit: What a unit counts in points, for the rate.
+        units: What the units are.
+        points: What the rate counts.
         shown: Whether to show anything: on one rank only.
         stream: Standard error by default.
     """
@@ -30,6 +32,8 @@ class Progress:
         *,
         initial: int = 0,
         points_per_unit: float = 1.0,
+        units: str = "tiles",
+        points: str = "points",
         shown: bool = True,
         stream: TextIO | None = None,
     ) -> None:
@@ -38,12 +42,14 @@ class Progress:
         self._shown = shown
         self._total, self._done, self._initial = total, initial, initial
         self._points = points_per_unit
+        self._units, self._rated = units, points
         self._start = self._last = time.monotonic()
         self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Progress:
         if self._shown and self._terminal:
-            form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} tiles{postfix}, {elapsed} elapsed, {remaining} left"
+            form = f"{{percentage:3.0f}}% |{{bar}}| {{n_fmt}}/{{total_fmt}} {self._units}{{postfix}}, {{elapsed}} elapsed, "
+            form += "{remaining} left"
             self._bar = tqdm(
                 total=self._total,
                 initial=self._initial,
@@ -62,18 +68,27 @@ class Progress:
         elif self._shown and self._done > self._initial:
             self._line()
 
-    def advance(self) -> None:
-        """One more unit is done."""
-        self._done += 1
+    def advance(self, count: int = 1) -> None:
+        """One more unit is done, or several."""
+        self._done += count
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._rate():.3g} points/s", refresh=False)
-            self._bar.update()
+            self._bar.set_postfix_str(f"{self._rate():.3g} {self._rated}/s", refresh=False)
+            self._bar.update(count)
         elif self._shown:
             now = time.monotonic()
             pause = min(max(_SHORTEST, _GROWTH * (now - self._start)), _LONGEST)
             if now - self._last >= pause and self._done < self._total:
                 self._line()
                 self._last = now
+
+    def say(self, text: str) -> None:
+        """A line of the program's output, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.clear()
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+        if self._bar is not None:
+            self._bar.refresh()
 
     def _rate(self) -> float:
         elapsed = max(time.monotonic() - self._start, 1e-9)
@@ -84,7 +99,8 @@ class Progress:
         new = self._done - self._initial
         left = tqdm.format_interval((self._total - self._done) * elapsed / new) if new else "?"
         self._stream.write(
-            f"{100 * self._done / self._total:3.0f} %  {self._done} of {self._total} tiles  {self._rate():.3g} points/s  "
+            f"{100 * self._done / self._total:3.0f} %  {self._done} of {self._total} {self._units}  "
+            f"{self._rate():.3g} {self._rated}/s  "
             f"{tqdm.format_interval(elapsed)} elapsed  {left} left\n"
         )
         self._stream.flush()

@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing surface file")
     parser.add_argument(
-        "--time-limit", metavar="SECONDS", type=_seconds, help="stop cleanly after this time (exit status 75)"
+        "--time-limit",
+        metavar="SECONDS",
+        type=program.seconds,
+        help="stop cleanly after this time (exit status 75)",
     )
     parser.add_argument(
         "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
@@ -123,13 +126,6 @@ def _title(configuration: Configuration) -> str:
     model = configuration.model.name or str(configuration.model.target).split(":")[-1]
     data = configuration.data.name or str(configuration.data.target).split(":")[-1]
     return f"{model} on {data}"
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return value
 
 
 if __name__ == "__main__":

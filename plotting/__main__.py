@@ -1,4 +1,4 @@
-"""Draw pictures from surface files: `python -m plotting FILE... [--kind contour|filled|surface|...]`."""
+"""Draw pictures from surface files and training histories: `python -m plotting FILE... [--kind KIND]`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.history import is_history, read_history
 from mpi_landscape.storage.reader import read_surface
 from plotting.figures import FORMATS, draw_figure, save
+from plotting.history import draw_history
+from plotting.history_pictures import plan_histories
 from plotting.levels import parse_levels
-from plotting.pictures import Request, fields_and_scales, plan_pictures
+from plotting.pictures import fields_and_scales, plan_pictures
+from plotting.request import Request, output_file
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,24 +30,25 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m plotting",
         allow_abbrev=False,
-        description="Draw pictures from surface files, finished or not; needs neither torch nor MPI.",
+        description="Draw pictures from surface files and training histories, finished or not; "
+        "needs neither torch nor MPI.",
     )
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="surface files")
+    add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
     add(
         "--kind",
         action="append",
         default=[],
         metavar="KIND[,KIND]",
-        help="contour, filled, surface (3-D), heatmap, line, or all that fit; "
-        "default: contour and surface, or line",
+        help="contour, filled, surface (3-D), heatmap, line, history, or all that fit; "
+        "default: contour and surface, or line; history for a training history",
     )
     add(
         "--quantity",
         action="append",
         default=[],
         metavar="NAME[,NAME]",
-        help="e.g. train_loss; default: all losses, for a line accuracies too",
+        help="e.g. train_loss; default: all losses, for a line accuracies too; for a history all",
     )
     add(
         "--output",
@@ -73,7 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="one scale for all losses of all files, one for all accuracies, ...",
     )
-    add("--together", action="store_true", help="the files side by side in one figure")
+    add(
+        "--together",
+        action="store_true",
+        help="the files in one figure: surfaces side by side, histories on top of each other",
+    )
     add("--debug", action="store_true", help="show tracebacks")
     return parser  # fmt: skip
 
@@ -106,10 +115,35 @@ def run(arguments: argparse.Namespace) -> list[str]:
         common_scale=arguments.common_scale,
         together=arguments.together,
     )
-    pictures = plan_pictures([read_surface(file) for file in arguments.files], request)
-    for picture, (panels, scales) in zip(pictures, fields_and_scales(pictures, request), strict=True):
-        save(draw_figure(picture.kind, panels, scales), picture.path, dpi=arguments.dpi)
-    return [str(picture.path) for picture in pictures]
+    return _draw_all(arguments.files, request, dpi=arguments.dpi)
+
+
+def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
+    """Draw histories and surfaces, each in their own pictures; returns the paths."""
+    chosen = [is_history(file) for file in files]
+    histories = [read_history(file) for file, is_one in zip(files, chosen, strict=True) if is_one]
+    surfaces = [read_surface(file) for file, is_one in zip(files, chosen, strict=True) if not is_one]
+    if histories and surfaces and output_file(request) is not None:
+        raise LandscapeError(
+            f"--output {request.output} is one file, but a surface ({surfaces[0].path}) and a training history "
+            f"({histories[0].path}) are two pictures; draw them one by one or give a folder"
+        )
+    curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
+    fields = fields_and_scales(pictures, request)
+    for curve in curves:
+        figure = draw_history(
+            curve.histories,
+            curve.panels,
+            title=curve.title,
+            labels=curve.labels,
+            scale=request.scale,
+            vmin=request.vmin,
+            vmax=request.vmax,
+        )
+        save(figure, curve.path, dpi=dpi)
+    for picture, (panels, scales) in zip(pictures, fields, strict=True):
+        save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)
+    return [str(path) for path in [*(c.path for c in curves), *(p.path for p in pictures)]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

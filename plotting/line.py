@@ -72,11 +72,9 @@ def _draw_group(
     ax.tick_params(axis="y", colors=colours[0], direction="out", length=3)
     percent = is_accuracy(fields[0].quantity)
     if scale is not None:
-        _set_scale(ax, scale, percent=percent)
+        set_scale(ax, scale, percent=percent)
     elif percent:
         _widen_accuracy(ax, fields)
-    if percent:
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
     return handles
 
 
@@ -111,18 +109,34 @@ def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]
     return [drawn]
 
 
-def _set_scale(ax: Axes, scale: Scale, *, percent: bool) -> None:
+def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
+    """Give the vertical axis a scale, a little air, and readable ticks.
+
+    Args:
+        ax: The axes.
+        scale: The scale.
+        percent: Whether fractions are written as per cent.
+        count: About how many ticks a logarithmic scale gets.
+    """
     if scale.kind == "log":
         ax.set_yscale("log")
         pad = (scale.vmax / scale.vmin) ** 0.04
         ax.set_ylim(scale.vmin / pad, scale.vmax * pad)
-        ticks = even_levels(scale.vmin / pad, scale.vmax * pad, 6, "log")
+        ticks = even_levels(scale.vmin / pad, scale.vmax * pad, count, "log")
         ax.set_yticks(ticks, labels=format_levels(ticks, percent=percent))
         ax.yaxis.set_minor_formatter(NullFormatter())
     else:
         pad = 0.04 * (scale.vmax - scale.vmin)
         ax.set_ylim(scale.vmin - pad, scale.vmax + pad)
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_value(value, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(_percent if percent else _plain))
+
+
+def _percent(value: float, _: object) -> str:
+    return f"{100 * value:.4g} %"
+
+
+def _plain(value: float, _: object) -> str:
+    return format_value(value, 5)
 
 
 def _widen_accuracy(ax: Axes, fields: Sequence[Field]) -> None:
@@ -131,6 +145,7 @@ def _widen_accuracy(ax: Axes, fields: Sequence[Field]) -> None:
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     pad = max(0.04 * (high - low), 0.005)
     ax.set_ylim(low - pad, high + pad)
+    ax.yaxis.set_major_formatter(FuncFormatter(_percent))
 
 
 def _draw_missing(ax: Axes, fields: Sequence[Field], scale: Scale) -> list[Artist]:

@@ -1,52 +1,18 @@
-"""Which pictures a command line asks for: kinds, quantities, scales and file names."""
+"""Which pictures of surfaces a command line asks for: kinds, quantities and scales."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.surface import Surface
 from plotting.field import Field, field_of
-from plotting.figures import FORMATS
-from plotting.levels import Kind
 from plotting.quantities import choose_kinds, choose_quantities, group_of, is_accuracy, label_of
+from plotting.request import Request, Wanted, output_file, places
 from plotting.scale import Scale, choose_scale
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user wants, as the command line says it.
-
-    Attributes:
-        kinds: Kinds of picture; empty for the default.
-        quantities: Quantities; empty for the default.
-        output: A picture or a folder; None for beside each file.
-        format: "png", "pdf" or "svg"; None for what `output` says, or PNG.
-        scale: "auto", "linear" or "log".
-        levels: How many contour levels, or which; None for about ten.
-        vmin: Lower end of the scale.
-        vmax: Upper end of the scale.
-        title: Instead of the title in the file.
-        common_scale: Whether all pictures of losses share one scale, all of accuracies another, and so on.
-        together: Whether the files stand side by side in one figure.
-    """
-
-    kinds: tuple[str, ...] = ()
-    quantities: tuple[str, ...] = ()
-    output: str | None = None
-    format: str | None = None
-    scale: Kind | Literal["auto"] = "auto"
-    levels: int | tuple[float, ...] | None = None
-    vmin: float | None = None
-    vmax: float | None = None
-    title: str | None = None
-    common_scale: bool = False
-    together: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,29 +48,22 @@ def plan_pictures(surfaces: Sequence[Surface], request: Request) -> list[Picture
     Raises:
         LandscapeError: A kind, quantity, suffix or output that does not fit; says which do.
     """
-    file = _output_file(request)
-    drawn: list[tuple[str, tuple[Panel, ...]]] = []
-    for group in [list(surfaces)] if request.together else [[surface] for surface in surfaces]:
-        drawn += _panels(group, request, single=file is not None)
-    if file is not None:
-        if len(drawn) != 1:
-            raise LandscapeError(
-                f"--output {request.output} is one file, but {len(drawn)} pictures are asked for; choose one "
-                f"--kind and one --quantity, put several files --together, or give a folder"
-            )
-        return [Picture(kind=drawn[0][0], panels=drawn[0][1], path=file)]
-    pictures = [
-        Picture(kind=kind, panels=panels, path=_name(kind, panels, request)) for kind, panels in drawn
+    groups = [list(surfaces)] if request.together and surfaces else [[surface] for surface in surfaces]
+    single = output_file(request) is not None
+    drawn = [picture for group in groups for picture in _panels(group, request, single=single)]
+    wanted = [
+        Wanted(
+            kind=kind,
+            sources=tuple(panel.surface.path for panel in panels),
+            # Default quantities of a line are not named.
+            quantities=panels[0].quantities if kind != "line" or request.quantities else (),
+        )
+        for kind, panels in drawn
     ]
-    seen: dict[Path, Picture] = {}
-    for picture in pictures:
-        if picture.path in seen:
-            raise LandscapeError(
-                f"{picture.path} would be the picture of both {seen[picture.path].panels[0].surface.path} "
-                f"and {picture.panels[0].surface.path}; draw them one by one with different --output"
-            )
-        seen[picture.path] = picture
-    return pictures
+    return [
+        Picture(kind=kind, panels=panels, path=path)
+        for (kind, panels), path in zip(drawn, places(wanted, request), strict=True)
+    ]
 
 
 def _panels(
@@ -132,38 +91,6 @@ def _panels(
                 choose_quantities(surface, [quantity], kind=kind)
             drawn.append((kind, tuple(Panel(surface=surface, quantities=(quantity,)) for surface in group)))
     return drawn
-
-
-def _output_file(request: Request) -> Path | None:
-    """Return the output if it names a picture; None if it names a folder or nothing."""
-    if request.output is None:
-        return None
-    path = Path(request.output)
-    suffix = path.suffix.lower().lstrip(".")
-    if request.output.endswith("/") or path.is_dir() or not suffix:
-        return None
-    if suffix not in FORMATS:
-        raise LandscapeError(
-            f"--output {request.output}: {path.suffix!r} is not a format; valid are "
-            f"{', '.join('.' + f for f in FORMATS)}, or a folder (with / at its end)"
-        )
-    if request.format is not None and request.format != suffix:
-        raise LandscapeError(
-            f"--output {request.output} says {suffix}, but --format says {request.format}; give one"
-        )
-    return path
-
-
-def _name(kind: str, panels: Sequence[Panel], request: Request) -> Path:
-    """Return `<folder>/<stem>_<quantity>_<kind>.<format>`; default quantities of a line are not named."""
-    source = Path(panels[0].surface.path)
-    folder = source.parent if request.output is None else Path(request.output)
-    parts = [source.stem]
-    if len(panels) > 1:
-        parts.append("together")
-    if kind != "line" or request.quantities:
-        parts += panels[0].quantities
-    return folder / f"{'_'.join([*parts, kind])}.{request.format or 'png'}"
 
 
 def fields_and_scales(

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.history import History
 from mpi_landscape.storage.surface import Surface
 
-KINDS = ("contour", "filled", "surface", "heatmap", "line")
+KINDS = ("contour", "filled", "surface", "heatmap", "line", "history")
 
 
 def is_accuracy(quantity: str) -> bool:
@@ -28,6 +29,17 @@ def group_of(surface: Surface, quantity: str) -> str:
     return quantity.split("_", 1)[1] if split in surface.done and "_" in quantity else quantity
 
 
+def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> None:
+    """Refuse a quantity that a file does not have; names the closest one that it has."""
+    for name in asked:
+        if name not in valid:
+            close = difflib.get_close_matches(name, valid, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise LandscapeError(
+                f"{path}: there is no quantity {name!r}{hint}; valid quantities are {', '.join(valid) or 'none'}"
+            )
+
+
 def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> list[str]:
     """Return the quantities to draw: those asked for, or all losses (for a line, accuracies too).
 
@@ -42,14 +54,7 @@ def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> l
     Raises:
         LandscapeError: A name that the file does not have.
     """
-    for name in asked:
-        if name not in surface.values:
-            close = difflib.get_close_matches(name, surface.quantities, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise LandscapeError(
-                f"{surface.path}: there is no quantity {name!r}{hint}; valid quantities are "
-                f"{', '.join(surface.quantities) or 'none'}"
-            )
+    check_quantities(surface.path, surface.quantities, asked)
     if asked:
         return list(dict.fromkeys(asked))
     endings = ("_loss", "_accuracy") if kind == "line" else ("_loss",)
@@ -73,6 +78,12 @@ def kinds_of(surface: Surface) -> tuple[str, ...]:
     return ("line", "heatmap")
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind that does not exist, for any file."""
+    if kind != "all" and kind not in KINDS:
+        raise LandscapeError(f"--kind {kind!r} is not known; valid kinds are {', '.join(KINDS)}, all")
+
+
 def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     """Return the kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line.
 
@@ -88,8 +99,12 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     """
     fitting = kinds_of(surface)
     for kind in asked:
-        if kind != "all" and kind not in KINDS:
-            raise LandscapeError(f"--kind {kind!r} is not known; valid kinds are {', '.join(KINDS)}, all")
+        check_kind(kind)
+        if kind == "history":
+            raise LandscapeError(
+                f"{surface.path}: --kind history is for training histories, and this is a surface file; "
+                f"valid here: {', '.join(fitting)}"
+            )
         if kind != "all" and kind not in fitting:
             shape = " x ".join(str(len(axis)) for axis in (surface.alpha, surface.beta) if axis is not None)
             points = "point" if shape == "1" else "points"
@@ -104,7 +119,7 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     return ["contour", "surface"] if "contour" in fitting else ["line"]
 
 
-def title_of(surface: Surface) -> str:
+def title_of(surface: Surface | History) -> str:
     """Return the title that the file gives itself, on one line, or its name."""
     title = surface.attributes.get("title", "")
     if isinstance(title, bytes):

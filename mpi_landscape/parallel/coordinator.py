@@ -42,6 +42,7 @@ def run(
     keep: Callable[[int, Sums], None],
     record: Callable[[int, Sums], None],
     stopping: Reason,
+    ahead: bool = True,
 ) -> str | None:
     """Evaluate every tile exactly once, on whichever rank is free. Collective.
 
@@ -54,13 +55,17 @@ def run(
         keep: Called on the rank that evaluated a tile, with its number and sums.
         record: Called on rank 0, for every tile, after `keep`.
         stopping: Asked between batches on every rank; a reason on any of them stops all.
+        ahead: Whether a rank gets its next tile while it is still busy with one, so that it never waits. Not for tiles
+            of very different cost: one would wait behind a long one while other ranks are idle.
 
     Returns:
         None when every tile is done; otherwise why the job stopped, the same words on every rank.
     """
     complete = True
     if ranks.is_root:
-        complete, own = _Coordinator(ranks, tiles, num_tiles, sums_size, record, stopping).run(evaluate, keep)
+        complete, own = _Coordinator(ranks, tiles, num_tiles, sums_size, record, stopping, ahead).run(
+            evaluate, keep
+        )
     else:
         own = _work(ranks, sums_size, evaluate, keep, stopping)
     if ranks.share(complete):
@@ -81,12 +86,14 @@ class _Coordinator:
         sums_size: int,
         record: Callable[[int, Sums], None],
         stopping: Reason,
+        ahead: bool,
     ) -> None:
         self._ranks = ranks
         self._tiles = tiles
         self._left = self._missing = num_tiles
         self._record = record
         self._stopping = stopping
+        self._ahead = ahead
         self._stopped = False
         self._reason: str | None = None
         self._buffer = np.empty(1 + sums_size)
@@ -180,7 +187,8 @@ class _Coordinator:
         waiting: deque[int] = deque()
         while self._asking:
             worker = self._asking.popleft()
-            if self._left > self._ranks.size or self._in_hand[worker] == 0 or self._left == 0:
+            early = self._ahead and self._left > self._ranks.size
+            if early or self._in_hand[worker] == 0 or self._left == 0:
                 tile = self._next()
                 self._in_hand[worker] += tile != NOTHING_LEFT
                 self._send(worker, ORDER, tile)

@@ -94,6 +94,18 @@ def available_cores() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
+def free_memory(device: torch.device, ranks: Ranks) -> int | None:
+    """This rank's fair share of the memory that is free on a device, in bytes; None where nobody tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as lines:  # noqa: PTH123 - not a user's path
+            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+    return free // ranks.local_size
+
+
 def device_name(device: torch.device) -> str:
     """The device's model, as its vendor names it."""
     if device.type == "cuda":

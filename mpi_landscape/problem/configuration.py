@@ -1,14 +1,15 @@
-"""One YAML file, and options that override it, as a validated :class:`Configuration`; and back."""
+"""YAML files, and options that override them, as validated :class:`Configuration`; and back."""
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem import yaml_text
-from mpi_landscape.problem.messages import listed, shown
+from mpi_landscape.problem import bases, sweeps, yaml_text
+from mpi_landscape.problem.layers import Layer, expanded, flattened, origin
+from mpi_landscape.problem.messages import shown
 from mpi_landscape.problem.overrides import Override, apply, parse_overrides
 from mpi_landscape.problem.sections.plane import (
     AxisConfiguration,
@@ -17,15 +18,20 @@ from mpi_landscape.problem.sections.plane import (
     GridConfiguration,
 )
 from mpi_landscape.problem.sections.sources import DataConfiguration, LossConfiguration, ModelConfiguration
-from mpi_landscape.problem.sections.whole import Configuration
-from mpi_landscape.problem.sections.work import (
-    ComputeConfiguration,
+from mpi_landscape.problem.sections.training import (
+    AugmentationConfiguration,
+    PhaseChanges,
+    PhaseConfiguration,
     ScheduleConfiguration,
     TrainingConfiguration,
 )
+from mpi_landscape.problem.sections.whole import Configuration
+from mpi_landscape.problem.sections.work import ComputeConfiguration
+from mpi_landscape.problem.swept_fields import without_overridden
 from mpi_landscape.problem.validation import validate
 
 __all__ = [
+    "AugmentationConfiguration",
     "AxisConfiguration",
     "ComputeConfiguration",
     "Configuration",
@@ -35,73 +41,106 @@ __all__ = [
     "GridConfiguration",
     "LossConfiguration",
     "ModelConfiguration",
+    "PhaseChanges",
+    "PhaseConfiguration",
     "ScheduleConfiguration",
     "TrainingConfiguration",
     "from_mapping",
     "load",
+    "load_all",
+    "load_members",
     "load_text",
     "to_yaml",
 ]
 
-_FIELDS = tuple(each.name for each in dataclasses.fields(Configuration))
-_LARGEST_FILE = 2**20
-
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Configuration:
-    """Read a configuration file.
+    """Read a configuration file, and the files that it builds on.
 
     Args:
-        path: YAML file, UTF-8.
+        path: YAML file, UTF-8. Its field ``base`` is a file, or a list of which later ones win, relative to itself.
         overrides: "dotted.key=value" each, the value in YAML, applied in order.
 
     Returns:
         The configuration with every default filled in.
 
     Raises:
-        LandscapeError: If the file cannot be read, does not parse, or says anything that is not valid;
+        LandscapeError: If the file cannot be read, does not parse, says anything that is not valid, or has a sweep;
             one line with the file (or --set), the dotted path, the value and what is valid.
     """
-    where = os.fspath(path)
-    try:
-        content = Path(path).read_bytes() if Path(path).is_file() else _refused(Path(path), where)
-    except OSError as error:
-        raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
-    if len(content) > _LARGEST_FILE:
-        raise LandscapeError(
-            f"{where}: has {len(content)} bytes; a configuration has at most {_LARGEST_FILE}"
-        )
-    try:
-        # -sig: editors on some systems begin a file with a byte-order mark.
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LandscapeError(
-            f"{where}: is not UTF-8 text (byte 0x{content[error.start]:02x} at offset {error.start})"
-        ) from error
-    return load_text(text, where=where, overrides=overrides)
+    return _single(bases.read(path), overrides)
 
 
-def load_text(text: str, *, where: str, overrides: Sequence[str] = ()) -> Configuration:
+def load_members(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> tuple[Configuration, ...]:
+    """Read a configuration file that may have a sweep.
+
+    Args:
+        path: As in :func:`load`. A list in place of a single value of ``training``, and every list in ``sweep``, which
+            maps dotted fields to lists, is swept over.
+        overrides: "dotted.key=value" each, the value in YAML, applied in order. They may be sweeps too, and end those
+            over what they set.
+
+    Returns:
+        A configuration for every combination, in the order given, the last field varying fastest; each trains in a
+        folder of its own below training.output, such as "<output>/batch_size=128,weight_decay=0.0005". One, if there
+        is no sweep.
+
+    Raises:
+        LandscapeError: As :func:`load`; or if a sweep has no values, repeats one, is of more than 10,000 members, or
+            the file names an output or a checkpoint that all members would share.
+    """
+    values, where = _prepared(bases.read(path), overrides)
+    return tuple(_validated(member, where) for member in sweeps.members(values, where=where))
+
+
+def load_all(
+    paths: Sequence[str | os.PathLike[str]], overrides: Sequence[str] = ()
+) -> tuple[tuple[str, Configuration], ...]:
+    """Read several configuration files that may have sweeps.
+
+    Args:
+        paths: As in :func:`load_members`.
+        overrides: As in :func:`load_members`, of every file.
+
+    Returns:
+        The file's name and a member of it, for all members of all files in order.
+
+    Raises:
+        LandscapeError: As :func:`load_members`, or if two would train in the same folder.
+    """
+    pairs = tuple((os.fspath(path), member) for path in paths for member in load_members(path, overrides))
+    owners: dict[str, str] = {}
+    for name, member in pairs:
+        if member.training is None:
+            continue
+        folder = os.path.realpath(member.training.output)
+        if folder in owners:
+            raise LandscapeError(
+                f"{name}: training.output is {shown(member.training.output)}, as in {owners[folder]}; "
+                "expected a folder for each training"
+            )
+        owners[folder] = name
+    return pairs
+
+
+def load_text(
+    text: str, *, where: str, overrides: Sequence[str] = (), folder: Path | None = None
+) -> Configuration:
     """Read a configuration from text.
 
     Args:
         text: YAML.
         where: What to call it in messages, for example the file it was found in.
         overrides: "dotted.key=value" each, the value in YAML, applied in order.
+        folder: What its bases are relative to; None if it cannot have any.
 
     Returns:
         The configuration with every default filled in.
 
     Raises:
-        LandscapeError: As :func:`load`.
+        LandscapeError: As :func:`load`, or if there is a base and no folder.
     """
-    values = yaml_text.parse(text, where=where)
-    if values is None:
-        raise LandscapeError(f"{where}: is empty; expected a mapping with the fields {listed(_FIELDS)}")
-    if not isinstance(values, dict):
-        raise LandscapeError(
-            f"{where}: is {shown(values)}; expected a mapping with the fields {listed(_FIELDS)}"
-        )
-    return from_mapping(values, where=where, overrides=overrides)
+    return _single(bases.parse(text, where=where, folder=folder), overrides)
 
 
 def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Configuration:
@@ -117,15 +156,13 @@ def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Sequence[s
         The configuration with every default filled in.
 
     Raises:
-        LandscapeError: As :func:`load`.
+        LandscapeError: As :func:`load`, or if there is a base.
     """
-    changes = parse_overrides(overrides)
-    merged = _expanded(apply(_expanded(values), changes, expand=_expanded))
-    return validate(merged, Configuration, where=lambda path: _origin(path, where, changes))
+    return _single(bases.alone(values, where=where), overrides)
 
 
 def to_yaml(configuration: Configuration) -> str:
-    """Write a configuration with every default spelled out.
+    """Write a configuration with every default spelled out, but for those of a training that its optimizer decides.
 
     Args:
         configuration: Any configuration.
@@ -139,39 +176,46 @@ def to_yaml(configuration: Configuration) -> str:
     return yaml_text.dump(_plain(configuration), where="configuration")
 
 
-def _refused(path: Path, where: str) -> bytes:
-    if path.is_dir():
-        raise LandscapeError(f"{where}: is a folder; expected a YAML file")
-    if path.exists():
-        raise LandscapeError(f"{where}: is not a regular file; expected a YAML file")
-    raise LandscapeError(f"{where}: no such file; expected a YAML file (working folder {Path.cwd()})")
+def _single(layers: Sequence[Layer], overrides: Sequence[str]) -> Configuration:
+    values, where = _prepared(layers, overrides)
+    sweeps.refuse(values, where=where)
+    (member,) = sweeps.members(values, where=where)
+    return _validated(member, where)
 
 
-def _expanded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Write shorthands out, so that an option such as grid.alpha.num=5 finds a mapping to change."""
-    expanded = dict(values)
-    for section in ("model", "data", "loss"):
-        if isinstance(expanded.get(section), str):
-            expanded[section] = {"name": expanded[section]}
-    if isinstance(expanded.get("grid"), Mapping):
-        expanded["grid"] = {
-            name: dict(zip(("min", "max", "num"), axis, strict=True)) if _is_triple(axis) else axis
-            for name, axis in expanded["grid"].items()
-        }
-    return expanded
+def _prepared(
+    layers: Sequence[Layer], overrides: Sequence[str]
+) -> tuple[dict[str, Any], Callable[[str], str]]:
+    """What the files and the options say together, and which of them said what."""
+    changes = parse_overrides(overrides)
+    for change in changes:
+        if change.key.split(".")[0] == "base":
+            raise LandscapeError(f"--set {change.text}: base can be said in a file only")
+    values = apply(flattened(layers), changes, expand=expanded)
+    values = without_overridden(values, [change.key for change in changes])
+    return values, lambda path: _origin(path, layers, changes)
 
 
-def _is_triple(axis: Any) -> bool:
-    return isinstance(axis, (list, tuple)) and len(axis) == 3
+def _validated(member: sweeps.Member, where: Callable[[str], str]) -> Configuration:
+    def named(path: str) -> str:
+        swept = (place for key, place in member.places.items() if _is_inside(path, key))
+        return f"{where(next(swept, path))}{f', member {member.name}' if member.name else ''}"
+
+    return validate(member.values, Configuration, where=named, besides=bases.BESIDES)
 
 
-def _origin(path: str, where: str, changes: Sequence[Override]) -> str:
-    """Say which of the file and the options set what stands at a path."""
+def _is_inside(path: str, key: str) -> bool:
+    return path == key or path.startswith((f"{key}.", f"{key}["))
+
+
+def _origin(path: str, layers: Sequence[Layer], changes: Sequence[Override]) -> str:
+    """Say which of the files and the options set what stands at a path."""
     for change in reversed(changes):
-        if path == change.key or path.startswith((f"{change.key}.", f"{change.key}[")):
+        if _is_inside(path, change.key):
             return f"--set {change.text}"
     # What does not fit together may come from both.
     inside = [change.text for change in changes if change.key.startswith(f"{path}.")]
+    where = origin(path, layers)
     return f"{where} with --set {' --set '.join(inside)}" if path and inside else where
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset, IterableDataset
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.constant import constant
 from mpi_landscape.problem.image_folders import image_folder, imagenet
 from mpi_landscape.problem.images import digits
 from mpi_landscape.problem.messages import listed, shown, suggestion
@@ -20,8 +21,9 @@ DATASETS: dict[str, Callable[..., Mapping[str, Any]]] = {
     **{name: functools.partial(small_images, which) for name, which in SETS.items()},
     "imagenet": imagenet,
     "image_folder": image_folder,
+    "constant": constant,
 }
-_IN_MEMORY = ("digits",)
+_IN_MEMORY = ("digits", "constant")
 
 
 def build_splits(

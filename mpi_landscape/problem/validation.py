@@ -1,19 +1,18 @@
 """From plain mappings to dataclasses through pydantic, and from its findings to one line for a user."""
 
-import dataclasses
-import types
-import typing
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError, WrapValidator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem import shape
 from mpi_landscape.problem.messages import listed, shown, suggestion
+from mpi_landscape.problem.shape import Place
 
 Section = TypeVar("Section")
-Place = tuple[int | str, ...]
 
 # A misspelt field is also a missing one: what explains the most is said first.
 _UNKNOWN = ("unexpected_keyword_argument", "invalid_key")
@@ -39,13 +38,20 @@ def expecting(text: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def validate(values: Mapping[str, Any], section: type[Section], *, where: Callable[[str], str]) -> Section:
+def validate(
+    values: Mapping[str, Any],
+    section: type[Section],
+    *,
+    where: Callable[[str], str],
+    besides: Sequence[str] = (),
+) -> Section:
     """Turn nested plain mappings into a nested dataclass.
 
     Args:
         values: As read from YAML.
         section: A dataclass whose leaves are marked with :func:`expecting`.
         where: From a dotted path to the file or option that set it.
+        besides: Fields at the top that were dealt with before, and are valid too.
 
     Returns:
         An instance of the dataclass.
@@ -54,13 +60,14 @@ def validate(values: Mapping[str, Any], section: type[Section], *, where: Callab
         LandscapeError: If anything does not fit; names the dotted path, the value and what is valid.
     """
     try:
-        return TypeAdapter(section).validate_python(dict(values))
+        checked: Section = _adapter(cast("Any", section)).validate_python(dict(values))
+        return checked
     except ValidationError as error:
         findings = error.errors(include_url=False)
     finding = min(findings, key=lambda each: each["type"] not in _UNKNOWN)
     more = f" (and {len(findings) - 1} more to correct)" if len(findings) > 1 else ""
     # An unknown or a missing field is set, or should be, where its section is.
-    raise LandscapeError(f"{where(dotted(finding['loc']))}: {_explained(finding, section)}{more}")
+    raise LandscapeError(f"{where(dotted(finding['loc']))}: {_explained(finding, section, besides)}{more}")
 
 
 def dotted(place: Place) -> str:
@@ -78,12 +85,18 @@ def dotted(place: Place) -> str:
     return path
 
 
-def _explained(finding: ErrorDetails, root: type) -> str:
+# To make one takes some milliseconds, and a sweep has thousands of members.
+@functools.cache
+def _adapter(section: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(section)
+
+
+def _explained(finding: ErrorDetails, root: type, besides: Sequence[str]) -> str:
     place, kind, context = finding["loc"], finding["type"], finding.get("ctx", {})
     path = dotted(place)
     if kind in _UNKNOWN or kind == "missing":
         parent = dotted(place[:-1]) or "the configuration"
-        valid = _fields(root, place[:-1])
+        valid = [*_fields(root, place[:-1]), *(besides if len(place) == 1 else ())]
         if kind == "missing":
             return f"{parent} has no field '{place[-1]}', which it needs; its fields are {listed(valid)}"
         guess = suggestion(place[-1], valid)
@@ -92,32 +105,23 @@ def _explained(finding: ErrorDetails, root: type) -> str:
         return f"{path} is {shown(finding['input'])}; expected {context['expected']}"
     if kind == "value_error":
         return f"{path}: {context['error']}" if path else f"{context['error']}"
-    fields = _fields(root, place)
-    if fields:
-        expected = f"a mapping with the fields {listed(fields)}{_shorthand(root, place)}"
+    expected = _expected(root, place)
+    if expected:
         return f"{path} is {shown(finding['input'])}; expected {expected}"
     return f"{path} is {shown(finding['input'])}; {finding['msg']}"
 
 
 def _fields(root: type, place: Place) -> list[str]:
-    section = _section(root, place)
-    return [each.name for each in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else []
+    return shape.field_names(shape.hint_at(root, place))
 
 
-def _shorthand(root: type, place: Place) -> str:
-    shorthand = getattr(_section(root, place), "SHORTHAND", "")
-    return f", or {shorthand}" if shorthand else ""
-
-
-def _section(root: type, place: Place) -> Any:
-    section: Any = root
-    for step in place:
-        hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
-        section = _dataclass_in(hints.get(str(step)))
-    return section
-
-
-def _dataclass_in(hint: Any) -> Any:
-    """Find the dataclass in ``Section`` or ``Section | None``."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+def _expected(root: type, place: Place) -> str:
+    """What a section, or a list of them, should have been; empty for other fields."""
+    hint = shape.hint_at(root, place)
+    section = shape.dataclass_in(hint)
+    if section is not None:
+        shorthand = getattr(section, "SHORTHAND", "")
+        also = f", or {shorthand}" if shorthand else ""
+        return f"a mapping with the fields {listed(shape.field_names(section))}{also}"
+    inside = shape.field_names(shape.element_of(hint))
+    return f"a list of mappings with the fields {listed(inside)}" if inside else ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 
@@ -20,7 +20,7 @@ class Dimensions:
         self._file = file
         self._scales: dict[str, h5py.Dataset] = {}
 
-    def coordinate(self, name: str, values: NDArray[np.float64], long_name: str) -> None:
+    def coordinate(self, name: str, values: NDArray[Any], long_name: str) -> None:
         """A dimension with values along it, which is a variable of its own."""
         dataset = self._file.create_dataset(name, data=values)
         dataset.attrs["long_name"] = long_name

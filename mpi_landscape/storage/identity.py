@@ -38,13 +38,20 @@ def of_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def check_same(path: Path, attributes: Mapping[str, Any], now: Mapping[str, str]) -> None:
+def check_same(
+    path: Path,
+    attributes: Mapping[str, Any],
+    now: Mapping[str, str],
+    *,
+    advice: str = "choose another --output, or --overwrite to replace it",
+) -> None:
     """Refuse to continue another run's file.
 
     Args:
         path: The file.
         attributes: Its attributes.
         now: The identity of this run.
+        advice: What a user may do.
 
     Raises:
         LandscapeError: They differ; names what, with both values.
@@ -57,6 +64,5 @@ def check_same(path: Path, attributes: Mapping[str, Any], now: Mapping[str, str]
     ]
     if differing:
         raise LandscapeError(
-            f"{path}: belongs to another run, which differs in {', '.join(differing)}; "
-            f"choose another --output, or --overwrite to replace it"
+            f"{path}: belongs to another run, which differs in {', '.join(differing)}; {advice}"
         )

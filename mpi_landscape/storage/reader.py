@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.tiles import Plan
-from mpi_landscape.storage import schema
+from mpi_landscape.storage import files, schema
 from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
 from mpi_landscape.storage.surface import Surface
 
@@ -37,7 +37,7 @@ def read_surface(path: str | Path) -> Surface:
             beta=file["beta"][...] if grid.beta is not None else None,
             values={name: file[name][...] for name, _ in schema.quantities(plan, accuracy)},
             done=_done(file, grid, plan, accuracy),
-            attributes=_attributes(file),
+            attributes=files.read_attributes(file),
         )
 
 
@@ -59,7 +59,7 @@ def verify_tiles(path: str | Path) -> tuple[int, int, int]:
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """What a file says of itself: identity, provenance, certificate."""
     with schema.open_file(Path(path), "r") as file:
-        return _attributes(file)
+        return files.read_attributes(file)
 
 
 def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], list[str]]:
@@ -74,17 +74,6 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
             valid = ", ".join(known for known in ("center", "alpha", "beta") if known in group)
             raise LandscapeError(f"{path}: holds no direction {name!r}; it has {valid}")
         return group[name][...], [text.decode() for text in group["tensor_name"][...]]
-
-
-def _attributes(file: h5py.File) -> dict[str, Any]:
-    hidden = {"DIMENSION_LIST", "_NCProperties"}
-    return {name: _plain(value) for name, value in file.attrs.items() if name not in hidden}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _done(file: h5py.File, grid: Grid, plan: Plan, accuracy: bool) -> dict[str, NDArray[np.bool_]]:

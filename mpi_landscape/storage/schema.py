@@ -3,16 +3,13 @@
 Fixed-size contiguous datasets, all allocated, written and flushed before the first evaluation; from then on only raw
 values at fixed offsets change. Killed at any instant, such a file opens: of 8 files killed at the entry of every single
 write none was unreadable, of 38 with a resized chunked dataset 6 were. Readable as netCDF-4: every dimension is an HDF5
-dimension scale. `libver="latest"` must not be used, it makes a killed file refuse to open.
+dimension scale.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +22,9 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Axis, Grid
 from mpi_landscape.geometry.tiles import Plan
 from mpi_landscape.storage.dimensions import Dimensions
+from mpi_landscape.storage.files import allocated, appearing, open_ours, write_attributes
 
 SCHEMA = 1
-PROGRAM = "mpi_landscape"
 # The columns of a tile's partial sums.
 SUMS = ("loss_sum", "correct", "examples")
 
@@ -90,39 +87,17 @@ def create(path: Path, contents: Contents) -> None:
     Raises:
         LandscapeError: The folder cannot be written.
     """
-    # A link stays a link: the file that it leads to is replaced.
-    real = path.resolve()
-    temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
-    try:
-        real.parent.mkdir(parents=True, exist_ok=True)
-        _reserve(temporary, contents)
-        # POSIX locks are not ours: a reader may look at any time, and a second writer is kept out by `lock`.
-        with h5py.File(temporary, "w", locking=False) as file:
-            _fill(file, contents)
-            file.flush()
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(real)
-    except (OSError, RuntimeError) as error:
-        # A disk that fills up is an OSError or, when h5py notices it late, a RuntimeError; both quote the system.
-        quoted = re.search(r"error message = '([^']*)'", str(error))
-        cause = quoted[1] if quoted else getattr(error, "strerror", None) or error
-        raise LandscapeError(f"{path}: cannot be written: {cause}; choose another --output") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with appearing(path, size=_size(contents)) as file:
+        _fill(file, contents)
 
 
-def _reserve(path: Path, contents: Contents) -> None:
-    """Meet a full disk here: where HDF5 meets it, the file cannot be closed and the process crashes (HDF5 2.0)."""
+def _size(contents: Contents) -> int:
+    """Bytes that a file takes, or more."""
     changing = arrays(contents.grid, contents.plan, contents.accuracy).values()
     size = sum(dtype.itemsize * math.prod(shape) for shape, dtype, _ in changing)
     size += contents.center.nbytes + sum(vector.nbytes for vector in contents.directions.values())
     # Generous for what is small: coordinates, layout and attributes.
-    size += sum(len(str(fact)) for fact in [*contents.attributes.values(), *contents.layout]) + 2**16
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
+    return size + sum(len(str(fact)) for fact in [*contents.attributes.values(), *contents.layout]) + 2**16
 
 
 def _fill(file: h5py.File, contents: Contents) -> None:
@@ -133,7 +108,7 @@ def _fill(file: h5py.File, contents: Contents) -> None:
         dimensions.coordinate("beta", grid.beta.values, "beta: coordinate along the second direction")
     axes = ("alpha", "beta")[: len(grid.shape)]
     for name, (shape, dtype, empty) in arrays(grid, plan, contents.accuracy).items():
-        dataset = _allocated(file, name, shape, dtype, empty)
+        dataset = allocated(file, name, shape, dtype, empty)
         if name.startswith("tiles/"):
             places = (
                 ("tile",)
@@ -147,12 +122,7 @@ def _fill(file: h5py.File, contents: Contents) -> None:
             dataset.attrs["long_name"] = name.replace("_", " ")
     file["tiles"].attrs["sums"] = ", ".join(SUMS)
     _write_directions(file, contents, dimensions)
-    for name, value in contents.attributes.items():
-        # A command line may hold bytes that are no UTF-8, which HDF5 does not take.
-        file.attrs[name] = (
-            value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-        )
-    file.attrs["program"] = PROGRAM
+    write_attributes(file, contents.attributes)
     file.attrs["schema"] = SCHEMA
     file.attrs["points_per_tile"] = plan.points_per_tile
     file.attrs["splits"] = ", ".join(split for split, _ in plan.shards)
@@ -176,16 +146,6 @@ def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimension
         dimensions.name(dataset, ("tensor",), "directions/")
 
 
-def _allocated(
-    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], empty: Any
-) -> h5py.Dataset:
-    """A contiguous dataset whose space is taken and filled now."""
-    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    settings.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
-    return file.create_dataset(name, shape=shape, dtype=dtype, fillvalue=empty, dcpl=settings)
-
-
 def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
     """Open a surface file, of any schema.
 
@@ -195,25 +155,13 @@ def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
         comm: For the parallel driver, the communicator; collective then.
 
     Raises:
-        LandscapeError: There is no such file, or it is no HDF5 file, or not one of ours, or of another schema, or
-            a part of one.
+        LandscapeError: There is no such file, or it is no HDF5 file, or not one of ours, or a training history,
+            or of another schema, or a part of one.
     """
+    file = open_ours(path, mode, "a surface file", comm)
     try:
-        if not path.exists():
-            raise LandscapeError(f"{path}: there is no such file")
-        parallel = {"driver": "mpio", "comm": comm} if comm is not None else {"locking": False}
-        file = h5py.File(path, mode, **parallel)
-    except OSError as error:
-        if isinstance(error, PermissionError) or "Permission denied" in str(error):
-            raise LandscapeError(f"{path}: permission denied") from error
-        raise LandscapeError(
-            f"{path}: is not a surface file (HDF5 cannot open it); choose another --output"
-        ) from error
-    try:
-        if file.attrs.get("program") != PROGRAM:
-            raise LandscapeError(
-                f"{path}: is an HDF5 file, but not one of {PROGRAM}; choose another --output"
-            )
+        if file.attrs.get("kind") == "history":
+            raise LandscapeError(f"{path}: is a training history, not a surface file")
         if int(file.attrs.get("schema", 0)) != SCHEMA:
             raise LandscapeError(
                 f"{path}: has schema {file.attrs.get('schema')}, this version reads and writes schema {SCHEMA}"

@@ -1,46 +1,37 @@
-"""Stochastic gradient descent on a network, epoch by epoch."""
+"""Gradient descent on a network, epoch by epoch, from wherever it was interrupted."""
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
 
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.training.augmentation import Augment
+from mpi_landscape.training.divergence import DivergedError, Watch
+from mpi_landscape.training.examples import Examples
+from mpi_landscape.training.look import look_at, weight_norm
+from mpi_landscape.training.losses import LossFunction, losses_of
+from mpi_landscape.training.memory_format import in_channels_last
+from mpi_landscape.training.optimizers import make_optimizer
+from mpi_landscape.training.premises import check_smallest_pieces
+from mpi_landscape.training.randomness import ORDER, STEP, generator, mixed, seed_all
+from mpi_landscape.training.recipe import (
+    Phase,
+    Recipe,
+    batch_sizes,
+    learning_rate,
+    num_epochs,
+    piece_sizes,
+    place,
+)
 
-LossFunction = Callable[[nn.Module, Any], Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train: SGD as in Li et al. 2018, arXiv:1712.09913, section 5.
-
-    Attributes:
-        epochs: Passes over the training data.
-        batch_size: Examples per step; the last batch of an epoch may be smaller.
-        learning_rate: At the start.
-        momentum: Of the velocity.
-        nesterov: Whether to look ahead.
-        weight_decay: Added to the gradient, times the parameters (all of them).
-        milestones: Epochs after which the learning rate is multiplied by `factor`.
-        factor: See `milestones`.
-        seed: Of the order of the examples.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    milestones: Sequence[int] = ()
-    factor: float = 0.1
-    seed: int = 0
+__all__ = ["DivergedError", "Epoch", "Training"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,121 +40,209 @@ class Epoch:
 
     Attributes:
         number: 0 for the initial network, then 1, 2, ...
+        phase: Index of its phase, from 0; 0 for the initial network.
         learning_rate: That it was trained with; 0 for the initial network.
-        values: Loss (nats per example) and accuracy (fraction) per split, by name.
+        values: Loss (nats per example) and accuracy (fraction) per split, `<split>_loss` and `<split>_accuracy`.
         weight_norm: Euclidean norm of all parameters.
+        seconds: That its training steps took.
     """
 
     number: int
+    phase: int
     learning_rate: float
     values: Mapping[str, float]
     weight_norm: float
+    seconds: float
 
 
-class DivergedError(LandscapeError):
-    """The training loss is not finite any more."""
+def _nothing() -> None:
+    """Between the steps."""
 
 
-def train(
-    model: nn.Module,
-    loss: LossFunction,
-    splits: Mapping[str, Dataset[Any]],
-    recipe: Recipe,
-    device: torch.device,
-) -> Iterator[Epoch]:
-    """Train a network in place; yields after every epoch, and once before the first.
+class Training:
+    """A network on its way.
+
+    Everything random follows from the seed of the recipe, the epoch and the step, so a training that goes on from
+    `state` gives the same bits as one that was never interrupted. For that, the generators of Python, numpy and torch
+    are set before every step.
 
     Args:
-        model: On `device`.
-        loss: Called as `loss(model, batch)`, one value per example.
-        splits: `train`, and any others to look at after each epoch.
+        model: On `device`; trained in place.
+        loss: Called as `loss(model, batch)`; one value per example, or a mapping with `loss` and perhaps `correct`.
+        examples: `train`, and any others to look at after each epoch.
         recipe: How.
         device: Where.
-
-    Raises:
-        DivergedError: The loss is not finite at a step (says which), or after an epoch; that epoch is not
-            yielded.
+        channels_last: Whether images and filters lie in memory with their channels last.
+        look_size: Examples that go through the network at once when it is looked at.
     """
-    order = torch.Generator().manual_seed(recipe.seed)
-    loader = DataLoader(splits["train"], batch_size=recipe.batch_size, shuffle=True, generator=order)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.milestones), recipe.factor)
-    yield _look(model, loss, splits, device, number=0, learning_rate=0.0)
-    for number in range(1, recipe.epochs + 1):
-        learning_rate = optimizer.param_groups[0]["lr"]
-        model.train()
-        for step, batch in enumerate(loader):
-            optimizer.zero_grad()
-            mean = _losses(loss(model, moved(batch, device, _dtype(model)))).mean()
-            if not math.isfinite(mean.item()):
-                raise DivergedError(f"the loss is {mean.item()} at step {step + 1} of epoch {number}")
-            torch.autograd.backward(mean)
-            optimizer.step()
-        schedule.step()
-        epoch = _look(model, loss, splits, device, number=number, learning_rate=learning_rate)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: LossFunction,
+        examples: Mapping[str, Examples],
+        recipe: Recipe,
+        *,
+        device: torch.device,
+        channels_last: bool = False,
+        look_size: int = 256,
+    ) -> None:
+        self._model = model.to(memory_format=torch.channels_last) if channels_last else model
+        self._loss, self._examples, self._recipe = loss, examples, recipe
+        self._prepare: Callable[[Any], Any] = in_channels_last if channels_last else lambda batch: batch
+        self._look_size = look_size
+        self._completed, self._step, self._seconds = 0, 0, 0.0
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._begun = False
+        self._watch = Watch(device)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, without copying any of it.
+
+        Returns:
+            `epoch`, those completed; `step`, those made in the next epoch, and the `seconds` they took; `model` and
+            `optimizer`, state dicts, the latter None where the next step begins with a new one; `begun`, whether the
+            look before the first epoch is done.
+
+        Raises:
+            DivergedError: A loss was not finite, which had not been read yet.
+        """
+        self._watch.read()
+        optimizer = self._optimizer
+        return {
+            "epoch": self._completed,
+            "step": self._step,
+            "seconds": self._seconds,
+            "begun": self._begun,
+            "model": self._model.state_dict(),
+            "optimizer": None if optimizer is None or self._begins_a_phase() else optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go to a state of the same training; nothing of it is kept."""
+        self._model.load_state_dict(state["model"])
+        self._completed, self._step = int(state["epoch"]), int(state["step"])
+        self._seconds = float(state.get("seconds", 0.0))
+        self._optimizer, self._begun = None, bool(state.get("begun", True))
+        if state["optimizer"] is not None:
+            last = min(self._completed + 1, num_epochs(self._recipe))
+            phase = self._recipe.phases[place(self._recipe, last)[0]]
+            self._optimizer = make_optimizer(self._model.parameters(), phase)
+            self._optimizer.load_state_dict(dict(state["optimizer"]))
+
+    def look(self, looking: Callable[[], None] = _nothing) -> Epoch:
+        """The network as it is after the last completed epoch, or before the first."""
+        return self._look(self._completed, looking, seconds=0.0)
+
+    def epochs(
+        self, between: Callable[[], None] = _nothing, *, looking: Callable[[], None] = _nothing
+    ) -> Iterator[Epoch]:
+        """Train; yields after every epoch, and once before the first unless a state was restored.
+
+        Args:
+            between: Called after every step. It may raise anything; `state` is then that after the step.
+            looking: Called after every batch of a look at the network; likewise.
+
+        Raises:
+            DivergedError: The loss is not finite at a step (says which), or after an epoch; that epoch is not
+                yielded.
+            LandscapeError: Batch normalisation cannot take the smallest batch.
+        """
+        check_smallest_pieces(
+            self._model, self._loss, self._examples["train"], self._recipe, prepare=self._prepare
+        )
+        if not self._begun:
+            first = self.look(looking)
+            self._begun = True
+            yield first
+        while self._completed < num_epochs(self._recipe):
+            yield self._epoch(self._completed + 1, between, looking)
+
+    def _epoch(self, number: int, between: Callable[[], None], looking: Callable[[], None]) -> Epoch:
+        try:
+            self._train(number, between)
+        finally:
+            # What was raised in between may be a wish to keep the state: not one that has diverged unseen.
+            self._watch.read()
+        epoch = self._look(number, looking, seconds=self._seconds)
         # The last step may have gone too far with no loss after it to show: nobody should keep that network.
         if not math.isfinite(epoch.values["train_loss"]):
             raise DivergedError(f"the training loss is {epoch.values['train_loss']} after epoch {number}")
-        yield epoch
+        self._completed, self._step, self._seconds = number, 0, 0.0
+        return epoch
 
+    def _train(self, number: int, between: Callable[[], None]) -> None:
+        """Make the steps that are left of an epoch."""
+        index, inner = place(self._recipe, number)
+        phase = self._recipe.phases[index]
+        optimizer = self._optimizer_for(phase, learning_rate(phase, inner))
+        sizes = batch_sizes(phase, len(self._examples["train"]))
+        cuts = [piece_sizes(size, self._recipe.piece_size) for size in sizes]
+        pieces = self._pieces(phase, number, cuts)
+        self._model.train()
+        last = time.perf_counter()
+        for cut in cuts[self._step :]:
+            self._make_step(optimizer, itertools.islice(pieces, len(cut)), sum(cut), number)
+            self._seconds += time.perf_counter() - last
+            between()
+            last = time.perf_counter()
+        self._watch.read()  # a GPU may still be at work
+        self._seconds += time.perf_counter() - last
 
-def moved(batch: Any, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
-    """A collated batch on a device, floating-point tensors in the network's precision.
+    def _make_step(
+        self, optimizer: torch.optim.Optimizer, pieces: Iterator[Any], size: int, number: int
+    ) -> None:
+        """One step along the gradient of the mean loss of a batch."""
+        seed_all(mixed(STEP, self._recipe.seed, number, self._step))
+        optimizer.zero_grad(set_to_none=True)
+        shares = []
+        for piece in pieces:
+            share = losses_of(self._loss(self._model, self._prepare(piece))).sum() / size
+            torch.autograd.backward(share)
+            shares.append(share.detach())
+        self._watch.note(torch.stack(shares).sum(), step=self._step + 1, epoch=number)
+        optimizer.step()
+        self._step += 1
 
-    The default collation makes float64 of Python's floats and keeps that of numpy's.
-    """
-    if isinstance(batch, Tensor):
-        return batch.to(device, dtype) if batch.is_floating_point() else batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: moved(value, device, dtype) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(moved(value, device, dtype) for value in batch))
-    return [moved(value, device, dtype) for value in batch] if isinstance(batch, list | tuple) else batch
+    def _pieces(self, phase: Phase, number: int, cuts: Sequence[Sequence[int]]) -> Iterator[Any]:
+        """The pieces that are left of an epoch's batches."""
+        examples, seed = self._examples["train"], self._recipe.seed
+        order = torch.randperm(len(examples), generator=generator(ORDER, seed, number))
+        sizes = [size for cut in cuts[self._step :] for size in cut]
+        augment = Augment(seed=seed, epoch=number, shift=phase.shift, flip=phase.flip)
+        return iter(examples.batches(order[len(order) - sum(sizes) :], sizes, augment))
 
+    def _optimizer_for(self, phase: Phase, rate: float) -> torch.optim.Optimizer:
+        """The present optimizer, or a new one where a phase begins, with the learning rate of an epoch."""
+        if self._optimizer is None or self._begins_a_phase():
+            self._optimizer = make_optimizer(self._model.parameters(), phase)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return self._optimizer
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    """The precision of a network: that of its first parameter."""
-    return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
+    def _begins_a_phase(self) -> bool:
+        """Whether the next step is the first of its phase."""
+        begun = self._step > 0 or self._completed >= num_epochs(self._recipe)
+        return not begun and place(self._recipe, self._completed + 1)[1] == 1
 
-
-def _losses(result: Any) -> Tensor:
-    losses: Tensor = result["loss"] if isinstance(result, Mapping) else result
-    return losses
-
-
-@torch.no_grad()
-def _look(
-    model: nn.Module,
-    loss: LossFunction,
-    splits: Mapping[str, Dataset[Any]],
-    device: torch.device,
-    *,
-    number: int,
-    learning_rate: float,
-) -> Epoch:
-    """Loss and accuracy of every split in evaluation mode."""
-    model.eval()
-    values: dict[str, float] = {}
-    for split, dataset in splits.items():
-        total, correct, count = 0.0, 0.0, 0
-        # A loader draws a number each time it starts: from its own generator, so that looking at one more split
-        # does not change the dropout of the next epoch.
-        for batch in DataLoader(dataset, batch_size=256, generator=torch.Generator()):
-            result = loss(model, moved(batch, device, _dtype(model)))
-            losses = _losses(result)
-            total, count = total + losses.double().sum().item(), count + len(losses)
-            if isinstance(result, Mapping) and result.get("correct") is not None:
-                correct += result["correct"].double().sum().item()
-            else:
-                correct = math.nan
-        values[f"{split}_loss"], values[f"{split}_accuracy"] = total / count, correct / count
-    squares = torch.stack([parameter.double().square().sum() for parameter in model.parameters()])
-    return Epoch(
-        number=number, learning_rate=learning_rate, values=values, weight_norm=squares.sum().sqrt().item()
-    )
+    def _look(self, number: int, looking: Callable[[], None], *, seconds: float) -> Epoch:
+        values = look_at(
+            self._model,
+            self._loss,
+            self._examples,
+            size=self._look_size,
+            prepare=self._prepare,
+            between=looking,
+        )
+        index, rate = 0, 0.0
+        if number > 0:
+            index, inner = place(self._recipe, number)
+            rate = learning_rate(self._recipe.phases[index], inner)
+        return Epoch(
+            number=number,
+            phase=index,
+            learning_rate=rate,
+            values=values,
+            weight_norm=weight_norm(self._model),
+            seconds=seconds,
+        )

@@ -64,6 +64,7 @@ def play(case):
         keep=keep,
         record=record,
         stopping=stopping,
+        ahead=case.get("ahead", True),
     )
     took = time.monotonic() - start
     stray = False

@@ -23,6 +23,10 @@ COMPLETE = {
     "slow root": ({"tiles": 24, "pause": [0.01, 0.0]}, "rank 0 is the slowest"),
     "slow workers": ({"tiles": 24, "pause": [0.0, 0.01, 0.002]}, "workers of different speed"),
     "wide": ({"tiles": 12, "width": 4000}, "results too large to be sent before they are received"),
+    "one at a time": (
+        {"tiles": 24, "pause": [0.0, 0.01, 0.002], "ahead": False},
+        "nobody holds a second tile",
+    ),
     "late reason": ({"tiles": 0, "stop": [[0, 10**6]]}, "no reason comes"),
 }
 STOPPED = {
@@ -36,6 +40,11 @@ STOPPED = {
         {"tiles": 200, "pause": [0.002], "stop": [[k, 7] for k in range(5)]},
         "told rank",
         "to all at once",
+    ),
+    "one at a time, stopped": (
+        {"tiles": 200, "pause": [0.002], "stop": [[-1, 7]], "ahead": False},
+        "told rank {last}",
+        "nobody holds a second tile",
     ),
     "at once": ({"tiles": 50, "stop": [[0, 0]]}, "told rank 0", "before the first tile"),
     "all at once": (

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from plotting.pictures import Request, fields_and_scales, plan_pictures
+from plotting.pictures import fields_and_scales, plan_pictures
+from plotting.request import Request
 
 LINE = {"alpha": np.linspace(-0.5, 1.5, 9), "beta": None, "loss": np.linspace(1, 2, 9) ** 2}
 ROW = {"alpha": np.linspace(-0.5, 1.5, 9), "beta": np.array([0.0])}
@@ -94,7 +95,12 @@ REFUSED = [
         "train_loss, train_accuracy, test_loss, test_accuracy",
         "the valid ones are named",
     ),
-    ({}, {"kinds": ("pie",)}, "valid kinds are contour, filled, surface, heatmap, line, all", "no such kind"),
+    (
+        {},
+        {"kinds": ("pie",)},
+        "valid kinds are contour, filled, surface, heatmap, line, history, all",
+        "no such kind",
+    ),
     (
         {},
         {"kinds": ("line",)},

@@ -8,6 +8,8 @@ from mpi_landscape.problem.configuration import (
     AxisConfiguration,
     DirectionConfiguration,
     ModelConfiguration,
+    PhaseConfiguration,
+    ScheduleConfiguration,
     from_mapping,
     load,
     load_text,
@@ -93,10 +95,25 @@ grid: {alpha: {min: -0.1, max: 0.30000000000000004, num: 7}, beta: [0, 0, 1]}
 compute: {precision: float64, device: "cuda:1", batch_size: 64, data_shards: 3, threads: 2}
 output: "2024-01-31"
 training:
-  epochs: 0
+  epochs: 6
   output: runs/a
-  schedule: {milestones: [3, 5], factor: 1e-1}
+  start: "5e-4"
+  seed: 9223372036854775807
+  piece_size: 16
+  data: streamed
+  checkpoint_every: 2
+  optimizer: sgd
+  batch_size: all
+  learning_rate: 1e-5
+  momentum: 0.5
+  nesterov: true
   weight_decay: 0
+  schedule: {milestones: [3, 5], factor: 1e-1}
+  augmentation: {shift: 4, flip: true}
+  phases:
+    - {epochs: 0, schedule: {milestones: []}, augmentation: {}}
+    - {batch_size: 16, learning_rate: 0.25, momentum: 0, nesterov: false, weight_decay: 1}
+    - {optimizer: sgd}
 """
 
 
@@ -105,7 +122,12 @@ training:
     [
         (BASE, "all defaults"),
         (BASE + "grid: {beta: null}", "a line: the null has to be written"),
-        (BASE + "training: {epochs: 3, output: runs/x}", "a constant learning rate"),
+        (BASE + "training: {epochs: 3, output: runs/x}", "a constant learning rate, and files in runs/x"),
+        (BASE + "training: {epochs: 3, output: runs/x, optimizer: adam}", "no momentum to write"),
+        (
+            BASE + "training: {output: runs/x, phases: [{epochs: 1}, {epochs: 2}]}",
+            "epochs in the phases only",
+        ),
         (FULL, "nothing is a default"),
     ],
 )
@@ -118,6 +140,241 @@ def test_every_default_is_spelled_out_when_written():
     text = to_yaml(load_text(BASE, where="x"))
     for word in ("seed: 1", "seed: 2", "num: 51", "cross_entropy", "float32", "[bias, norm]"):
         assert word in text
+
+
+def test_a_training_is_written_without_what_its_phases_resolve_to():
+    text = to_yaml(load_text(BASE + "training: {output: o, phases: [{epochs: 7}]}", where="x"))
+    assert "phases:\n  - {epochs: 7}\n" in text
+    assert "momentum" not in text
+
+
+TRAINED = BASE + "training: {epochs: 3, output: runs/x/}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "checkpoint", "output", "why"),
+    [
+        (TRAINED, "runs/x/final.pt", "runs/x/surface.h5", "both follow from the training's folder"),
+        (TRAINED + "output: a.h5", "runs/x/final.pt", "a.h5", "the file names its own output"),
+        (
+            TRAINED.replace("resnet20", "resnet20, checkpoint: runs/x/epoch_0001.pt"),
+            "runs/x/epoch_0001.pt",
+            "runs/x/surface.h5",
+            "a surface around another epoch",
+        ),
+        (BASE, None, None, "nothing is trained"),
+        (BASE + "training: null", None, None, "initial parameters are asked for"),
+    ],
+)
+def test_the_surface_is_around_what_the_same_file_trains(text, checkpoint, output, why):
+    configuration = load_text(text, where="x")
+    assert configuration.model.checkpoint == checkpoint, why
+    assert configuration.output == output, why
+
+
+def test_an_option_can_take_the_training_back():
+    configuration = load_text(TRAINED, where="x", overrides=["training=null"])
+    assert (configuration.training, configuration.model.checkpoint) == (None, None)
+
+
+def plan(text):
+    training = load_text(BASE + f"training: {{output: o, {text}}}", where="mine.yaml").training
+    return training.plan
+
+
+def test_a_training_without_phases_is_a_single_phase_of_sgd_as_the_paper_trains():
+    assert plan("epochs: 3") == (
+        PhaseConfiguration(
+            epochs=3,
+            optimizer="sgd",
+            batch_size=128,
+            learning_rate=0.1,
+            momentum=0.9,
+            nesterov=False,
+            weight_decay=5e-4,
+        ),
+    )
+
+
+def test_adam_has_defaults_of_its_own():
+    (phase,) = plan("epochs: 0, optimizer: adam")
+    assert (phase.learning_rate, phase.momentum, phase.nesterov, phase.weight_decay) == (
+        1e-3,
+        0.0,
+        False,
+        0.0,
+    )
+    (phase,) = plan("epochs: 0, optimizer: adam, learning_rate: 0.5, weight_decay: 0.25")
+    assert (phase.learning_rate, phase.weight_decay) == (0.5, 0.25)
+
+
+def test_a_phase_takes_what_it_does_not_say_from_the_training():
+    first, second, third = plan(
+        "batch_size: all, learning_rate: 0.5, weight_decay: 0, epochs: 9, augmentation: {shift: 4}, "
+        "schedule: {milestones: [2]}, phases: [{epochs: 5, batch_size: 16, nesterov: true}, "
+        "{optimizer: adam, schedule: {milestones: []}, augmentation: {flip: true}}, {learning_rate: 2, momentum: 0}]"
+    )
+    assert [each.epochs for each in (first, second, third)] == [5, 9, 9]
+    assert [each.batch_size for each in (first, second, third)] == [16, "all", "all"]
+    assert [each.learning_rate for each in (first, second, third)] == [0.5, 0.5, 2.0]
+    assert [each.momentum for each in (first, second, third)] == [0.9, 0.0, 0.0]
+    assert [each.nesterov for each in (first, second, third)] == [True, False, False]
+    assert [each.weight_decay for each in (first, second, third)] == [0.0, 0.0, 0.0]
+    assert [each.schedule.milestones for each in (first, second, third)] == [(2,), (), (2,)]
+    assert [each.augmentation.shift for each in (first, second, third)] == [4, 0, 4]
+    assert [each.augmentation.flip for each in (first, second, third)] == [False, True, False]
+
+
+def test_the_defaults_of_a_phase_are_those_of_its_own_optimizer():
+    adam, sgd = plan("epochs: 1, phases: [{optimizer: adam}, {}]")
+    assert (adam.learning_rate, adam.momentum, adam.weight_decay) == (1e-3, 0.0, 0.0)
+    assert (sgd.learning_rate, sgd.momentum, sgd.weight_decay) == (0.1, 0.9, 5e-4)
+
+
+def test_the_last_milestone_may_be_the_epoch_before_the_last():
+    (phase,) = plan("epochs: 3, schedule: {milestones: [1, 2]}")
+    assert phase.schedule == ScheduleConfiguration(milestones=(1, 2), factor=0.1)
+
+
+TRAINING_REFUSALS = [
+    ("batch_size: 2", ["training: epochs is not given"], "no epochs at all"),
+    ("phases: [{epochs: 1}, {}]", ["training: phases[1]: epochs is not given"], "none for the second phase"),
+    ("epochs: 1, phases: []", ["training: phases is []", "at least one"], "no phase"),
+    (
+        "epochs: 1, phases: 3",
+        ["training.phases is 3", "list of mappings with the fields epochs, optimizer"],
+        "a number of phases",
+    ),
+    (
+        "epochs: 1, phases: {epochs: 2}",
+        ["training.phases is {'epochs': 2}", "list of mappings"],
+        "a phase that is not in a list",
+    ),
+    (
+        "epochs: 1, phases: [3]",
+        ["training.phases[0] is 3", "mapping with the fields epochs"],
+        "a number for a phase",
+    ),
+    (
+        "epochs: 1, phases: [{}, {epoch: 3}]",
+        ["training.phases[1] has unknown field 'epoch'", "'epochs'"],
+        "a typo",
+    ),
+    (
+        "epochs: 1, phases: [{output: o}]",
+        ["training.phases[0] has unknown field 'output'"],
+        "one folder for all",
+    ),
+    (
+        "epochs: 1, phases: [{batch_size: [16, 32]}]",
+        ["training.phases[0].batch_size is [16, 32]", "all"],
+        "no sweep within a phase",
+    ),
+    (
+        "epochs: 150, schedule: {milestones: [50, 150]}",
+        ["training: milestones [150] lie beyond 150 epochs", "from 1 to 149"],
+        "a milestone without an epoch after it",
+    ),
+    (
+        "epochs: 0, schedule: {milestones: [1]}",
+        ["milestones [1] lie beyond 0 epochs; expected none"],
+        "no epochs",
+    ),
+    (
+        "epochs: 20, schedule: {milestones: [10]}, phases: [{}, {epochs: 5}]",
+        ["training: phases[1]: milestones [10] lie beyond 5 epochs"],
+        "milestones count within a phase",
+    ),
+    (
+        "epochs: 1, optimizer: adam, momentum: 0.5",
+        ["training: momentum 0.5 does not belong to optimizer adam"],
+        "Adam has no momentum of the gradient to set",
+    ),
+    (
+        "epochs: 1, optimizer: adam, momentum: 0",
+        ["training: momentum 0.0 does not belong to optimizer adam"],
+        "it would be read by nobody",
+    ),
+    (
+        "epochs: 1, optimizer: adam, nesterov: true",
+        ["training: nesterov true does not belong to optimizer adam"],
+        "nor Nesterov's",
+    ),
+    (
+        "epochs: 1, momentum: 0.5, phases: [{}, {optimizer: adam}]",
+        ["training: phases[1]: momentum 0.5 does not belong to optimizer adam"],
+        "the training's momentum is of all phases",
+    ),
+    (
+        "epochs: 1, nesterov: true, phases: [{momentum: 0}]",
+        ["training: phases[0]: nesterov is true with momentum 0.0"],
+        "a phase without momentum",
+    ),
+    (
+        "epochs: 1, optimizer: rmsprop",
+        ["training.optimizer is 'rmsprop'", "sgd or adam"],
+        "another optimizer",
+    ),
+    (
+        "epochs: 1, batch_size: full",
+        ["training.batch_size is 'full'", "at least 1, or all"],
+        "a word that is not all",
+    ),
+    ("epochs: 1, batch_size: 0", ["training.batch_size is 0", "at least 1, or all"], "no examples"),
+    ("epochs: 1, batch_size: auto", ["training.batch_size is 'auto'", "or all"], "it decides the result"),
+    ("epochs: 1, piece_size: all", ["training.piece_size is 'all'", "or auto"], "the word of another field"),
+    (
+        "epochs: 1, data: gpu",
+        ["training.data is 'gpu'", "auto, resident or streamed"],
+        "a device for a place",
+    ),
+    ("epochs: 1, checkpoint_every: 0", ["training.checkpoint_every is 0", "from 1"], "never"),
+    ("epochs: 1, start: 3", ["training.start is 3", "text"], "a number for a file"),
+    ("epochs: 1, seed: -1", ["training.seed is -1", "at least 0"], "a negative seed"),
+    ("epochs: 1, weight_decay: -1", ["training.weight_decay is -1", "at least 0"], "weights that would grow"),
+    (
+        "epochs: 1, augmentation: {shift: -1}",
+        ["training.augmentation.shift is -1", "from 0"],
+        "a negative shift",
+    ),
+    (
+        "epochs: 1, augmentation: {flip: 1}",
+        ["training.augmentation.flip is 1", "true or false"],
+        "1 for true",
+    ),
+    ("epochs: 1, augmentation: true", ["training.augmentation is true", "shift, flip"], "no word of what"),
+    (
+        "epochs: 1, schedule: {milestones: [1], factor: 0}",
+        ["training.schedule.factor is 0", "above 0"],
+        "nothing is learnt afterwards",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "words", "why"), TRAINING_REFUSALS)
+def test_a_training_that_cannot_be_is_refused(text, words, why):
+    message = refused(BASE + f"training: {{output: o, {text}}}")
+    assert message.startswith("mine.yaml: "), why
+    for word in words:
+        assert word in message, why
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "why"),
+    [
+        (
+            "base: other.yaml",
+            ["mine.yaml: base is 'other.yaml'; only a file can have one"],
+            "no folder is known",
+        ),
+        ("bas: other.yaml", ["unknown field 'bas'", "did you mean 'base'"], "a typo"),
+        ("sweeps: {}", ["unknown field 'sweeps'", "did you mean 'sweep'"], "another typo"),
+    ],
+)
+def test_what_is_dealt_with_before_the_sections_is_known_too(line, words, why):
+    message = refused(BASE + line)
+    for word in words:
+        assert word in message, why
 
 
 REFUSALS = [
@@ -318,6 +575,17 @@ def test_an_option_that_is_not_valid_is_named(line, overrides, words, why):
     message = refused(BASE + line, overrides)
     for word in words:
         assert word in message, why
+
+
+def test_an_option_that_names_a_base_is_refused():
+    message = refused(BASE, ["base=other.yaml"])
+    assert message.startswith("--set base=other.yaml: base can be said in a file only")
+
+
+def test_an_option_changes_one_of_two_sections_that_an_alias_makes_the_same():
+    text = BASE + "directions: {alpha: &same {seed: 3}, beta: *same}"
+    directions = load_text(text, where="x", overrides=["directions.beta.seed=4"]).directions
+    assert (directions.alpha.seed, directions.beta.seed) == (3, 4)
 
 
 def test_options_leave_the_mapping_of_the_caller_alone():

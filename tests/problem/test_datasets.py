@@ -5,10 +5,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.configuration import DataConfiguration
 from mpi_landscape.problem.datasets import build_splits
+from mpi_landscape.problem.losses import evaluate
+from mpi_landscape.problem.networks.table import build_network
+from mpi_landscape.problem.sections.sources import ModelConfiguration
 
 datasets = pytest.importorskip("torchvision.datasets", reason="pip install torchvision")
 
@@ -435,3 +439,26 @@ def test_a_target_that_returns_no_usable_data_is_refused(mine, function, fields,
 
 def test_an_empty_split_that_is_not_asked_for_does_no_harm(mine):
     assert list(mine("empty", splits=("train",))) == ["train"]
+
+
+def test_constant_examples_with_a_product_are_the_toys():
+    model = build_network(ModelConfiguration(name="product2"), where="here", folders=[])
+    split = build(name="constant", arguments={"target": 0.5, "count": 3})["train"]
+    with torch.no_grad():
+        model.factors.copy_(torch.tensor([2.0, -0.75]))
+        batch = default_collate([split[index] for index in range(3)])
+        result = evaluate(model, batch, name="mse", arguments={})
+    assert result["loss"].tolist() == [4.0] * 3, "(w1 w2 - target)^2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"target": "one"}, "target is 'one'"),
+        ({"target": float("nan")}, "target is"),
+        ({"count": 0}, "count is 0"),
+    ],
+)
+def test_constant_examples_refuse_what_is_no_number(arguments, words):
+    with pytest.raises(LandscapeError, match=words):
+        build(name="constant", arguments=arguments)

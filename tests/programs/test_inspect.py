@@ -6,8 +6,10 @@ import sys
 
 import h5py
 import numpy as np
+import pytest
 
 from mpi_landscape import inspect, surface
+from mpi_landscape.storage.history import HistoryWriter, create_history
 
 
 def test_the_minimum_is_the_least_value_at_its_place(study, here):
@@ -74,3 +76,84 @@ def test_a_reader_that_has_enough_is_no_error(study, here):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
+
+
+# Epoch: learning rate, weight norm, seconds, train loss, test loss, test accuracy; phase 1 begins with epoch 3.
+EPOCHS = {
+    0: (0.0, 5.5, np.nan, 2.5, 2.75, 0.125),
+    1: (0.1, 6.5, 4.0, 1.5, 1.25, 0.5),
+    2: (0.1, 6.25, 1.0, 0.75, 1.0, 0.75),
+    3: (0.01, 6.0, 2.0, 0.5, 1.125, 0.625),
+}
+COLUMNS = ("learning_rate", "weight_norm", "seconds", "train_loss", "test_loss", "test_accuracy")
+
+
+@pytest.fixture
+def history(tmp_path):
+    """Three of eight epochs of a training without train accuracies."""
+    path = tmp_path / "history.h5"
+    attributes = {"title": "toy network", "identity_model": "toy", "host": "node1", "configuration": "a: 1"}
+    create_history(path, num_epochs=8, splits=("train", "test"), attributes=attributes)
+    with HistoryWriter(path) as writer:
+        for number, row in EPOCHS.items():
+            writer.record(number, dict(zip(COLUMNS, row, strict=True)), phase=number // 3)
+    return path
+
+
+def test_a_history_tells_its_progress_best_and_last_values(history, here):
+    facts = json.loads(here(inspect.main, history, "--json").out)
+    assert facts["title"] == "toy network"
+    assert facts["progress"] == {"epochs": 8, "epochs_done": 3, "phases_begun": 2}
+    assert facts["quantities"]["train_loss"] == {
+        "known": 4,
+        "infinite": 0,
+        "last": {"value": 0.5, "epoch": 3},
+        "best": {"value": 0.5, "epoch": 3},
+    }
+    assert facts["quantities"]["test_loss"]["best"] == {"value": 1.0, "epoch": 2}
+    assert facts["quantities"]["test_accuracy"]["best"] == {"value": 0.75, "epoch": 2}
+    assert facts["quantities"]["test_accuracy"]["last"] == {"value": 0.625, "epoch": 3}
+    assert facts["quantities"]["train_accuracy"]["known"] == 0
+    assert facts["learning_rate"] == {"value": 0.01, "epoch": 3}
+    assert facts["weight_norm"] == {"first": {"value": 5.5, "epoch": 0}, "last": {"value": 6.0, "epoch": 3}}
+    assert facts["seconds"] == {"median": 2.0, "sum": 7.0}
+    assert facts["identity"] == {"model": "toy"}
+    assert facts["provenance"]["host"] == "node1"
+
+
+def test_people_read_of_a_history_what_programs_do(history, here):
+    lines = here(inspect.main, history).out.splitlines()
+    assert lines[0] == f"{history}: toy network"
+    for line in (
+        "progress         3 of 8 epochs, phase 2",
+        "test_loss        1.125 at epoch 3, best 1 at epoch 2",
+        "test_accuracy    0.625 at epoch 3, best 0.75 at epoch 2",
+        "learning rate    0.01 at epoch 3",
+        "weight norm      5.5 at epoch 0, 6 at epoch 3",
+        "seconds          2 per epoch (median), 7 in all",
+        "  host: node1",
+    ):
+        assert line in lines
+    assert not [line for line in lines if "train_accuracy" in line or "configuration" in line]
+
+
+def test_a_history_in_which_nothing_is_done_is_described_too(tmp_path, here):
+    path = tmp_path / "history.h5"
+    create_history(path, num_epochs=2, splits=("train",), attributes={})
+    assert "progress         0 of 2 epochs" in here(inspect.main, path).out.splitlines()
+    facts = json.loads(here(inspect.main, path, "--json").out)
+    assert (facts["learning_rate"], facts["seconds"]) == (None, {})
+
+
+def test_a_loss_that_became_infinite_is_named(tmp_path, here):
+    path = tmp_path / "history.h5"
+    create_history(path, num_epochs=2, splits=("train",), attributes={})
+    with HistoryWriter(path) as writer:
+        writer.record(0, {"train_loss": 3.0}, phase=0)
+        writer.record(1, {"train_loss": np.inf}, phase=0)
+    expected = "train_loss       inf at epoch 1, best 3 at epoch 0; 1 infinite"
+    assert expected in here(inspect.main, path).out.splitlines()
+    assert json.loads(here(inspect.main, path, "--json").out)["quantities"]["train_loss"]["last"] == {
+        "value": "inf",
+        "epoch": 1,
+    }

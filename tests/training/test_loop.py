@@ -9,34 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.loop import DivergedError, Recipe, moved, train
+from mpi_landscape.training.examples import Streamed, make_examples
+from mpi_landscape.training.loop import DivergedError, Training
+from mpi_landscape.training.recipe import Phase, Recipe
 
 CPU = torch.device("cpu")
 NUM_EXAMPLES = 7
-
-
-class Recorded:
-    """Items that remember in which order they were asked for."""
-
-    def __init__(self, items):
-        self.items, self.asked = items, []
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        self.asked.append(index)
-        return self.items[index]
-
-
-def regression(count=NUM_EXAMPLES, seed=0):
-    generator = np.random.default_rng(seed)
-    return Recorded([(generator.normal(size=3), generator.normal()) for _ in range(count)])
-
-
-def classification(count=NUM_EXAMPLES):
-    generator = torch.Generator().manual_seed(1)
-    return Recorded([(torch.randn(3, generator=generator), index % 2) for index in range(count)])
 
 
 def squared_error(model, batch):
@@ -56,12 +34,22 @@ def affine(outputs=1, dtype=torch.float64):
     return nn.Linear(3, outputs, dtype=dtype)
 
 
-def recipe(**changes):
-    return Recipe(**{"epochs": 2, "batch_size": 3, "learning_rate": 0.1, **changes})
+def recipe(*, seed=0, piece_size=None, **changes):
+    phase = Phase(**{"epochs": 2, "optimizer": "sgd", "batch_size": 3, "learning_rate": 0.1, **changes})
+    return Recipe(phases=(phase,), seed=seed, piece_size=piece_size)
+
+
+def training(model, loss, splits, how, *, device=CPU, **options):
+    """Of data sets that are read whenever an example is needed, so that they know in which order."""
+    dtype = next(model.parameters()).dtype
+    examples = {
+        name: Streamed(dataset, split=name, device=CPU, dtype=dtype) for name, dataset in splits.items()
+    }
+    return Training(model, loss, examples, how, device=device, **options)
 
 
 def run(model, loss, data, how, **others):
-    return list(train(model, loss, {"train": data, **others}, how, CPU))
+    return list(training(model, loss, {"train": data, **others}, how).epochs())
 
 
 def by_hand(weights, data, orders, how):
@@ -70,12 +58,14 @@ def by_hand(weights, data, orders, how):
     Momentum as in Sutskever et al. 2013 and torch.optim.SGD's documentation: v = mu v + g; w = w - rate v,
     or, with Nesterov, w = w - rate (g + mu v); weight decay is part of g.
     """
+    how = how.phases[0]
+    size = how.batch_size or len(data)
     inputs = np.array([np.append(x, 1.0) for x, _ in data.items])  # the bias is the last weight
     targets = np.array([y for _, y in data.items])
     velocity, rate = np.zeros(4), how.learning_rate
     for number, order in enumerate(orders, start=1):
-        for start in range(0, len(order), how.batch_size):
-            chosen = order[start : start + how.batch_size]
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
             x, y = inputs[chosen], targets[chosen]
             gradient = 2 * x.T @ (x @ weights - y) / len(chosen) + how.weight_decay * weights
             velocity = how.momentum * velocity + gradient
@@ -95,21 +85,26 @@ def by_hand(weights, data, orders, how):
         {"momentum": 0.7, "nesterov": True, "weight_decay": 0.02, "batch_size": 2},
         {"milestones": (1, 3), "factor": 0.25, "momentum": 0.5},
         {"batch_size": 100},
+        {"batch_size": None, "momentum": 0.9},
+        {"batch_size": 5, "piece_size": 2},
+        {"batch_size": None, "piece_size": 3, "momentum": 0.9, "weight_decay": 0.05},
     ],
 )
-def test_training_is_gradient_descent_written_out_by_hand(changes):
+def test_training_is_gradient_descent_written_out_by_hand(changes, regression):
     how = recipe(**{"epochs": 4, "learning_rate": 0.03, **changes})
     data, other = regression(), regression(5, seed=9)
     model = affine()
     weights = np.append(model.weight.detach().numpy(), model.bias.detach().numpy())
     seen = []
-    for epoch in train(model, squared_error, {"train": data, "test": other}, how, CPU):
+    for epoch in training(model, squared_error, {"train": data, "test": other}, how).epochs():
         seen.append((epoch, torch.cat([model.weight.flatten(), model.bias]).detach().numpy().copy()))
     # The set is looked at once, then alternately trained on and looked at.
     turns = [data.asked[start : start + NUM_EXAMPLES] for start in range(0, len(data.asked), NUM_EXAMPLES)]
     assert turns[0::2] == [list(range(NUM_EXAMPLES))] * 5
     expected = [(0.0, weights), *by_hand(weights, data, turns[1::2], how)]
     assert [epoch.number for epoch, _ in seen] == [0, 1, 2, 3, 4]
+    assert [epoch.phase for epoch, _ in seen] == [0] * 5
+    assert all(epoch.seconds > 0 for epoch, _ in seen[1:])
     for (epoch, found), (rate, wanted) in zip(seen, expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
         assert epoch.learning_rate == pytest.approx(rate, rel=1e-12)
@@ -120,44 +115,68 @@ def test_training_is_gradient_descent_written_out_by_hand(changes):
             assert math.isnan(epoch.values[f"{split}_accuracy"])
 
 
-def orders(seed, epochs=3):
-    data = regression()
+def orders(data, *, seed, epochs=3):
+    data.asked.clear()
     run(affine(), squared_error, data, recipe(seed=seed, epochs=epochs))
     turns = [data.asked[start : start + NUM_EXAMPLES] for start in range(0, len(data.asked), NUM_EXAMPLES)]
     return turns[1::2]
 
 
-def test_every_example_comes_once_an_epoch_in_an_order_of_the_seed_alone():
+def test_every_example_comes_once_an_epoch_in_an_order_of_the_seed_alone(regression):
     torch.manual_seed(100)
-    first = orders(5)
+    first = orders(regression(), seed=5)
     torch.manual_seed(200)
-    assert orders(5) == first
-    assert orders(6) != first
+    assert orders(regression(seed=3), seed=5) == first
+    assert orders(regression(), seed=6) != first
     assert len({tuple(order) for order in first}) == 3
     assert all(sorted(order) == list(range(NUM_EXAMPLES)) for order in first)
 
 
-def test_the_same_training_gives_the_same_bits():
-    def weights():
-        torch.manual_seed(3)
-        model = nn.Sequential(nn.Linear(3, 5), nn.Dropout(0.5), nn.Linear(5, 2))
-        run(model, cross_entropy, classification(), recipe())
-        return [parameter.tolist() for parameter in model.parameters()]
+def test_every_order_is_equally_likely(regression):
+    data = regression(3)
+    run(affine(), squared_error, data, recipe(epochs=600))
+    turns = [tuple(data.asked[start : start + 3]) for start in range(0, len(data.asked), 3)][1::2]
+    counts = [turns.count(order) for order in set(turns)]
+    # Six orders, 100 each: five standard deviations.
+    assert len(counts) == 6
+    assert max(abs(count - 100) for count in counts) < 5 * np.sqrt(600 * 5 / 36)
 
-    assert weights() == weights()
+
+def dropout():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(3, 5), nn.Dropout(0.5), nn.Linear(5, 2))
 
 
-def test_looking_at_another_split_does_not_change_the_training():
-    def weights(**others):
-        torch.manual_seed(3)
-        model = nn.Sequential(nn.Linear(3, 5), nn.Dropout(0.5), nn.Linear(5, 2))
-        run(model, cross_entropy, classification(), recipe(), **others)
-        return [parameter.tolist() for parameter in model.parameters()]
+def weights_after(model, data, how, **others):
+    run(model, cross_entropy, data, how, **others)
+    return [parameter.tolist() for parameter in model.parameters()]
 
-    assert weights() == weights(test=classification(4), validation=classification(3))
+
+def test_the_same_training_gives_the_same_bits(classification):
+    first = weights_after(dropout(), classification(), recipe())
+    model = dropout()
+    torch.manual_seed(8)  # whatever was drawn before
+    assert weights_after(model, classification(), recipe()) == first
+
+
+def test_what_a_network_draws_follows_from_the_seed(classification):
+    # One example: it has no order that could follow from the seed.
+    first, second, third = (
+        weights_after(dropout(), classification(1), recipe(seed=seed, epochs=10)) for seed in (0, 1, 0)
+    )
+    assert first != second
+    assert first == third
+
+
+def test_looking_at_another_split_does_not_change_the_training(classification):
+    others = {"test": classification(4), "validation": classification(3)}
+    first = weights_after(dropout(), classification(), recipe())
+    assert weights_after(dropout(), classification(), recipe(), **others) == first
 
 
 class Modes(nn.Module):
+    """Remembers how it was called."""
+
     def __init__(self):
         super().__init__()
         self.inner, self.seen = nn.Linear(3, 2), []
@@ -167,49 +186,150 @@ class Modes(nn.Module):
         return self.inner(inputs)
 
 
-def test_steps_are_in_training_mode_and_looks_in_evaluation_mode_without_gradients():
+@pytest.mark.parametrize(
+    ("changes", "sizes"),
+    [
+        ({}, [3, 3, 1]),
+        ({"batch_size": None}, [7]),
+        ({"batch_size": 5, "piece_size": 3}, [3, 2, 2]),
+        ({"batch_size": None, "piece_size": 3}, [3, 2, 2]),
+        ({"piece_size": 100}, [3, 3, 1]),
+    ],
+)
+def test_steps_are_in_training_mode_and_looks_in_evaluation_mode_without_gradients(
+    changes, sizes, classification
+):
     model = Modes().eval()
-    run(model, cross_entropy, classification(), recipe(epochs=1), test=classification(2))
+    run(model, cross_entropy, classification(), recipe(epochs=1, **changes), test=classification(2))
     look = [(False, False, 7), (False, False, 2)]
-    assert model.seen == [*look, (True, True, 3), (True, True, 3), (True, True, 1), *look]
+    assert model.seen == [*look, *((True, True, size) for size in sizes), *look]
 
 
-def test_looking_leaves_running_statistics_alone():
-    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
-    before = copy.deepcopy(model.state_dict())
-    (initial,) = run(model, cross_entropy, classification(), recipe(epochs=0))
-    assert initial.number == 0
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+@pytest.mark.parametrize("piece_size", [1, 2, 3, 5])
+def test_pieces_of_a_batch_give_the_step_of_the_whole(piece_size, classification):
+    def weights(size):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+        how = recipe(batch_size=5, momentum=0.9, epochs=5, piece_size=size)
+        run(model, cross_entropy, classification(11), how)
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    torch.testing.assert_close(weights(piece_size), weights(None), rtol=1e-12, atol=1e-14)
 
 
-def test_each_epoch_is_yielded_before_the_next_one_begins():
+class Parabola(nn.Module):
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float64))
+
+    def forward(self, curvatures):
+        return 0.5 * (curvatures * self.weights**2).sum(1)
+
+
+def test_gradient_descent_on_all_examples_is_the_closed_form(recorded):
+    # The mean loss is a parabola: w_k = (1 - rate * h)^k w_0, and the loss 0.5 h w^2.
+    curvatures = np.random.default_rng(0).uniform(0.1, 3.0, size=(5, 3))
+    mean, start, rate = curvatures.mean(axis=0), np.array([1.0, -2.0, 0.5]), 0.3
+    model = Parabola(start)
+    data = recorded([(row,) for row in curvatures])
+    how = recipe(epochs=20, batch_size=None, learning_rate=rate)
+    epochs = training(model, lambda network, batch: network(batch[0]), {"train": data}, how).epochs()
+    for count, epoch in enumerate(epochs):
+        wanted = (1 - rate * mean) ** count * start
+        np.testing.assert_allclose(model.weights.detach().numpy(), wanted, rtol=1e-12)
+        assert epoch.values["train_loss"] == pytest.approx(0.5 * (mean * wanted**2).sum(), rel=1e-12)
+    assert count == 20
+
+
+FIRST = Phase(epochs=2, optimizer="sgd", batch_size=3, learning_rate=0.1, momentum=0.9, nesterov=True)
+SECOND = Phase(
+    epochs=3, optimizer="adam", batch_size=5, learning_rate=0.01, milestones=(1,), weight_decay=0.1
+)
+REST = Phase(epochs=2, optimizer="sgd", batch_size=4, learning_rate=0.0)
+
+
+def test_a_phase_begins_with_a_new_optimizer_and_the_network_of_the_one_before(classification):
+    def train(model, *phases):
+        return run(model, cross_entropy, classification(), Recipe(phases=phases))
+
+    together, apart = dropout(), dropout()
+    epochs = train(together, FIRST, SECOND)
+    train(apart, FIRST)
+    # Epochs that do not move the network: so that those of the second phase have the numbers that they draw from.
+    alone = train(apart, REST, SECOND)
+    assert [epoch.phase for epoch in epochs] == [0, 0, 0, 1, 1, 1]
+    assert [epoch.learning_rate for epoch in epochs] == [0.0, 0.1, 0.1, 0.01, 0.001, 0.001]
+    assert [epoch.number for epoch in epochs] == list(range(6))
+    assert [epoch.values for epoch in epochs[3:]] == [epoch.values for epoch in alone[3:]]
+    for first, second in zip(together.parameters(), apart.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_images_are_augmented_in_training_as_the_phase_says_and_never_when_looked_at(pictures):
+    seen = []
+
+    def loss(model, batch):
+        seen.append((model.training, batch[0].clone()))
+        return model(batch[0].flatten(1)).square().sum(1)
+
+    data = pictures(7)
+    examples = {"train": make_examples("train", data, device=CPU, dtype=torch.float32)}
+    phases = (
+        Phase(epochs=1, optimizer="sgd", batch_size=None, learning_rate=0.0),
+        Phase(epochs=2, optimizer="sgd", batch_size=None, learning_rate=0.0, shift=2, flip=True),
+    )
+    list(Training(nn.Linear(60, 1), loss, examples, Recipe(phases=phases), device=CPU).epochs())
+    assert [trained for trained, _ in seen] == [False, True, False, True, False, True, False]
+    given = {str(data[index][0].tolist()) for index in range(7)}
+    kept = [sum(str(image.tolist()) in given for image in images) for _, images in seen]
+    # One in fifty stays where it was.
+    assert kept[0::2] == [7, 7, 7, 7]
+    assert kept[1] == 7
+    assert max(kept[3], kept[5]) < 3
+    assert not torch.equal(seen[3][1].sort(0).values, seen[5][1].sort(0).values)
+
+
+def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(pictures):
+    layouts = []
+
+    def loss(model, batch):
+        layouts.append(batch[0].is_contiguous(memory_format=torch.channels_last))
+        outputs = model(batch[0]).flatten(1)
+        return F.cross_entropy(outputs, batch[1], reduction="none")
+
+    def train(channels_last):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, (3, 4))).double()
+        examples = {"train": make_examples("train", pictures(), device=CPU, dtype=torch.float64)}
+        how = recipe(batch_size=4, shift=1)
+        epochs = list(Training(model, loss, examples, how, device=CPU, channels_last=channels_last).epochs())
+        return model, epochs
+
+    (plain, first), (other, second) = train(False), train(True)
+    half = len(layouts) // 2
+    assert layouts == [False] * half + [True] * half
+    assert other[2].weight.is_contiguous(memory_format=torch.channels_last)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(
+            other.state_dict()[name], value, rtol=1e-10, atol=1e-12, check_stride=False
+        )
+    assert [epoch.weight_norm for epoch in first] == pytest.approx([epoch.weight_norm for epoch in second])
+
+
+def test_each_epoch_is_yielded_before_the_next_one_begins(regression):
     model = affine()
-    steps = train(model, squared_error, {"train": regression()}, recipe(epochs=2), CPU)
-    kept = []
-    for _ in steps:
-        kept.append(model.weight.tolist())
+    kept = [
+        model.weight.tolist()
+        for _ in training(model, squared_error, {"train": regression()}, recipe(epochs=2)).epochs()
+    ]
     assert len({str(weights) for weights in kept}) == 3
 
 
-def test_accuracy_is_the_fraction_of_correct_examples_of_each_split():
-    model = nn.Linear(3, 2)
-    data, other = classification(7), classification(600)  # more than one batch to look at
-    (epoch,) = run(model, cross_entropy, data, recipe(epochs=0), test=other)
-    for split, items in (("train", data.items), ("test", other.items)):
-        with torch.no_grad():
-            right = [model(x).argmax().item() == y for x, y in items]
-        assert epoch.values[f"{split}_accuracy"] == sum(right) / len(right)
-
-
-@pytest.mark.parametrize("form", ["tensor", "mapping", "None"])
-def test_a_loss_without_correct_answers_gives_no_accuracy(form):
-    def loss(model, batch):
-        value = cross_entropy(model, batch)["loss"]
-        return {"tensor": value, "mapping": {"loss": value}, "None": {"loss": value, "correct": None}}[form]
-
-    epochs = run(nn.Linear(3, 2), loss, classification(), recipe(epochs=1))
-    assert all(math.isnan(epoch.values["train_accuracy"]) for epoch in epochs)
-    assert all(math.isfinite(epoch.values["train_loss"]) for epoch in epochs)
+def test_every_step_is_followed_by_what_goes_in_between(regression):
+    model, seen = affine(), []
+    run_it = training(model, squared_error, {"train": regression()}, recipe(epochs=2))
+    list(run_it.epochs(lambda: seen.append((run_it.state()["epoch"], run_it.state()["step"]))))
+    assert seen == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
 
 
 Pair = namedtuple("Pair", ["image", "label"])
@@ -225,8 +345,10 @@ Pair = namedtuple("Pair", ["image", "label"])
         (lambda x, y: ((x, "text"), y), lambda batch: [batch[0][0], batch[1]]),
     ],
 )
-def test_batches_may_be_of_every_form_that_the_default_collation_makes(pack, unpack):
-    data = Recorded([pack(x, y) for x, y in classification().items])
+def test_batches_may_be_of_every_form_that_the_default_collation_makes(
+    pack, unpack, classification, recorded
+):
+    data = recorded([pack(x, y) for x, y in classification().items])
     torch.manual_seed(0)
     ours = nn.Linear(3, 2)
     other = copy.deepcopy(ours)
@@ -235,7 +357,7 @@ def test_batches_may_be_of_every_form_that_the_default_collation_makes(pack, unp
     assert torch.equal(ours.weight, other.weight)
 
 
-def test_data_in_float64_trains_a_float32_network():
+def test_data_in_float64_trains_a_float32_network(regression):
     # numpy's default, and what the default collation makes of Python's floats.
     model = affine(dtype=torch.float32)
     exact = affine()
@@ -246,76 +368,78 @@ def test_data_in_float64_trains_a_float32_network():
     torch.testing.assert_close(model.weight.double(), exact.weight, rtol=1e-5, atol=1e-6)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_and_says_where():
+@pytest.mark.parametrize("piece_size", [None, 1])
+def test_a_loss_that_is_not_finite_ends_the_training_and_says_where(piece_size, regression):
     data = regression()
     data.items[2] = (np.zeros(3), np.inf)
-    model = affine()
-    steps = train(model, squared_error, {"train": data}, recipe(batch_size=1), CPU)
+    model, kept = affine(), []
+    how = recipe(batch_size=2, piece_size=piece_size)
+    steps = training(model, squared_error, {"train": data}, how).epochs(
+        lambda: kept.append(model.weight.tolist())
+    )
     assert next(steps).values["train_loss"] == np.inf  # as it is: nothing was trained yet
     with pytest.raises(DivergedError) as caught:
         next(steps)
-    step = data.asked[NUM_EXAMPLES:].index(2) + 1
+    step = data.asked[NUM_EXAMPLES:].index(2) // 2 + 1
     assert str(caught.value) == f"the loss is inf at step {step} of epoch 1"
     assert isinstance(caught.value, LandscapeError)
-    assert torch.isfinite(model.weight).all()  # the step was not made
+    assert len(kept) == step - 1
+    assert model.weight.tolist() == (kept[-1] if kept else affine().weight.tolist())  # the step was not made
 
 
-def test_an_epoch_whose_last_step_went_too_far_is_not_yielded():
+# The device says how often losses are read; the network may lie anywhere.
+READ_SELDOM = torch.device("cuda")
+
+
+class StopError(Exception):
+    """What a program raises to stop."""
+
+
+def test_where_losses_are_read_seldom_the_same_step_is_named(regression):
+    data = regression()
+    data.items[2] = (np.zeros(3), np.inf)
+    steps = training(
+        affine(), squared_error, {"train": data}, recipe(batch_size=1), device=READ_SELDOM
+    ).epochs()
+    next(steps)
+    with pytest.raises(DivergedError) as caught:
+        next(steps)
+    step = data.asked[NUM_EXAMPLES : 2 * NUM_EXAMPLES].index(2) + 1
+    assert str(caught.value) == f"the loss is inf at step {step} of epoch 1"
+
+
+def test_where_losses_are_read_seldom_a_network_that_has_diverged_is_not_handed_out(regression):
+    data = regression()
+    data.items[:] = [(np.zeros(3), np.inf)] * NUM_EXAMPLES
+    kept = []
+
+    def keep():
+        kept.append(run_it.state())
+
+    def stop():
+        raise StopError
+
+    for between in (keep, stop):
+        run_it = training(affine(), squared_error, {"train": data}, recipe(), device=READ_SELDOM)
+        with pytest.raises(DivergedError, match="step 1 of epoch 1"):
+            list(run_it.epochs(between))
+    assert kept == []
+
+
+def test_an_epoch_whose_last_step_went_too_far_is_not_yielded(regression):
     # One step an epoch: its own loss is finite, that after it is not.
     model = affine(dtype=torch.float32)
-    steps = train(
-        model, squared_error, {"train": regression()}, recipe(batch_size=7, learning_rate=1e30), CPU
-    )
+    how = recipe(batch_size=None, learning_rate=1e30)
+    steps = training(model, squared_error, {"train": regression()}, how).epochs()
     assert math.isfinite(next(steps).values["train_loss"])
     with pytest.raises(DivergedError, match=r"^the training loss is (inf|nan) after epoch 1$"):
         next(steps)
 
 
-def test_a_test_loss_may_be_infinite():
-    other = regression(3)
-    other.items[0] = (np.zeros(3), np.inf)
-    epochs = run(affine(), squared_error, regression(), recipe(), test=other)
-    assert [epoch.values["test_loss"] for epoch in epochs] == [np.inf] * 3
-
-
-def test_frozen_parameters_stay():
+def test_frozen_parameters_stay(classification):
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     model[0].weight.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())
     run(model, cross_entropy, classification(), recipe(weight_decay=0.1))
     changed = [not torch.equal(model.state_dict()[name], value) for name, value in before.items()]
     assert changed == [False, True, True, True]
-
-
-def test_tied_weights_count_once_in_the_norm():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
-            self.second.weight = self.first.weight
-
-        def forward(self, inputs):
-            return self.second(self.first(inputs))
-
-    model = Tied()
-    (epoch,) = run(model, cross_entropy, classification(), recipe(epochs=0))
-    assert epoch.weight_norm == pytest.approx(model.first.weight.double().norm().item(), rel=1e-12)
-
-
-def test_moving_a_batch_changes_the_precision_of_real_numbers_only():
-    batch = {
-        "image": torch.ones(2, 3, dtype=torch.float64),
-        "label": torch.tensor([1, 2]),
-        "pixels": torch.tensor([3, 4], dtype=torch.uint8),
-        "names": ["a", "b"],
-        "pair": Pair(torch.ones(2, dtype=torch.float16), "c"),
-        "list": [torch.ones(2), 5],
-    }
-    result = moved(batch, CPU)
-    kinds = {name: result[name].dtype for name in ("image", "label", "pixels")}
-    assert kinds == {"image": torch.float32, "label": torch.int64, "pixels": torch.uint8}
-    assert result["names"] == ["a", "b"]
-    assert type(result["pair"]) is Pair
-    assert (result["pair"].image.dtype, result["pair"].label) == (torch.float32, "c")
-    assert result["list"][1] == 5
-    assert moved(batch, CPU, torch.float64)["image"].dtype == torch.float64

@@ -42,8 +42,8 @@ class DenseLayer(nn.Module):
         Returns:
             (N, growth + in_channels, height, width).
         """
-        hidden = self.conv1(F.relu(self.bn1(images)))
-        hidden = self.conv2(F.relu(self.bn2(hidden)))
+        hidden = self.conv1(F.relu(self.bn1(images), inplace=True))
+        hidden = self.conv2(F.relu(self.bn2(hidden), inplace=True))
         return torch.cat((hidden, images), 1)
 
 
@@ -71,7 +71,7 @@ class Transition(nn.Module):
         Returns:
             (N, channels, height / 2, width / 2), halves rounded down.
         """
-        return F.avg_pool2d(self.conv(F.relu(self.bn(images))), 2)
+        return F.avg_pool2d(self.conv(F.relu(self.bn(images), inplace=True)), 2)
 
 
 class DenseNet(nn.Module):
@@ -119,7 +119,7 @@ class DenseNet(nn.Module):
         hidden = self.trans1(self.dense1(self.conv1(images)))
         hidden = self.trans2(self.dense2(hidden))
         hidden = self.trans3(self.dense3(hidden))
-        hidden = F.relu(self.bn(self.dense4(hidden)))
+        hidden = F.relu(self.bn(self.dense4(hidden)), inplace=True)
         output: Tensor = self.linear(torch.flatten(F.adaptive_avg_pool2d(hidden, 1), 1))
         return output
 

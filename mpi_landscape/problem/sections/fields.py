@@ -36,6 +36,10 @@ CountOrAuto = Annotated[
     Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["auto"],
     expecting("a whole number of at least 1, or auto"),
 ]
+CountOrAll = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["all"],
+    expecting("a whole number of at least 1, or all"),
+]
 Seed = Annotated[
     int, Field(strict=True, ge=0, le=_LARGEST_SEED), expecting("a whole number of at least 0 (63 bits)")
 ]
@@ -48,6 +52,8 @@ Arguments = Annotated[
 Names = Annotated[tuple[Text, ...], expecting("a list of names")]
 Milestones = Annotated[tuple[Count, ...], expecting("a list of epochs, whole numbers of at least 1")]
 Precision = Annotated[Literal["float32", "float64"], expecting("float32 or float64")]
+Optimizer = Annotated[Literal["sgd", "adam"], expecting("sgd or adam")]
+Placement = Annotated[Literal["auto", "resident", "streamed"], expecting("auto, resident or streamed")]
 Kind = Annotated[Literal["random", "difference", "file"], expecting("random, difference or file")]
 Normalize = Annotated[
     Literal["filter", "layer", "weight", "none"], expecting("filter, layer, weight or none")

@@ -1,0 +1,62 @@
+"""The network as it is: loss and accuracy of every split in evaluation mode, and the norm of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpi_landscape.training.examples import Examples
+from mpi_landscape.training.losses import LossFunction, correct_of, losses_of
+
+
+@torch.no_grad()
+def look_at(
+    model: nn.Module,
+    loss: LossFunction,
+    examples: Mapping[str, Examples],
+    *,
+    size: int,
+    prepare: Callable[[Any], Any],
+    between: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Mean loss and accuracy of every split, in the order of its examples.
+
+    Args:
+        model: Put into evaluation mode.
+        loss: Called as `loss(model, batch)`.
+        examples: By the name of the split.
+        size: Examples that go through the network at once.
+        prepare: Applied to every batch.
+        between: Called after every batch; may raise anything.
+
+    Returns:
+        `<split>_loss`, nats per example, and `<split>_accuracy`, fraction or NaN, of every split.
+    """
+    model.eval()
+    values = {}
+    for split, those in examples.items():
+        sums = []
+        for batch in those.batches(torch.arange(len(those)), size):
+            sums.append(_sums(loss(model, prepare(batch))))
+            between()
+        # Added here, one after the other in float64: on a GPU nothing waits for a batch.
+        total, correct = (sum(column) for column in zip(*torch.stack(sums).tolist(), strict=True))
+        values[f"{split}_loss"], values[f"{split}_accuracy"] = total / len(those), correct / len(those)
+    return values
+
+
+def weight_norm(model: nn.Module) -> float:
+    """Euclidean norm of all parameters, each tensor once."""
+    squares = [parameter.detach().double().square().sum() for parameter in model.parameters()]
+    return torch.stack(squares).sum().sqrt().item()
+
+
+def _sums(result: Any) -> Tensor:
+    """(2,) float64: sums of the loss and of the correct answers, NaN where the loss does not tell."""
+    total = losses_of(result).sum(dtype=torch.float64)
+    correct = correct_of(result)
+    right = total.new_full((), torch.nan) if correct is None else correct.sum(dtype=torch.float64)
+    return torch.stack([total, right])

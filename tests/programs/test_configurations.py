@@ -1,0 +1,135 @@
+"""Every file in configs/: it resolves, its network trains a step, and what it needs is made by another one of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpi_landscape.parallel.stopping import Stopped
+from mpi_landscape.problem import configuration as reading
+from mpi_landscape.problem.images import ImageDataset, digits
+from mpi_landscape.problem.sections.training import TrainingConfiguration
+from mpi_landscape.solution import Member
+from mpi_landscape.solution_plan import build_untrained, recipe_of
+from mpi_landscape.training.examples import make_examples
+from mpi_landscape.training.loop import Training
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "bases")
+SHAPES = {
+    "cifar10": ((3, 32, 32), 10),
+    "mnist": ((1, 28, 28), 10),
+    "imagenet": ((3, 224, 224), 1000),
+}
+COUNT = 6
+
+
+def name_of(path):
+    return str(path.relative_to(CONFIGS))
+
+
+def generated(data):
+    """A few examples such as the data set of a configuration has, without its files."""
+    if data.name == "digits":
+        return digits(**data.arguments)["train"]
+    if data.name == "constant":
+        return torch.utils.data.TensorDataset(torch.zeros(COUNT, 1), torch.zeros(COUNT))
+    shape, num_classes = SHAPES[data.name]
+    generator = torch.Generator().manual_seed(0)
+    return ImageDataset(
+        torch.randint(0, 256, (COUNT, *shape), dtype=torch.uint8, generator=generator),
+        torch.randint(0, num_classes, (COUNT,), generator=generator),
+        scale=255.0,
+        mean=[0.5] * shape[0],
+        std=[0.25] * shape[0],
+    )
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """(file, member) of all files."""
+    return [(name_of(path), member) for path in FILES for member in reading.load_members(str(path))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_it_resolves_and_its_network_takes_a_training_step(path):
+    cpu = torch.device("cpu")
+    for configuration in reading.load_members(str(path)):
+        # Published weights cannot be fetched here; the architecture is the same without.
+        arguments = {
+            key: value
+            for key, value in configuration.model.arguments.items()
+            if key not in ("weights", "download")
+        }
+        training = configuration.training or TrainingConfiguration(epochs=1, output="nowhere", batch_size=4)
+        configuration = replace(
+            configuration, model=replace(configuration.model, arguments=arguments), training=training
+        )
+        model, loss = build_untrained(Member(where=str(path), configuration=configuration))
+        examples = make_examples(
+            "train",
+            torch.utils.data.Subset(generated(configuration.data), range(COUNT)),
+            device=cpu,
+            dtype=torch.float32,
+        )
+        recipe = recipe_of(training, 0)
+        phases = tuple(
+            replace(phase, batch_size=None if phase.batch_size is None else 4) for phase in recipe.phases
+        )
+        before = torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])
+        steps = Training(model, loss, {"train": examples}, replace(recipe, phases=phases), device=cpu).epochs(
+            stop_at_once
+        )
+        next(steps)
+        with pytest.raises(Stopped):
+            next(steps)
+        after = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+        assert torch.isfinite(after).all()
+        assert not torch.equal(before, after)
+
+
+def stop_at_once():
+    raise Stopped
+
+
+def test_no_two_files_write_into_the_same_place(everything):
+    folders = [member.training.output for _, member in everything if member.training]
+    surfaces = [member.output for _, member in everything if member.output]
+    assert len(set(folders)) == len(folders)
+    assert len(set(surfaces)) == len(surfaces)
+
+
+def test_every_checkpoint_that_is_needed_is_left_by_another_file(everything):
+    left = set()
+    for _, member in everything:
+        if member.training:
+            names = ["final.pt", "epoch_0000.pt"]
+            names += [f"phase_{number + 1}.pt" for number in range(len(member.training.phases or ()))]
+            left |= {f"{member.training.output}/{name}" for name in names}
+    needed = {
+        (name, checkpoint)
+        for name, member in everything
+        for checkpoint in (member.model.checkpoint, member.directions.alpha.to)
+        if checkpoint is not None
+    }
+    assert needed
+    assert {(name, checkpoint) for name, checkpoint in needed if checkpoint not in left} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_it_says_what_to_expect_and_what_it_costs(path):
+    comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    text = " ".join(comment)
+    assert len(text) > 60
+    assert any(word in text for word in ("second", "minute", "hour", "Minutes", "Hours", "Seconds"))
+
+
+def test_the_files_hold_what_differs_and_not_copies_of_each_other():
+    bodies = [
+        tuple(line for line in path.read_text().splitlines() if line and not line.startswith("#"))
+        for path in FILES
+        if path.name != "quickstart.yaml"
+    ]
+    assert len(set(bodies)) == len(bodies)
+    assert max(len(body) for body in bodies) <= 12, "a base holds the rest"
