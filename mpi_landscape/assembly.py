@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mpi_landscape.composition import build_directions, flat_state, load_flat
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.resident import Resident
 from mpi_landscape.geometry.grid import Axis, Grid
 from mpi_landscape.geometry.layout import layout_of
@@ -54,6 +55,8 @@ def job_of_configuration(configuration: Configuration, ranks: Ranks, where: str)
     problem = ranks.together(lambda: build(configuration, where=where, folders=folders))
     checkpoint = configuration.model.checkpoint
     if checkpoint is not None:
+        if configuration.training is not None and not Path(checkpoint).exists():
+            ranks.on_root(lambda: _refuse_untrained(checkpoint, where))
         ranks.on_root(lambda: load_state(problem.model, read_state(checkpoint), where=checkpoint))
     else:
         say(
@@ -69,6 +72,12 @@ def job_of_configuration(configuration: Configuration, ranks: Ranks, where: str)
         loss_text=_loss_text(configuration.loss),
         check_labels=label_check(configuration.loss.name, where),
         where=where,
+    )
+
+
+def _refuse_untrained(checkpoint: str, where: str) -> None:
+    raise LandscapeError(
+        f"{checkpoint}: no such checkpoint (working folder {Path.cwd()}); python -m mpi_landscape.train {where} makes it"
     )
 
 

@@ -110,6 +110,7 @@ def follow(
     prepared: Prepared,
     standing: files.Standing,
     *,
+    stepped: Callable[[], None],
     between: Callable[[], None],
     tell: Callable[[Epoch], None],
 ) -> None:
@@ -120,7 +121,8 @@ def follow(
     Args:
         prepared: The training; its folder is claimed by the caller.
         standing: What is in the folder: `new` or `begun`.
-        between: Called between batches; may raise to end it.
+        stepped: Called after every step; it and `between` may raise to end the training.
+        between: Called between batches while nothing is trained.
         tell: Called after every epoch.
 
     Raises:
@@ -135,21 +137,25 @@ def follow(
         done = _go_on(training, folder) if standing == "begun" else -1
         history.forget_after(done)
         keeper = _Keeper(training, folder / files.STATE)
+        # A state says which epochs are done; before the first row of the history there is none.
+        begun = done >= 0
 
         def pause() -> None:
             keeper.after(_SAVE_STEP)
-            between()
+            stepped()
 
         try:
             for epoch in training.epochs(pause, looking=between):
                 _keep_epoch(prepared, history, epoch)
+                begun = True
                 keeper.after(_SAVE_EPOCH)
                 tell(epoch)
         except LandscapeError:
             raise
         except BaseException:
             # Stopped or interrupted between two steps: the very last of them is kept.
-            keeper.after(0.0)
+            if begun:
+                keeper.after(0.0)
             raise
     files.keep_network(folder / files.FINAL, prepared.model.state_dict(), num_epochs(prepared.recipe))
     (folder / files.STATE).unlink(missing_ok=True)

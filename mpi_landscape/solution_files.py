@@ -118,9 +118,10 @@ def read_state(path: Path) -> dict[str, Any]:
     return content
 
 
-def num_completed(folder: Path) -> int:
-    """Epochs of the state in a folder."""
-    return max(int(read_state(folder / STATE)["epoch"]), 0)
+def progress(folder: Path) -> tuple[int, int]:
+    """Epochs that the state in a folder has completed, and the steps of the next one."""
+    state = read_state(folder / STATE)
+    return int(state["epoch"]), int(state["step"])
 
 
 def _plain(value: Any) -> Any:

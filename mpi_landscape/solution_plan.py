@@ -28,8 +28,9 @@ from mpi_landscape.training.recipe import Phase, Recipe
 
 # Labels are looked at in pieces of this many examples.
 _LABELS = 4096
-# A batch may fill this much of the free memory with what the gradient needs.
-_SHARE = 0.5
+# What the gradient of a batch may need. Of the kind of hardware alone, not of what is free or of who else trains: with
+# batch normalisation, pieces of another size are another training.
+_CPU_BYTES, _GPU_SHARE = 4 * 2**30, 0.5
 
 Splits = Mapping[str, Dataset[Any]]
 
@@ -95,7 +96,7 @@ def prepare(
         channels_last, piece_size = bool(facts["channels_last"]), int(facts["piece_size"])
     else:
         channels_last = prefers_channels_last(model, loss, first)
-        piece_size = _piece_size(settings, model, loss, examples["train"], device, ranks)
+        piece_size = _piece_size(settings, model, loss, examples["train"], device)
     recipe = recipe_of(settings, piece_size)
     return Prepared(
         member=member,
@@ -209,7 +210,6 @@ def _piece_size(
     loss: LossFunction,
     examples: Examples,
     device: torch.device,
-    ranks: Ranks,
 ) -> int:
     """Examples that go through the network at once; 0 for a batch as it is."""
     if settings.piece_size != "auto":
@@ -217,8 +217,8 @@ def _piece_size(
     largest = max(_phase(phase).batch_size or len(examples) for phase in settings.plan)
     count = min(8, len(examples))
     batch = next(iter(examples.batches(torch.arange(count), count)))
-    free = free_memory(device, ranks)
-    if free is None:
-        return 0
-    piece = choose_piece_size(largest, activation_bytes(model, loss, batch) / count, int(_SHARE * free))
+    budget = _CPU_BYTES
+    if device.type == "cuda":
+        budget = int(_GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    piece = choose_piece_size(largest, activation_bytes(model, loss, batch) / count, budget)
     return 0 if piece >= largest else piece

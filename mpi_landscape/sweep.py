@@ -25,7 +25,7 @@ from mpi_landscape.solution_cost import describe, duration
 from mpi_landscape.solution_plan import Splits, build_untrained, prepare, read_splits
 from mpi_landscape.storage.history import read_history
 from mpi_landscape.training.loop import DivergedError, Epoch
-from mpi_landscape.training.recipe import num_epochs
+from mpi_landscape.training.recipe import num_epochs, num_steps, place
 
 # How a training ended, as it travels to rank 0.
 _TRAINED, _COMPLETE, _DIVERGED = 0.0, 1.0, 2.0
@@ -173,31 +173,33 @@ class _Trainer:
     def _follow(self, prepared: Prepared, standing: files.Standing, between: Callable[[], None]) -> float:
         """Show one training where it is the only one, and say how it ended."""
         member, alone = prepared.member, len(self._members) == 1
-        total = num_epochs(prepared.recipe)
-        examples = len(prepared.examples["train"])
+        total, examples = num_epochs(prepared.recipe), len(prepared.examples["train"])
         if alone:
             self._tell(f"{member.folder}: {prepared.facts['num_parameters']:,} parameters, {total} epochs")
-        done = files.num_completed(member.folder) if standing == "begun" else 0
-        if done:
-            self._tell(f"{member.folder}: goes on after epoch {done}")
+        epoch, step = files.progress(member.folder) if standing == "begun" else (0, 0)
+        if epoch or step:
+            self._tell(f"{member.folder}: goes on after {step} steps of epoch {epoch + 1}")
+        steps = _num_steps(prepared, total)
         with Progress(
-            total,
-            initial=done,
-            points_per_unit=examples,
-            units="epochs",
+            steps,
+            initial=_num_steps(prepared, epoch) + step,
+            points_per_unit=total * examples / max(steps, 1),
+            units="steps",
             points="examples",
             shown=alone,
         ) as progress:
             spoken = _Spoken(progress, total) if alone else None
 
             def tell(epoch: Epoch) -> None:
-                if epoch.number:
-                    progress.advance()
                 if spoken is not None:
                     spoken.line(epoch)
 
+            def stepped() -> None:
+                progress.advance()
+                between()
+
             try:
-                follow(prepared, standing, between=between, tell=tell)
+                follow(prepared, standing, stepped=stepped, between=between, tell=tell)
             except DivergedError as error:
                 sys.stderr.write(
                     f"error: {member.where}: training diverged: {error}; the last checkpoint in {member.folder} is good\n"
@@ -229,6 +231,12 @@ class _Spoken:
             f"{name.replace('_', ' ')} {value:.4f}" for name, value in epoch.values.items() if value == value
         )
         self._progress.say(f"epoch {epoch.number:>{len(str(self._total))}} of {self._total}  {values}")
+
+
+def _num_steps(prepared: Prepared, epochs: int) -> int:
+    """Steps of the first epochs of a training."""
+    phases, examples = prepared.recipe.phases, len(prepared.examples["train"])
+    return sum(num_steps(phases[place(prepared.recipe, number + 1)[0]], examples) for number in range(epochs))
 
 
 def _threads(member: Member, members: Sequence[Member]) -> int:

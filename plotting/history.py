@@ -137,8 +137,11 @@ def _draw_panel(
 ) -> None:
     """Draw the curves of one panel on a scale for all of them."""
     values = np.concatenate([curve.results for curve, _, _ in curves])
+    trained = np.concatenate([curve.value[curve.epoch > 0] for curve, _, _ in curves])
+    # The error before the first step is that of guessing; beside it all others would lie flat on the axis.
+    scaled = trained if panel.is_percent and np.isfinite(trained).any() else values
     kind = scale if scale != "auto" else _kind_of(panel, values)
-    chosen = choose_scale(values, where=f"{where}: {panel.name}", kind=kind, levels=1, vmin=vmin, vmax=vmax)
+    chosen = choose_scale(scaled, where=f"{where}: {panel.name}", kind=kind, levels=1, vmin=vmin, vmax=vmax)
     for curve, colour, dash in curves:
         few = len(curve.epoch) <= _DOTS and not panel.is_step
         ax.plot(
@@ -163,7 +166,8 @@ def _kind_of(panel: Panel, values: NDArray[np.float64]) -> Kind:
 
 def _fit_rates(ax: Axes, scale: Scale, values: NDArray[np.float64]) -> None:
     """Put the ticks at the learning rates themselves where they are few and apart, and keep them off the frame."""
-    rates = np.unique(values)
+    # 0.1 × 0.1 is another float than 0.01.
+    rates = np.unique([float(f"{value:.6g}") for value in values])
     if scale.kind != "log" or not len(rates):
         return
     pad = max(1.4, (scale.vmax / scale.vmin) ** 0.12)

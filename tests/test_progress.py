@@ -133,3 +133,25 @@ def test_standard_error_is_the_default(clock, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "1 of 1 tiles" in captured.err
+
+
+def test_units_and_what_the_rate_counts_have_their_own_words(clock):
+    stream = io.StringIO()
+    with Progress(40, points_per_unit=64, units="steps", points="examples", stream=stream) as progress:
+        clock.now += 10
+        progress.advance(20)
+    assert (
+        stream.getvalue().splitlines()[-1]
+        == " 50 %  20 of 40 steps  128 examples/s  00:10 elapsed  00:10 left"
+    )
+
+
+def test_what_the_program_says_goes_to_its_output_and_not_into_the_bar(capsys):
+    stream = Terminal()
+    with Progress(4, stream=stream) as progress:
+        progress.advance()
+        progress.say("epoch 1")
+        progress.advance()
+    assert capsys.readouterr().out == "epoch 1\n"
+    assert "epoch" not in stream.getvalue()
+    assert "2/4 tiles" in stream.getvalue()

@@ -118,6 +118,12 @@ def test_the_rate_of_an_epoch_holds_from_the_end_of_the_one_before():
     np.testing.assert_array_equal(curve.get_ydata(), [0.1, *RATES[1:]])
 
 
+def test_few_learning_rates_are_ticks_whatever_their_last_bits():
+    rates = [0.0, 0.1, 0.1, 0.1 * 0.1, 0.01, 0.001, 0.1 * 0.1 * 0.1, 0.1**3 * 0.1, 0.0001]
+    ax = axes_of(figure_of(trained(rates=rates)))["learning rate"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["0.0001", "0.001", "0.01", "0.1"]
+
+
 @pytest.mark.parametrize(
     ("loss", "scale", "expected", "reason"),
     [
@@ -141,6 +147,16 @@ def test_errors_are_written_in_percent_and_keep_a_linear_scale():
     ax = axes_of(figure_of(trained()))["error"]
     assert ax.get_yscale() == "linear"
     assert ax.yaxis.get_major_formatter()(0.25, None) == "25 %"
+
+
+def test_the_scale_of_the_errors_is_that_of_the_trained_network():
+    accuracy = np.array([0.1, 0.9, 0.92, 0.94, 0.95, 0.96, 0.96, 0.97, 0.97, 0.98])
+    whole = trained(train_accuracy=accuracy, test_accuracy=accuracy)
+    low, high = axes_of(figure_of(whole))["error"].get_ylim()
+    assert (low, high) == pytest.approx((0.02 - 0.04 * 0.08, 0.1 + 0.04 * 0.08))
+    begun = trained(train_accuracy=accuracy, test_accuracy=accuracy, done=np.arange(10) < 1)
+    low, high = axes_of(figure_of(begun))["error"].get_ylim()
+    assert low < 0.9 < high, "the only one there is"
 
 
 def test_a_quantity_that_no_epoch_knows_has_no_panel():
