@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history import History
 from plotting.curves import Panel, panels_of
+from plotting.names import distinct_names
 from plotting.quantities import check_kind, check_quantities, title_of
 from plotting.request import Request, Wanted, places
 
@@ -64,7 +65,7 @@ def plan_histories(histories: Sequence[History], request: Request) -> list[Histo
             histories=tuple(group),
             panels=tuple(panels),
             title=request.title if request.title is not None else _common_title(group),
-            labels=labels_of(group),
+            labels=distinct_names(group),
             path=path,
         )
         for group, panels, path in zip(groups, planned, places(wanted, request), strict=True)
@@ -92,32 +93,3 @@ def _common_title(histories: Sequence[History]) -> str:
     """The title that all have; nothing where the legend tells their different titles."""
     titles = {title_of(history) for history in histories}
     return titles.pop() if len(titles) == 1 else ""
-
-
-def labels_of(histories: Sequence[History]) -> tuple[str, ...]:
-    """Name each history by its title, or by what differs in their paths where titles do not tell them apart.
-
-    Example:
-        Of `runs/batch_size=128/history.h5` and `runs/batch_size=1024/history.h5`: `batch_size=128` and
-        `batch_size=1024`.
-    """
-    titles = [title_of(history) for history in histories]
-    if len(set(titles)) == len(titles):
-        return tuple(titles)
-    parts = [PurePath(history.path).with_suffix("").parts for history in histories]
-    first = _agreeing(parts)
-    last = _agreeing([part[first:][::-1] for part in parts])
-    return tuple(
-        "/".join(part[first : len(part) - last]).replace(",", ", ") or title
-        for part, title in zip(parts, titles, strict=True)
-    )
-
-
-def _agreeing(parts: Sequence[Sequence[str]]) -> int:
-    """How many steps from the start are the same in all."""
-    count = 0
-    for steps in zip(*parts, strict=False):
-        if len(set(steps)) > 1:
-            break
-        count += 1
-    return count

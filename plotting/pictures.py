@@ -10,6 +10,7 @@ import numpy as np
 
 from mpi_landscape.storage.surface import Surface
 from plotting.field import Field, field_of
+from plotting.names import distinct_names
 from plotting.quantities import choose_kinds, choose_quantities, group_of, is_accuracy, label_of
 from plotting.request import Request, Wanted, output_file, places
 from plotting.scale import Scale, choose_scale
@@ -108,7 +109,7 @@ def fields_and_scales(
     Raises:
         LandscapeError: The scale asked for does not fit the values.
     """
-    drawn = [[_fields(panel, picture.kind, request) for panel in picture.panels] for picture in pictures]
+    drawn = [_panel_fields(picture, request) for picture in pictures]
     if not request.common_scale:
         return [
             (panels, [_scale([fields], picture.kind, request) for fields in panels])
@@ -127,10 +128,16 @@ def fields_and_scales(
     return [(panels, [scales[key]] * len(panels)) for panels, key in zip(drawn, keys, strict=True)]
 
 
-def _fields(panel: Panel, kind: str, request: Request) -> list[Field]:
+def _panel_fields(picture: Picture, request: Request) -> list[list[Field]]:
+    """Take out the fields of each panel, named so that panels beside each other can be told apart."""
+    surfaces = [panel.surface for panel in picture.panels]
+    names = distinct_names(surfaces) if request.title is None else [request.title] * len(surfaces)
     return [
-        field_of(panel.surface, quantity, title=request.title, as_line=kind == "line")
-        for quantity in panel.quantities
+        [
+            field_of(panel.surface, quantity, title=name, as_line=picture.kind == "line")
+            for quantity in panel.quantities
+        ]
+        for panel, name in zip(picture.panels, names, strict=True)
     ]
 
 

@@ -18,7 +18,8 @@ from plotting import __main__ as command
 from plotting.curves import common_rules, curve_of, panels_of, rules_of
 from plotting.figures import save
 from plotting.history import draw_history
-from plotting.history_pictures import labels_of, plan_histories
+from plotting.history_pictures import plan_histories
+from plotting.names import distinct_names
 from plotting.request import Request
 
 TOTAL = 9
@@ -286,7 +287,7 @@ def test_a_history_is_named_by_what_tells_it_apart(paths, titles, expected, reas
     histories = [
         trained(path=path, attributes={"title": title}) for path, title in zip(paths, titles, strict=True)
     ]
-    assert labels_of(histories) == expected, reason
+    assert distinct_names(histories) == expected, reason
 
 
 @pytest.mark.parametrize(

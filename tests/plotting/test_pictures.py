@@ -133,3 +133,21 @@ def test_several_files_do_not_fit_into_one_picture_unless_together(planted):
     with pytest.raises(LandscapeError, match="--together"):
         _plan(surfaces, output="x.png")
     assert len(_plan(surfaces, output="x.png", together=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("titles", "options", "names", "reason"),
+    [
+        (["one net", "one net"], {}, ["with", "without"], "the same title: by folder"),
+        (["a net", "b net"], {}, ["a net", "b net"], "titles tell them apart"),
+        (["one net", "one net"], {"title": "mine"}, ["mine", "mine"], "the user's own"),
+    ],
+)
+def test_panels_beside_each_other_are_named_apart(planted, titles, options, names, reason):
+    surfaces = [
+        planted(path=f"runs/{folder}/surface.h5", title=title)
+        for folder, title in zip(["with", "without"], titles, strict=True)
+    ]
+    request = Request(together=True, quantities=("train_loss",), kinds=("contour",), **options)
+    ((panels, _),) = fields_and_scales(plan_pictures(surfaces, request), request)
+    assert [fields[0].title for fields in panels] == names, reason
