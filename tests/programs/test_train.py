@@ -303,22 +303,39 @@ def kill(job):
     psutil.wait_procs(ranks, timeout=60)
 
 
-def test_a_time_limit_in_the_middle_of_an_epoch_costs_no_step_and_changes_no_bit(study, here, long):
+def test_stopped_in_the_middle_of_epochs_costs_no_step_and_changes_no_bit(study, here, long):
     assert here(train.main, long, "--set", f"training.output={study.folder}/reference").status == 0
-    stops = 0
-    while True:
-        job = start(study, long, "--time-limit", "3", sleep="0.1")
-        output, _ = job.communicate(timeout=120)
-        if job.returncode == 0:
-            break
+    begun = []
+    for stop in range(3):
+        job = start(study, long, sleep="0.1")
+        begun.append(going(job, "parameters" if stop == 0 else "goes on after"))
+        time.sleep(1.0)
+        job.send_signal(signal.SIGTERM)
+        output, _ = job.communicate(timeout=60)
         assert job.returncode == 75, output
         assert "run the same command again" in output
         assert (study.folder / "run" / "state.pt").exists()
-        stops += 1
-        assert stops < 20, "it never gets further"
-    assert stops > 1, "125 steps of 0.1 s"
+    assert begun[1] != begun[2], "each start begins where the last one stopped"
+    assert here(train.main, long).status == 0
     assert not (study.folder / "run" / "state.pt").exists()
     assert solution(study.folder / "run") == solution(study.folder / "reference")
+
+
+def going(job, words: str) -> str:
+    """The line with which a job says that it has begun."""
+    for line in job.stdout:
+        if words in line:
+            return line
+    pytest.fail("the job ended before it began")
+
+
+def test_a_time_limit_stops_cleanly_and_says_so(study, here, long):
+    job = start(study, long, "--time-limit", "0.5", sleep="0.1")
+    output, _ = job.communicate(timeout=120)
+    assert job.returncode == 75, output
+    assert "the time limit of 0.5 s" in output
+    assert not (study.folder / "run" / "final.pt").exists()
+    assert here(train.main, long).status == 0
 
 
 @pytest.mark.slow
@@ -360,8 +377,13 @@ def test_killed_at_random_instants_and_resumed_equals_uninterrupted(study, here,
 
 
 def test_data_that_have_changed_since_are_refused(study, here, long, monkeypatch):
-    stopped = start(study, long, "--time-limit", "3", sleep="0.1")
-    stopped.communicate(timeout=120)
+    job = start(study, long, sleep="0.1")
+    going(job, "parameters")
+    deadline = time.monotonic() + 60
+    while not (study.folder / "run" / "epoch_0001.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    job.communicate(timeout=60)
     state = torch.load(study.folder / "run" / "state.pt", weights_only=True)
     # As at the end of an epoch, with parameters that are not those of the history's last loss.
     state["step"] = 0
