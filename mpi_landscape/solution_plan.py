@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
-from mpi_landscape.parallel.devices import device_name, free_memory
+from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.problem import losses
 from mpi_landscape.problem.checkpoints import load_state, read_state
@@ -83,7 +84,7 @@ def prepare(
             dataset,
             device=device,
             dtype=torch.float32,
-            workers=threads,
+            workers=_workers(ranks),
             mode=settings.data,
             available=free_memory(device, ranks),
         )
@@ -150,6 +151,13 @@ def _settings(member: Member) -> TrainingConfiguration:
     settings = member.configuration.training
     assert settings is not None
     return settings
+
+
+def _workers(ranks: Ranks) -> int:
+    """Processes that read what streams; they change no bit, so every core may take part."""
+    cores = len(available_cores())
+    # A rank that is bound to some cores has them for itself.
+    return cores if cores < (os.cpu_count() or 1) else max(1, cores // ranks.local_size)
 
 
 def _folders(member: Member) -> list[Path]:
