@@ -11,7 +11,7 @@ from torch import nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.configuration import ModelConfiguration
 from mpi_landscape.problem.networks.table import build_network
-from mpi_landscape.problem.per_example import mse
+from mpi_landscape.problem.per_example import cross_entropy, mse, nll
 
 
 def build(name, **arguments):
@@ -194,6 +194,15 @@ def test_two_hidden_layers_of_384_units_make_the_network_of_about_450_000_parame
     network = build("mlp", hidden=[384, 384], input_size=[1, 28, 28])
     assert num_parameters(network) == (784 + 1) * 384 + (384 + 1) * 384 + (384 + 1) * 10
     assert abs(num_parameters(network) - 450_000) < 0.01 * 450_000
+
+
+def test_the_negative_log_likelihood_of_log_probabilities_is_the_cross_entropy_of_logits():
+    plain = build("mlp", hidden=[5], input_size=[1, 3, 2], num_classes=4)
+    ended = build("mlp", hidden=[5], input_size=[1, 3, 2], num_classes=4, log_probabilities=True)
+    ended.load_state_dict(plain.state_dict())
+    images, labels = torch.randn(7, 1, 3, 2), torch.arange(7) % 4
+    torch.testing.assert_close(nll(ended(images), labels), cross_entropy(plain(images), labels))
+    torch.testing.assert_close(ended(images).exp().sum(dim=1), torch.ones(7))
 
 
 @pytest.mark.parametrize("factors", [1, 2, 3])

@@ -41,6 +41,7 @@ def mlp(
     activation: Literal["relu", "tanh", "gelu", "sigmoid"] = "relu",
     input_size: Sequence[int] = (3, 32, 32),
     num_classes: int = 10,
+    log_probabilities: bool = False,
 ) -> nn.Sequential:
     """Build a multilayer perceptron.
 
@@ -49,6 +50,8 @@ def mlp(
         activation: After each hidden layer.
         input_size: (channels, height, width) of the images.
         num_classes: Number of outputs.
+        log_probabilities: Whether the outputs are the logarithms of probabilities, as the loss nll takes them, by a
+            softmax at the end; logits without.
 
     Returns:
         A network from (N, channels, height, width) to (N, num_classes).
@@ -56,6 +59,8 @@ def mlp(
     Raises:
         LandscapeError: If an argument is not valid.
     """
+    if not isinstance(log_probabilities, bool):
+        raise LandscapeError(f"log_probabilities is {shown(log_probabilities)}; expected true or false")
     if activation not in _ACTIVATIONS:
         raise LandscapeError(f"activation is {shown(activation)}; expected one of {listed(_ACTIVATIONS)}")
     num_inputs = math.prod(checked_size(input_size))
@@ -63,4 +68,5 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     for num_in, num_out in itertools.pairwise(widths):
         layers += [nn.Linear(num_in, num_out), _ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers[:-1])
+    ends = [nn.LogSoftmax(dim=1)] if log_probabilities else []
+    return nn.Sequential(*layers[:-1], *ends)
