@@ -13,6 +13,7 @@ from torch import nn
 
 from mpi_landscape import solution_files as files
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.parallel.stopping import Stopped
 from mpi_landscape.problem import configuration as reading
 from mpi_landscape.problem.losses import LossFunction
 from mpi_landscape.problem.sections.whole import Configuration
@@ -150,10 +151,9 @@ def follow(
                 begun = True
                 keeper.after(_SAVE_EPOCH)
                 tell(epoch)
-        except LandscapeError:
-            raise
-        except BaseException:
-            # Stopped or interrupted between two steps: the very last of them is kept.
+        except Stopped:
+            # Between two steps, so the very last of them can be kept. Whatever else is raised may come from the middle of
+            # one, with running statistics that are ahead of the parameters.
             if begun:
                 keeper.after(0.0)
             raise

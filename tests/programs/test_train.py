@@ -376,6 +376,27 @@ def test_killed_at_random_instants_and_resumed_equals_uninterrupted(study, here,
     assert solution(study.folder / "run") == solution(study.folder / "reference")
 
 
+def test_an_error_in_the_middle_of_a_step_does_not_spoil_the_state(study, here, long):
+    assert here(train.main, long, "--set", f"training.output={study.folder}/reference").status == 0
+    # In the eleventh step of the second epoch, after batch normalisation has taken the batch into its statistics.
+    broken = NETWORK.replace(
+        "class Slow",
+        "count = [0]\n\nclass Broken(nn.Module):\n    def forward(self, inputs):\n"
+        "        count[0] += self.training\n        if count[0] == 36:\n            raise ValueError('a flaw of mine')\n"
+        "        return inputs\n\nclass Slow",
+    ).replace("nn.Flatten()", "Broken(), nn.Flatten()")
+    fine = broken.replace("== 36", "== -1")
+    module = study.folder / f"{study.module}.py"
+    module.write_text(broken)
+    ended = here(train.main, long)
+    assert ended.status == 1
+    assert "a flaw of mine" in ended.err
+    module.write_text(fine)
+    assert here(train.main, long).status == 0
+    ours, reference = (solution(study.folder / name) for name in ("run", "reference"))
+    assert list(ours.values()) == list(reference.values()), "names differ by the number of the layer"
+
+
 def test_data_that_have_changed_since_are_refused(study, here, long, monkeypatch):
     job = start(study, long, sleep="0.1")
     going(job, "parameters")
