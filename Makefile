@@ -14,7 +14,7 @@ help: ## Show this list
 
 surface: $(VENV)/ready $(RUN)/final.pt ## Train a small network, compute its loss surface on two ranks, draw it
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi_landscape.surface $(CONFIG)
-	$(BIN)/python -m plotting $(RUN)/surface.h5
+	$(BIN)/python -m plotting $(RUN)/surface.h5 $(RUN)/history.h5
 
 $(RUN)/final.pt: | $(VENV)/ready
 	$(BIN)/python -m mpi_landscape.train $(CONFIG)
