@@ -109,7 +109,7 @@ class Prepared:
 
 def follow(
     prepared: Prepared,
-    standing: files.Standing,
+    state: Mapping[str, Any] | None,
     *,
     stepped: Callable[[], None],
     between: Callable[[], None],
@@ -121,7 +121,7 @@ def follow(
 
     Args:
         prepared: The training; its folder is claimed by the caller.
-        standing: What is in the folder: `new` or `begun`.
+        state: From which it goes on; None from the beginning, whatever is in the folder.
         stepped: Called after every step; it and `between` may raise to end the training.
         between: Called between batches while nothing is trained.
         tell: Called after every epoch.
@@ -132,10 +132,10 @@ def follow(
     """
     member, training = prepared.member, prepared.training()
     folder = member.folder
-    if standing == "new":
+    if state is None:
         _begin(prepared)
     with HistoryWriter(folder / files.HISTORY) as history:
-        done = _go_on(training, folder) if standing == "begun" else -1
+        done = -1 if state is None else _go_on(training, state, folder)
         history.forget_after(done)
         keeper = _Keeper(training, folder / files.STATE)
         # A state says which epochs are done; before the first row of the history there is none.
@@ -194,9 +194,8 @@ def _begin(prepared: Prepared) -> None:
     )
 
 
-def _go_on(training: Training, folder: Path) -> int:
-    """Take over a state; returns the number of epochs that it has completed, -1 when not even the first look."""
-    state = files.read_state(folder / files.STATE)
+def _go_on(training: Training, state: Mapping[str, Any], folder: Path) -> int:
+    """Take over a state; returns the number of epochs that it has completed."""
     training.restore(state)
     epoch, step = int(state["epoch"]), int(state["step"])
     history = read_history(folder / files.HISTORY)

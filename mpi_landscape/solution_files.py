@@ -118,12 +118,6 @@ def read_state(path: Path) -> dict[str, Any]:
     return content
 
 
-def progress(folder: Path) -> tuple[int, int]:
-    """Epochs that the state in a folder has completed, and the steps of the next one."""
-    state = read_state(folder / STATE)
-    return int(state["epoch"]), int(state["step"])
-
-
 def _plain(value: Any) -> Any:
     """A tensor without the channels-last strides of a training; other programs may look at raw memory."""
     return value.contiguous() if hasattr(value, "contiguous") else value

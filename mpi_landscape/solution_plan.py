@@ -47,8 +47,22 @@ def read_splits(member: Member) -> Splits:
         raise LandscapeError(
             f"{member.where}: data has no split 'train' to train on; it has {', '.join(splits)}"
         )
-    _check_batches(member, len(splits["train"]))  # type: ignore[arg-type]
     return splits
+
+
+def check_batches(member: Member, splits: Splits) -> None:
+    """Refuse a batch larger than the set; each member has its own, whoever else has the same data.
+
+    Raises:
+        LandscapeError: There is one.
+    """
+    num_examples = len(splits["train"])  # type: ignore[arg-type]
+    for phase in _settings(member).plan:
+        if isinstance(phase.batch_size, int) and phase.batch_size > num_examples:
+            raise LandscapeError(
+                f"{member.where}: training.batch_size is {phase.batch_size}, but the split train has {num_examples} "
+                "examples; expected at most as many, or all"
+            )
 
 
 def prepare(
@@ -179,15 +193,6 @@ def _phase(phase: PhaseConfiguration) -> Phase:
         shift=augmentation.shift if augmentation else 0,
         flip=augmentation.flip if augmentation else False,
     )
-
-
-def _check_batches(member: Member, num_examples: int) -> None:
-    for phase in _settings(member).plan:
-        if isinstance(phase.batch_size, int) and phase.batch_size > num_examples:
-            raise LandscapeError(
-                f"{member.where}: training.batch_size is {phase.batch_size}, but the split train has {num_examples} "
-                "examples; expected at most as many, or all"
-            )
 
 
 def _check_labels(member: Member, model: nn.Module, examples: Mapping[str, Examples]) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from mpi_landscape.program import say
 from mpi_landscape.progress import Progress
 from mpi_landscape.solution import Member, Prepared, follow
 from mpi_landscape.solution_cost import describe, duration
-from mpi_landscape.solution_plan import Splits, build_untrained, prepare, read_splits
+from mpi_landscape.solution_plan import Splits, build_untrained, check_batches, prepare, read_splits
 from mpi_landscape.storage.history import read_history
 from mpi_landscape.training.loop import DivergedError, Epoch
 from mpi_landscape.training.recipe import num_epochs, num_steps, place
@@ -32,25 +33,43 @@ _TRAINED, _COMPLETE, _DIVERGED = 0.0, 1.0, 2.0
 _WORDS = {_TRAINED: "trained", _COMPLETE: "complete before", _DIVERGED: "diverged"}
 
 
-def check(members: Sequence[Member], *, overwrite: bool) -> None:
+class Data:
+    """The data of the last member: the next one often has the same."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._splits: Splits = {}
+
+    def splits(self, member: Member) -> Splits:
+        """The data of a member, read where it is not that of the last one."""
+        text = f"{member.configuration.data} {member.where if member.configuration.data.target else ''}"
+        if text != self._text:
+            self._splits, self._text = read_splits(member), text
+        return self._splits
+
+
+def check(members: Sequence[Member], data: Data, *, overwrite: bool) -> None:
     """Refuse what can be refused before anything is trained: on rank 0, which also fetches data.
+
+    Args:
+        members: All of them.
+        data: Read here, and not again for what follows with the same.
+        overwrite: Whether what is in the folders may be replaced.
 
     Raises:
         LandscapeError: A part of a member is bad, or its folder holds something else.
     """
-    known = _Data()
     for member in members:
         build_untrained(member)
-        known.splits(member)
+        check_batches(member, data.splits(member))
         if not overwrite:
             files.standing(member.folder, member.identity)
 
 
-def dry_run(members: Sequence[Member], ranks: Ranks) -> None:
+def dry_run(members: Sequence[Member], data: Data, ranks: Ranks) -> None:
     """Say what each training is and will cost; rank 0 alone measures."""
 
     def measure() -> None:
-        data = _Data()
         for member in members:
             threads = _threads(member, members)
             device = choose_device(member.configuration.compute.device, ranks)
@@ -64,12 +83,13 @@ def dry_run(members: Sequence[Member], ranks: Ranks) -> None:
 
 
 def train_all(
-    members: Sequence[Member], ranks: Ranks, *, overwrite: bool, stopping: Stopping
+    members: Sequence[Member], data: Data, ranks: Ranks, *, overwrite: bool, stopping: Stopping
 ) -> tuple[str | None, bool]:
     """Train every member, each on whichever rank is free. Collective.
 
     Args:
         members: All of them, checked.
+        data: What this rank has read of them.
         ranks: Who trains.
         overwrite: Whether what is in the folders may be replaced.
         stopping: Asked between batches.
@@ -87,7 +107,7 @@ def train_all(
         say(ranks, f"warning: {warning}")
     if ranks.size > len(members):
         say(ranks, f"{len(members)} trainings on {ranks.size} ranks: some ranks have nothing to do")
-    trainer = _Trainer(members, ranks, overwrite)
+    trainer = _Trainer(members, data, ranks, overwrite)
     rows: dict[int, NDArray[np.float64]] = {}
 
     def record(index: int, row: NDArray[np.float64]) -> None:
@@ -120,26 +140,11 @@ def train_all(
 _COLUMNS = ("ending", "seconds", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "weight_norm")
 
 
-class _Data:
-    """The data of the last member: the next one often has the same."""
-
-    def __init__(self) -> None:
-        self._text = ""
-        self._splits: Splits = {}
-
-    def splits(self, member: Member) -> Splits:
-        text = f"{member.configuration.data} {member.where if member.configuration.data.target else ''}"
-        if text != self._text:
-            self._splits, self._text = read_splits(member), text
-        return self._splits
-
-
 class _Trainer:
     """What a rank does with a member."""
 
-    def __init__(self, members: Sequence[Member], ranks: Ranks, overwrite: bool) -> None:
-        self._members, self._ranks, self._overwrite = members, ranks, overwrite
-        self._data = _Data()
+    def __init__(self, members: Sequence[Member], data: Data, ranks: Ranks, overwrite: bool) -> None:
+        self._members, self._data, self._ranks, self._overwrite = members, data, ranks, overwrite
 
     def train(self, index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         """Train one; returns `_COLUMNS`."""
@@ -153,8 +158,9 @@ class _Trainer:
                 self._tell(f"{member.folder}: complete")
                 return _row(member, _COMPLETE, start)
             threads = _threads(member, self._members)
-            known = None
+            known = state = None
             if standing == "begun":
+                state = files.read_state(member.folder / files.STATE)
                 known = read_history(member.folder / files.HISTORY).attributes
                 threads = int(known["threads"])
             device = choose_device(member.configuration.compute.device, self._ranks)
@@ -167,16 +173,18 @@ class _Trainer:
                     threads=threads,
                     facts=known,
                 )
-                ending = self._follow(prepared, standing, between)
+                ending = self._follow(prepared, state, between)
         return _row(member, ending, start)
 
-    def _follow(self, prepared: Prepared, standing: files.Standing, between: Callable[[], None]) -> float:
+    def _follow(
+        self, prepared: Prepared, state: Mapping[str, Any] | None, between: Callable[[], None]
+    ) -> float:
         """Show one training where it is the only one, and say how it ended."""
         member, alone = prepared.member, len(self._members) == 1
         total, examples = num_epochs(prepared.recipe), len(prepared.examples["train"])
         if alone:
             self._tell(f"{member.folder}: {prepared.facts['num_parameters']:,} parameters, {total} epochs")
-        epoch, step = files.progress(member.folder) if standing == "begun" else (0, 0)
+        epoch, step = (int(state["epoch"]), int(state["step"])) if state else (0, 0)
         if epoch or step:
             self._tell(f"{member.folder}: goes on after {step} steps of epoch {epoch + 1}")
         steps = _num_steps(prepared, total)
@@ -199,7 +207,7 @@ class _Trainer:
                 between()
 
             try:
-                follow(prepared, standing, stepped=stepped, between=between, tell=tell)
+                follow(prepared, state, stepped=stepped, between=between, tell=tell)
             except DivergedError as error:
                 sys.stderr.write(
                     f"error: {member.where}: training diverged: {error}; the last checkpoint in {member.folder} is good\n"

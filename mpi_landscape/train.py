@@ -52,14 +52,15 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     members = ranks.together(lambda: _members(options))
     # torch takes seconds to import; what the files alone show is refused before.
     from mpi_landscape.parallel.stopping import Stopping
-    from mpi_landscape.sweep import check, dry_run, train_all
+    from mpi_landscape.sweep import Data, check, dry_run, train_all
 
-    ranks.on_root(lambda: check(members, overwrite=options.overwrite))
+    data = Data()
+    ranks.on_root(lambda: check(members, data, overwrite=options.overwrite))
     if options.dry_run:
-        dry_run(members, ranks)
+        dry_run(members, data, ranks)
         return program.DONE
     with Stopping(options.time_limit) as stopping:
-        reason, diverged = train_all(members, ranks, overwrite=options.overwrite, stopping=stopping)
+        reason, diverged = train_all(members, data, ranks, overwrite=options.overwrite, stopping=stopping)
     if reason is not None:
         program.say(ranks, f"stopped by {reason}; run the same command again to go on")
         return program.STOPPED

@@ -203,6 +203,7 @@ BAD = [
     (["--set", "model.arguments.input_size=[3, 8, 8]"], ["shape"], "images of another size"),
     (["--set", "model.arguments.num_classes=7"], ["label", "7"], "more classes than outputs"),
     (["--set", "training.batch_size=2000"], ["2000", "1442"], "a batch larger than the set"),
+    (["--set", "training.batch_size=[64, 2000]"], ["2000", "1442"], "a member's batch larger than the set"),
     (["--set", "training.schedule.milestones=[3]"], ["milestones", "3"], "a step beyond the last epoch"),
     (["--set", "training.optimizer=adam", "--set", "training.momentum=0.9"], ["momentum"], "not Adam's"),
     (["--set", "training.optimizer=lion"], ["sgd", "adam"], "an unknown optimizer"),
