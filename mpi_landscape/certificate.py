@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mpi_landscape.evaluation import premises
-from mpi_landscape.evaluation.evaluator import Evaluator, add_in_order
+from mpi_landscape.evaluation.evaluator import NUM_SUMS, Evaluator, add_in_order
 from mpi_landscape.evaluation.resident import Resident
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.layout import Layout
@@ -53,7 +53,7 @@ def certify(
     for split, resident in residents.items():
         first, stop = shard_bounds(len(resident.batches), ranks.size, ranks.rank)
         share = resident.batches[first:stop]
-        rows = np.zeros((2, len(resident.batches), 3))
+        rows = np.zeros((2, len(resident.batches), NUM_SUMS))
         start = time.perf_counter()
         if share:
             rows[0, first:stop] = evaluator.batch_sums(share)

@@ -121,7 +121,7 @@ def _evaluate(
     def record(index: int, sums: NDArray[np.float64]) -> None:
         assert store is not None
         tile = plan.tile(index)
-        sums = sums.reshape(tile.num_points, 3)
+        sums = sums.reshape(tile.num_points, len(schema.SUMS))
         if not everyone_writes:
             store.write_tile(tile, sums)
         whole = totals.add(tile, sums)
@@ -139,7 +139,7 @@ def _evaluate(
             ranks,
             tiles=totals.left(),
             num_tiles=num_left,
-            sums_size=3 * plan.points_per_tile,
+            sums_size=len(schema.SUMS) * plan.points_per_tile,
             evaluate=evaluate,
             keep=keep,
             record=record,

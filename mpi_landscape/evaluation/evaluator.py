@@ -18,6 +18,9 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.resident import Batch, one_line
 from mpi_landscape.geometry.layout import Layout
 
+# Loss sum, correct count, example count, sum of squared losses: what a mean and its standard error need.
+NUM_SUMS = 4
+
 LossFunction = Callable[[nn.Module, Any], Any]
 
 
@@ -104,7 +107,7 @@ class Evaluator:
     def batch_sums(
         self, batches: Sequence[Batch], between: Callable[[], None] | None = None
     ) -> NDArray[np.float64]:
-        """Loss sum, correct count and example count of each batch at the current point.
+        """Loss sum, correct count, example count and sum of squared losses of each batch at the current point.
 
         Args:
             batches: Any of a split's batches.
@@ -112,7 +115,7 @@ class Evaluator:
                 evaluation, after which this evaluator can be used again.
 
         Returns:
-            (len(batches), 3) float64; the correct count is NaN where the loss gives none.
+            (len(batches), NUM_SUMS) float64; the correct count is NaN where the loss gives none.
 
         Raises:
             Exception: What the network, the loss or `between` raised, in whichever thread.
@@ -150,9 +153,9 @@ class Evaluator:
             between: As for `batch_sums`.
 
         Returns:
-            (len(points), 3) float64: loss sum, correct count, example count.
+            (len(points), NUM_SUMS) float64: loss sum, correct count, example count, sum of squared losses.
         """
-        sums = np.empty((len(points), 3))
+        sums = np.empty((len(points), NUM_SUMS))
         for row, coordinates in enumerate(points):
             self.move(*coordinates)
             sums[row] = add_in_order(self.batch_sums(batches, between))
@@ -181,12 +184,13 @@ class Evaluator:
 
 
 def example_sums(result: Any, valid: int) -> Tensor:
-    """(3,) float64: the sums over the first `valid` examples of what a loss function returned."""
+    """(NUM_SUMS,) float64: the sums over the first `valid` examples of what a loss function returned."""
     loss = result["loss"] if isinstance(result, Mapping) else result
     correct = result.get("correct") if isinstance(result, Mapping) else None
-    total = loss[:valid].sum(dtype=torch.float64)
+    counted = loss[:valid].double()
+    total = counted.sum()
     right = total.new_full((), torch.nan) if correct is None else correct[:valid].sum(dtype=torch.float64)
-    return torch.stack([total, right, total.new_full((), float(valid))])
+    return torch.stack([total, right, total.new_full((), float(valid)), counted.square().sum()])
 
 
 def add_in_order(rows: NDArray[np.float64]) -> NDArray[np.float64]:

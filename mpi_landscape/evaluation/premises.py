@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import batches as nests
-from mpi_landscape.evaluation.evaluator import LossFunction, example_sums, own_copy
+from mpi_landscape.evaluation.evaluator import NUM_SUMS, LossFunction, example_sums, own_copy
 from mpi_landscape.evaluation.resident import Batch, Resident, collate, one_line, read_items
 
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
@@ -184,13 +184,13 @@ def plain_sums(
         dtype: Their floating-point type.
 
     Returns:
-        (len(batches), 3) float64: loss sum, correct count, example count.
+        (len(batches), NUM_SUMS) float64: as `Evaluator.batch_sums`.
 
     Raises:
         LandscapeError: The loss function raised, perhaps for a piece of one example, or refuses its size.
     """
     network = own_copy(model).to(device=device, dtype=dtype).eval()
-    sums = np.zeros((len(batches), 3))
+    sums = np.zeros((len(batches), NUM_SUMS))
     for row, batch in enumerate(batches):
         cut = (batch.valid + 2) // 3
         for start, stop in ((0, cut), (cut, batch.valid)):

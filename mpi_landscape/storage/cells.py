@@ -68,7 +68,7 @@ class Cells:
 
         Args:
             tile: Which one.
-            sums: (tile.num_points, 3) float64: loss sum, correct count, example count per point.
+            sums: (tile.num_points, 4) float64, the columns of `schema.SUMS` per point.
         """
         self._arrays[schema.sums_name(tile.split)][tile.shard, tile.start : tile.stop, :] = sums
         self._arrays["tiles/checksum"][tile.index] = checksum(tile, sums)
@@ -80,7 +80,7 @@ class Cells:
 
         Args:
             tile: The points.
-            totals: (tile.num_points, 3) float64, sums over the whole split.
+            totals: (tile.num_points, 4) float64, sums over the whole split.
         """
         for kind, column in mean_values(totals, self._accuracy).items():
             _write_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile), column)
@@ -121,7 +121,9 @@ class Totals:
         self._shards = dict(plan.shards)
         # Few points, then: with enough of them every split has one shard and nothing is kept.
         self._sums = {
-            split: np.full((count, plan.num_points, 3), np.nan) for split, count in plan.shards if count > 1
+            split: np.full((count, plan.num_points, len(schema.SUMS)), np.nan)
+            for split, count in plan.shards
+            if count > 1
         }
         self._seen = np.zeros(plan.num_tiles, dtype=bool)
         self._missing = {
@@ -135,7 +137,7 @@ class Totals:
         """Take note of a tile.
 
         Returns:
-            (tile.num_points, 3) sums over the whole split when this was the last shard of its points, else None.
+            (tile.num_points, 4) sums over the whole split when this was the last shard of its points, else None.
         """
         self._seen[tile.index] = True
         if self._shards[tile.split] == 1:
@@ -161,10 +163,10 @@ def add_shards(sums: Sums) -> Sums:
     """Sums over a split from those of its shards, added one after the other.
 
     Args:
-        sums: (num_shards, num_points, 3) float64.
+        sums: (num_shards, num_points, 4) float64.
 
     Returns:
-        (num_points, 3) float64.
+        (num_points, 4) float64.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         total: Sums = np.cumsum(sums, axis=0)[-1]
@@ -175,7 +177,7 @@ def mean_values(totals: Sums, accuracy: bool) -> dict[str, NDArray[np.float64]]:
     """Loss and accuracy from sums over a split.
 
     Args:
-        totals: (..., 3) float64: loss sum, correct count, example count.
+        totals: (..., 4) float64, the columns of `schema.SUMS`.
         accuracy: Whether the correct count means anything.
 
     Returns:

@@ -26,7 +26,7 @@ from mpi_landscape.storage.files import allocated, appearing, open_ours, write_a
 
 SCHEMA = 1
 # The columns of a tile's partial sums.
-SUMS = ("loss_sum", "correct", "examples")
+SUMS = ("loss_sum", "correct", "examples", "loss_squares")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,7 +132,7 @@ def test_a_quadratic_surface_is_its_closed_form_exactly_where_float32_is_exact()
     vectors = [torch.tensor(direction, dtype=torch.float32) for direction in directions]
     with evaluator_of(line_network(weights.tolist()), squared_error, vectors, threads=2) as evaluator:
         sums = evaluator.tile(batches_of(examples, 2), POINTS)
-    for (alpha, beta), (total, correct, count) in zip(POINTS, sums, strict=True):
+    for (alpha, beta), (total, correct, count, _) in zip(POINTS, sums, strict=True):
         assert total / count == quadratic(inputs, targets, weights, directions, alpha, beta)
         assert count == 5
         assert np.isnan(correct)
@@ -159,7 +159,7 @@ def test_a_residual_network_is_that_of_pytorch_in_float64_at_every_point():
     directions = drawn(len(flat(model)))
     with evaluator_of(model, cross_entropy, directions, threads=2) as evaluator:
         sums = evaluator.tile(batches_of(examples, 16), POINTS)
-    for point, (total, correct, count) in zip(POINTS, sums, strict=True):
+    for point, (total, correct, count, _) in zip(POINTS, sums, strict=True):
         loss, right = plain_float64(model, cross_entropy, examples, directions, point)
         assert total / count == pytest.approx(loss, rel=1e-5)  # a hundred float32 operations in a row
         assert correct == right
@@ -227,7 +227,7 @@ def test_layers_with_weights_of_their_own_kind_move(build):
     directions = drawn(len(flat(model)), scale=0.5)
     with evaluator_of(model, cross_entropy, directions, threads=2) as evaluator:
         sums = evaluator.tile(batches_of(examples, 4), [(0.5, -1.0), (0.0, 0.0), (1.0, 0.0)])
-    for point, (total, _, count) in zip([(0.5, -1.0), (0.0, 0.0), (1.0, 0.0)], sums, strict=True):
+    for point, (total, _, count, _) in zip([(0.5, -1.0), (0.0, 0.0), (1.0, 0.0)], sums, strict=True):
         loss, _ = plain_float64(model, cross_entropy, examples, directions, point)
         assert total / count == pytest.approx(loss, rel=1e-5)
 
@@ -241,7 +241,7 @@ def test_running_statistics_move_when_they_count_as_parameters():
         sums = evaluator.tile(batches_of(examples, 16), points)
     size = len(flat(model))
     still = [torch.cat([direction[:size], torch.zeros(len(direction) - size)]) for direction in directions]
-    for point, (total, _, count) in zip(points, sums, strict=True):
+    for point, (total, _, count, _) in zip(points, sums, strict=True):
         loss, _ = plain_float64(model, cross_entropy, examples, directions, point, names)
         assert total / count == pytest.approx(loss, rel=1e-5)
     without, _ = plain_float64(model, cross_entropy, examples, still, points[1], names)
@@ -279,8 +279,9 @@ def test_back_at_the_center_the_loss_is_that_of_the_plain_network_bit_for_bit():
     with torch.no_grad():
         for batch in batches:
             result = cross_entropy(network, batch.data)
-            counted = result["loss"][: batch.valid].double().sum().item()
-            expected.append([counted, result["correct"][: batch.valid].sum().item(), batch.valid])
+            losses = result["loss"][: batch.valid].double()
+            correct = result["correct"][: batch.valid].sum().item()
+            expected.append([losses.sum().item(), correct, batch.valid, (losses * losses).sum().item()])
     with evaluator_of(model, cross_entropy, threads=2) as evaluator:
         for point in [(0.3, -0.7), (1e30, 1e38), (np.nan, 0.0), (np.inf, 1.0)]:
             evaluator.move(*point)
@@ -578,7 +579,7 @@ def test_rows_are_added_one_after_the_other():
 
 def test_only_the_valid_examples_of_a_result_are_summed():
     result = {"loss": torch.tensor([1.0, 2.0, torch.nan]), "correct": torch.tensor([True, False, True])}
-    assert example_sums(result, 2).tolist() == [3, 1, 2]
+    assert example_sums(result, 2).tolist() == [3, 1, 2, 5]
     assert example_sums(result["loss"].half(), 2).dtype == torch.float64
 
 

@@ -272,7 +272,9 @@ def test_plain_sums_are_those_of_the_examples_one_by_one(batch_size, dtype, tole
         piece = results[start : start + batch_size]
         expected = [sum(each[name].item() for each in piece) for name in ("loss", "correct")]
         assert sums[row, 0] == pytest.approx(expected[0], rel=tolerance)
-        assert sums[row, 1:].tolist() == [expected[1], len(piece)]
+        assert sums[row, 1:3].tolist() == [expected[1], len(piece)]
+        squares = sum(each["loss"].item() ** 2 for each in piece)
+        assert sums[row, 3] == pytest.approx(squares, rel=2 * tolerance)
 
 
 def test_plain_sums_leave_the_model_as_it_is():

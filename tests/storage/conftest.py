@@ -51,7 +51,7 @@ def sums_of() -> Callable[[Tile], np.ndarray]:
         offset = zlib.crc32(tile.split.encode()) % 97
         examples = np.full(positions.size, 10.0 + tile.shard)
         loss = (positions + 1) * (tile.shard + 1) / 3 + offset
-        return np.stack([loss, positions % 10 + tile.shard / 4, examples], axis=1)
+        return np.stack([loss, positions % 10 + tile.shard / 4, examples, loss**2], axis=1)
 
     return make
 
@@ -61,13 +61,13 @@ def whole_of(contents, sums_of) -> Callable[[schema.Contents, str], tuple[np.nda
     """The loss and accuracy of every point of a split, by a plain loop over shards and points."""
 
     def make(made: schema.Contents, split: str) -> tuple[np.ndarray, np.ndarray]:
-        totals = np.zeros((made.grid.num_points, 3))
+        totals = np.zeros((made.grid.num_points, 4))
         for index in range(made.plan.num_tiles):
             tile = made.plan.tile(index)
             if tile.split == split:
                 totals[tile.start : tile.stop] += sums_of(tile)
         loss, accuracy = np.full(made.grid.shape, np.nan), np.full(made.grid.shape, np.nan)
-        for position, (loss_sum, correct, examples) in enumerate(totals):
+        for position, (loss_sum, correct, examples, _) in enumerate(totals):
             place = np.unravel_index(int(made.grid.points(np.array([position]))[0]), made.grid.shape)
             loss[place], accuracy[place] = loss_sum / examples, correct / examples
         return loss, accuracy

@@ -161,7 +161,7 @@ def test_a_tile_that_is_not_as_it_was_written_is_to_do(place, sums_of, spoil, da
 
 def test_equal_values_in_two_tiles_do_not_pass_for_each_other(contents):
     first, other = (contents().plan.tile(index) for index in (0, 1))
-    sums = np.ones((5, 3))
+    sums = np.ones((5, 4))
     assert cells.checksum(first, sums) != cells.checksum(other, sums)
 
 
@@ -194,7 +194,7 @@ def test_only_the_points_of_the_tile_are_written(place):
     here = place()
     tile = here.made.plan.tile(3)
     with here.open() as store:
-        store.write_points(tile, np.full((tile.num_points, 3), 4.0))
+        store.write_points(tile, np.full((tile.num_points, 4), 4.0))
     indices = here.made.grid.points(np.arange(tile.start, tile.stop))
     loss = here.array(f"{tile.split}_loss").reshape(-1)
     assert sorted(np.flatnonzero(~np.isnan(loss))) == sorted(indices)
@@ -217,9 +217,9 @@ def test_a_loss_without_accuracy_has_none(place, sums_of):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda totals: totals * [1 + 1e-15, 1, 1], "another last digit"),
-        (lambda totals: totals * [np.nan, 1, 1], "a result that is NaN instead of a number"),
-        (lambda totals: totals * [1, 2, 1], "another accuracy"),
+        (lambda totals: totals * [1 + 1e-15, 1, 1, 1], "another last digit"),
+        (lambda totals: totals * [np.nan, 1, 1, 1], "a result that is NaN instead of a number"),
+        (lambda totals: totals * [1, 2, 1, 1], "another accuracy"),
     ],
 )
 def test_points_are_held_when_and_only_when_their_bits_are_there(place, sums_of, change, reason):
@@ -235,7 +235,7 @@ def test_points_are_held_when_and_only_when_their_bits_are_there(place, sums_of,
 def test_points_that_are_nan_are_held(place):
     here = place()
     tile = here.made.plan.tile(3)
-    totals = np.full((tile.num_points, 3), [np.nan, 2, 4])
+    totals = np.full((tile.num_points, 4), [np.nan, 2, 4, 1])
     with here.open() as store:
         store.write_points(tile, totals)
         assert store.holds_points(tile, totals)
@@ -271,13 +271,13 @@ def test_a_file_and_its_twin_hold_the_same_bytes_after_any_order_of_tiles(tmp_pa
 def test_shards_add_up_to_the_same_bits_in_any_order_of_arrival():
     plan = Plan(num_points=2, points_per_tile=2, shards=(("train", 4),))
     # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ; 1e16 swallows what comes after it.
-    sums = {index: np.full((2, 3), value) for index, value in enumerate((0.1, 1e16, 0.3, -1e16))}
+    sums = {index: np.full((2, 4), value) for index, value in enumerate((0.1, 1e16, 0.3, -1e16))}
     expected = ((0.1 + 1e16) + 0.3) - 1e16
     for order in permutations(range(4)):
         totals = cells.Totals(plan)
         results = [totals.add(plan.tile(index), sums[index]) for index in order]
         assert all(result is None for result in results[:3]), "only the last shard completes the points"
-        assert results[3].tolist() == [[expected] * 3] * 2, order
+        assert results[3].tolist() == [[expected] * 4] * 2, order
 
 
 def test_totals_know_what_is_left_in_the_order_of_the_plan(contents, sums_of):

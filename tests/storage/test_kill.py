@@ -36,7 +36,7 @@ WRITER = """
         print("begun", flush=True)
         for index in totals.left():
             tile = plan.tile(index)
-            sums = np.arange(3.0 * tile.num_points).reshape(-1, 3) + 1000 * index + 1
+            sums = np.arange(4.0 * tile.num_points).reshape(-1, 4) + 1000 * index + 1
             store.write_tile(tile, sums)
             whole = totals.add(tile, sums)
             if whole is not None:
@@ -46,7 +46,7 @@ WRITER = """
 
 
 def planted(tile):
-    return np.arange(3.0 * tile.num_points).reshape(-1, 3) + 1000 * tile.index + 1
+    return np.arange(4.0 * tile.num_points).reshape(-1, 4) + 1000 * tile.index + 1
 
 
 def check(path, made):
@@ -54,7 +54,7 @@ def check(path, made):
     surface = read_surface(path)
     verified = 0
     totals = cells.Totals(made.plan)
-    expected = {split: np.full((GRID.num_points, 3), np.nan) for split, _ in made.plan.shards}
+    expected = {split: np.full((GRID.num_points, 4), np.nan) for split, _ in made.plan.shards}
     with cells.open_cells(path, mode="r") as store:
         for index in range(made.plan.num_tiles):
             tile = made.plan.tile(index)

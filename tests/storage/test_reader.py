@@ -96,7 +96,7 @@ def test_a_mark_without_values_is_not_done(surface_file):
 def test_nan_can_be_a_result(surface_file, points):
     path, made = surface_file()
     tile = made.plan.tile(3)
-    sums = np.full((5, 3), [np.nan, 2, 4])
+    sums = np.full((5, 4), [np.nan, 2, 4, 1])
     sums[1:, 0] = np.inf
     with cells.open_cells(path) as store:
         store.write_tile(tile, sums)
@@ -112,8 +112,8 @@ def test_nan_can_be_the_only_result(surface_file):
     path, made = surface_file(accuracy=False, shards=(("train", 2),), points_per_tile=12)
     with cells.open_cells(path) as store:
         for index in (0, 1):
-            store.write_tile(made.plan.tile(index), np.full((12, 3), [np.nan, 0, 4]))
-        store.write_points(made.plan.tile(1), np.full((12, 3), [np.nan, 0, 8]))
+            store.write_tile(made.plan.tile(index), np.full((12, 4), [np.nan, 0, 4, 1]))
+        store.write_points(made.plan.tile(1), np.full((12, 4), [np.nan, 0, 8, 1]))
     assert read_surface(path).done["train"].all()
 
 

@@ -97,7 +97,7 @@ def _by_root(path: Path, made: schema.Contents, seed: int) -> None:
     with cells.open_cells(path) as store:
         for index in range(made.plan.num_tiles):
             tile = made.plan.tile(index)
-            sums = np.random.default_rng([seed, index]).random((tile.num_points, 3))
+            sums = np.random.default_rng([seed, index]).random((tile.num_points, 4))
             store.write_tile(tile, sums)
             whole = totals.add(tile, sums)
             if whole is not None:

@@ -79,7 +79,7 @@ def test_units_and_attributes_are_shown(finished):
 def test_the_groups_open_too(finished):
     path, made = finished()
     with xarray.open_dataset(path, engine="h5netcdf", group="tiles") as tiles:
-        assert dict(tiles.sizes) == {"train_shard": 3, "test_shard": 1, "position": 12, "sum": 3, "tile": 12}
+        assert dict(tiles.sizes) == {"train_shard": 3, "test_shard": 1, "position": 12, "sum": 4, "tile": 12}
         assert tiles["train_sums"].dims == ("train_shard", "position", "sum")
         assert tiles["status"].dims == tiles["checksum"].dims == ("tile",)
         assert (tiles["status"] == 1).all()

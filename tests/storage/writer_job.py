@@ -17,7 +17,7 @@ with cells.open_cells(path, ranks.comm) as store:
     mine = {}
     for index in range(ranks.rank, plan.num_tiles, ranks.size):
         tile = plan.tile(index)
-        mine[index] = np.random.default_rng([int(seed), index]).random((tile.num_points, 3))
+        mine[index] = np.random.default_rng([int(seed), index]).random((tile.num_points, 4))
         store.write_tile(tile, mine[index])
     every = {index: sums for part in ranks.gather(mine) for index, sums in part.items()}
     totals = cells.Totals(plan)
