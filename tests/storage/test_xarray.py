@@ -83,7 +83,7 @@ def test_the_groups_open_too(finished):
         assert tiles["train_sums"].dims == ("train_shard", "position", "sum")
         assert tiles["status"].dims == tiles["checksum"].dims == ("tile",)
         assert (tiles["status"] == 1).all()
-        assert tiles.attrs["sums"] == "loss_sum, correct, examples"
+        assert tiles.attrs["sums"] == "loss_sum, correct, examples, loss_squares"
     with xarray.open_dataset(path, engine="h5netcdf", group="directions") as directions:
         assert directions["center"].dims == ("parameter",)
         np.testing.assert_array_equal(directions["beta"], made.directions["beta"])
