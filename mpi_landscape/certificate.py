@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mpi_landscape.evaluation import premises
-from mpi_landscape.evaluation.evaluator import NUM_SUMS, Evaluator, add_in_order
+from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.resident import Resident
+from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.normalization import norm_ratios

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.evaluator import own_copy
+from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry import directions as geometry
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.normalization import normalize

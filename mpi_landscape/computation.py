@@ -111,7 +111,7 @@ def _evaluate(
         first, stop = shard_bounds(len(batches), shards[tile.split], tile.shard)
         alpha, beta = grid.coordinates(grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
-        return prepared.evaluator.tile(batches[first:stop], points, between)
+        return prepared.evaluator.tile([batches[first:stop]], points, between)
 
     def keep(index: int, sums: NDArray[np.float64]) -> None:
         if everyone_writes:

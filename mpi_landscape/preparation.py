@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from mpi_landscape.certificate import certify, certify_directions
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
-from mpi_landscape.evaluation.evaluator import Evaluator, own_copy
+from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.resident import Resident, example_size, make_resident
+from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.tiles import Plan, choose_batch_size, choose_points_per_tile, choose_shards

@@ -15,7 +15,7 @@ from mpi_landscape.assembly import assemble, label_check
 from mpi_landscape.computation import compute as run_job
 from mpi_landscape.errors import AgreedError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.evaluator import LossFunction, own_copy
+from mpi_landscape.evaluation.seat import LossFunction, own_copy
 from mpi_landscape.parallel.ranks import Ranks, open_ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.problem.build import Problem

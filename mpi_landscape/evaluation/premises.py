@@ -17,8 +17,9 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import batches as nests
-from mpi_landscape.evaluation.evaluator import NUM_SUMS, LossFunction, example_sums, own_copy
 from mpi_landscape.evaluation.resident import Batch, Resident, collate, one_line, read_items
+from mpi_landscape.evaluation.seat import LossFunction, own_copy
+from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
 
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.

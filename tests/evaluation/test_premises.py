@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.evaluator import add_in_order
 from mpi_landscape.evaluation.premises import (
     call_loss,
     check_loss,
@@ -17,6 +16,7 @@ from mpi_landscape.evaluation.premises import (
     plain_sums,
 )
 from mpi_landscape.evaluation.resident import Batch, make_resident
+from mpi_landscape.evaluation.sums import add_in_order
 
 CPU = torch.device("cpu")
 
