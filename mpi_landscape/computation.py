@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.calibration import is_out_of_memory, out_of_memory
+from mpi_landscape.description import describe_plan
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.precision import computing_in
 from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
-from mpi_landscape.preparation import Job, Prepared, describe_plan, prepare
+from mpi_landscape.preparation import Job, Prepared, prepare
 from mpi_landscape.program import say
 from mpi_landscape.progress import Progress
 from mpi_landscape.storage import cells, identity, schema
@@ -51,13 +54,19 @@ def compute(
     Raises:
         AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written.
     """
-    prepared = prepare(job, ranks)
+    stored = ranks.on_root(lambda: _stored(path, overwrite))
+    prepared = prepare(job, ranks, stored)
     with prepared.evaluator:
         for line in describe_plan(prepared, ranks.size):
             say(ranks, line)
         if path is None:
             return None
         return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
+
+
+def _stored(path: Path | None, overwrite: bool) -> dict[str, Any] | None:
+    """The attributes of a file that may be continued; whether it is of this run shows later."""
+    return dict(read_attributes(path)) if path is not None and path.exists() and not overwrite else None
 
 
 def _complete(
@@ -111,7 +120,14 @@ def _evaluate(
         first, stop = shard_bounds(len(batches), shards[tile.split], tile.shard)
         alpha, beta = grid.coordinates(grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
-        return prepared.evaluator.tile([batches[first:stop]], points, between)
+        try:
+            with computing_in(prepared.job.compute.precision):
+                return prepared.evaluator.tile([batches[first:stop]], points, between)
+        except Exception as error:
+            if is_out_of_memory(error):
+                size = prepared.residents[tile.split].batch_size
+                raise out_of_memory(error, f"tile {index}", size) from error
+            raise
 
     def keep(index: int, sums: NDArray[np.float64]) -> None:
         if everyone_writes:

@@ -6,24 +6,36 @@ Whatever can be refused is refused here, by all ranks together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mpi_landscape import calibration
 from mpi_landscape.certificate import certify, certify_directions
+from mpi_landscape.description import describe_ranks
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
+from mpi_landscape.evaluation.choosing import Setting
+from mpi_landscape.evaluation.engine import Engine, engine_of
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.resident import Resident, example_size, make_resident
+from mpi_landscape.evaluation.precision import (
+    COMPUTED,
+    check_precision,
+    computing_in,
+    data_type,
+    is_approximate,
+)
+from mpi_landscape.evaluation.resident import Resident, make_resident
 from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.geometry.tiles import Plan, choose_batch_size, choose_points_per_tile, choose_shards
+from mpi_landscape.geometry.tiles import Plan, choose_points_per_tile, choose_shards
 from mpi_landscape.parallel.devices import (
     choose_device,
     device_name,
-    distinct,
+    free_memory,
     shared_device_warning,
     thread_share,
 )
@@ -32,8 +44,6 @@ from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 from mpi_landscape.program import say
 from mpi_landscape.storage import identity
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +82,35 @@ class Prepared:
     accuracy: bool
     identity: Mapping[str, str]
     certificate: Mapping[str, float]
-    facts: Mapping[str, str]
+    facts: Mapping[str, Any]
     seconds_per_point: float
+    activation_bytes: int
 
 
-def prepare(job: Job, ranks: Ranks) -> Prepared:
-    """Put network and data on the device, check the premises, and measure the center. Collective.
+def prepare(job: Job, ranks: Ranks, stored: Mapping[str, Any] | None = None) -> Prepared:
+    """Put network and data on the device, check the premises, choose the engine, and measure the center. Collective.
+
+    Args:
+        job: What to compute.
+        ranks: Who computes.
+        stored: On rank 0, the attributes of the file that may be continued: what was chosen then is kept.
 
     Raises:
         AgreedError: A premise does not hold.
     """
+    precision = job.compute.precision
     device = ranks.together(lambda: choose_device(job.compute.device, ranks))
-    dtype = DTYPES[job.compute.precision]
+    ranks.together(lambda: check_precision(precision, device))
+    dtype = data_type(precision)
     threads = thread_share(ranks, job.compute.threads)
     warning = shared_device_warning(device, ranks)
-    say(ranks, _describe_ranks(ranks, device, threads))
+    say(ranks, describe_ranks(ranks, device, threads))
     if warning:
         say(ranks, f"warning: {warning}")
-    batch_size = ranks.together(lambda: _batch_size(job, device))
-    ranks.on_root(lambda: _try_first_examples(job.problem, device, dtype))
+    free = free_memory(device, ranks)
+    compute = _as_stored(job.compute, stored)
+    chosen = ranks.on_root(lambda: calibration.choose_batch(job.problem, compute, device, dtype, free))
+    batch_size, activation_bytes = ranks.share(chosen) or (1, 0)
     residents = ranks.together(
         lambda: {
             split: make_resident(split, dataset, batch_size=batch_size, device=device, dtype=dtype)
@@ -98,21 +118,42 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
         }
     )
     ranks.together(lambda: _check_same_data(ranks, residents))
+    accuracy = ranks.together(lambda: _check_premises(job, ranks, residents, device, dtype))
+    setting = Setting(
+        model=job.problem.model,
+        loss=job.problem.loss,
+        layout=job.layout,
+        center=job.center,
+        directions=list(job.directions.values()),
+        device=device,
+    )
+    engine = _engine(job, ranks, setting, residents, stored, dtype)
     evaluator = ranks.together(
         lambda: Evaluator(
-            job.problem.model,
-            job.problem.loss,
-            job.layout,
-            job.center,
-            list(job.directions.values()),
+            setting.model,
+            setting.loss,
+            setting.layout,
+            setting.center,
+            setting.directions,
             device=device,
-            dtype=dtype,
+            dtype=COMPUTED[precision],
             threads=threads,
+            engine=engine,
         )
     )
-    accuracy = ranks.together(lambda: _check_premises(job, ranks, evaluator, residents, device, dtype))
     plan = _plan(job, residents)
-    certificate, seconds = certify(job.problem, ranks, evaluator, residents, device, dtype)
+    first = next(iter(residents.values()))
+    errors: dict[str, float] = {}
+    if is_approximate(precision):
+        # Before the whole center is measured: a network that cannot be computed so shows itself here.
+        found = ranks.on_root(
+            lambda: calibration.measure_error(setting, evaluator, precision, job.grid, first)
+        )
+        errors = ranks.share(found or {})
+    with computing_in(precision):
+        certificate, seconds = certify(
+            job.problem, ranks, evaluator, residents, device, dtype, approximate=is_approximate(precision)
+        )
     certificate |= certify_directions(job.layout, job.center, job.directions)
     return Prepared(
         job=job,
@@ -120,54 +161,43 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
         residents=residents,
         plan=plan,
         accuracy=accuracy,
-        identity=_identity(job, residents, plan, batch_size),
+        identity=_identity(job, residents, plan, batch_size, engine),
         certificate=certificate,
-        facts={"device": device_name(device), "ranks": str(ranks.size), "threads_per_rank": str(threads)},
+        facts={
+            "device": device_name(device),
+            "ranks": str(ranks.size),
+            "threads_per_rank": str(threads),
+            "batch_size": batch_size,
+            **errors,
+        },
         seconds_per_point=seconds,
+        activation_bytes=activation_bytes,
     )
 
 
-def describe_plan(prepared: Prepared, size: int) -> list[str]:
-    """The plan and what it will cost, in lines for people.
+def _as_stored(compute: ComputeConfiguration, stored: Mapping[str, Any] | None) -> ComputeConfiguration:
+    """What was asked for, with the batch size of the file that may be continued: it is part of the bits."""
+    size = int((stored or {}).get("batch_size", 0))
+    return replace(compute, batch_size=size) if size > 0 and compute.batch_size == "auto" else compute
 
-    Args:
-        prepared: The job.
-        size: Number of ranks.
-    """
-    job, plan = prepared.job, prepared.plan
-    shape = " x ".join(str(num) for num in job.grid.shape)
-    splits = ", ".join(
-        f"{name} ({resident.num_examples} examples)" for name, resident in prepared.residents.items()
+
+def _engine(
+    job: Job,
+    ranks: Ranks,
+    setting: Setting,
+    residents: Mapping[str, Resident],
+    stored: Mapping[str, Any] | None,
+    dtype: torch.dtype,
+) -> Engine:
+    """Rank 0's choice, on every rank."""
+    before = (stored or {}).get("identity_engine")
+    decided = ranks.on_root(
+        lambda: calibration.decide_engine(setting, job.compute, job.grid, residents, before, dtype=dtype)
     )
-    batch = max(resident.batch_size for resident in prepared.residents.values())
-    shards = ", ".join(f"{count} of {split}" for split, count in plan.shards)
-    losses = ", ".join(
-        f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
-    )
-    seconds = prepared.seconds_per_point * job.grid.num_points / size
-    return [
-        f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
-        f"data        {splits}; batches of {batch}",
-        f"center      loss {losses}",
-        f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
-        f"data shards: {shards}",
-        f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
-        f"from {prepared.seconds_per_point:.3g} s a point and rank",
-    ]
-
-
-def _batch_size(job: Job, device: torch.device) -> int:
-    """Part of the plan and so of the bits; the same for all splits."""
-    if job.compute.batch_size != "auto":
-        return job.compute.batch_size
-    sizes = [example_size(split, dataset) for split, dataset in job.problem.splits.items()]
-    return choose_batch_size(max(sizes), on_gpu=device.type == "cuda")
-
-
-def _try_first_examples(problem: Problem, device: torch.device, dtype: torch.dtype) -> None:
-    network = own_copy(problem.model).to(device, dtype).eval()
-    for split, dataset in problem.splits.items():
-        premises.check_first_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
+    text, dropped = ranks.share((decided[0].text(), decided[1]) if decided else ("", []))
+    for line in dropped:
+        say(ranks, f"engine      {line}")
+    return engine_of(text)
 
 
 def _plan(job: Job, residents: Mapping[str, Resident]) -> Plan:
@@ -211,27 +241,28 @@ def _check_same_data(ranks: Ranks, residents: Mapping[str, Resident]) -> None:
 def _check_premises(
     job: Job,
     ranks: Ranks,
-    evaluator: Evaluator,
     residents: Mapping[str, Resident],
     device: torch.device,
     dtype: torch.dtype,
 ) -> bool:
     """Every rank tries one batch; rank 0 alone looks at the data again. Returns whether there is an accuracy."""
-    evaluator.move()
+    network = own_copy(job.problem.model).to(device, dtype).eval()
     accuracies = set()
     for split, resident in residents.items():
         batch = resident.batches[0]
         if ranks.is_root:
-            job.check_labels(evaluator.network, resident)
-        result = premises.call_loss(job.problem.loss, evaluator.network, batch)
+            job.check_labels(network, resident)
+        result = premises.call_loss(job.problem.loss, network, batch)
         accuracies.add(premises.check_loss(result, resident.batch_size))
-        premises.check_repeatable(job.problem.loss, evaluator.network, batch)
+        premises.check_repeatable(job.problem.loss, network, batch)
         if ranks.is_root:
             premises.check_rereading(resident, job.problem.splits[split], device, dtype)
     return accuracies == {True}
 
 
-def _identity(job: Job, residents: Mapping[str, Resident], plan: Plan, batch_size: int) -> dict[str, str]:
+def _identity(
+    job: Job, residents: Mapping[str, Resident], plan: Plan, batch_size: int, engine: Engine
+) -> dict[str, str]:
     axes = {"alpha": job.grid.alpha, "beta": job.grid.beta}
     moved = {entry.name for entry in job.layout.entries}
     rest = [
@@ -255,23 +286,7 @@ def _identity(job: Job, residents: Mapping[str, Resident], plan: Plan, batch_siz
             for split, resident in residents.items()
         },
         "precision": job.compute.precision,
+        "engine": engine.text(),
         "plan": f"batches of {batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
         **job.texts,
     }
-
-
-def _describe_ranks(ranks: Ranks, device: torch.device, threads: int) -> str:
-    names = ranks.gather((ranks.host, device_name(device), threads))
-    hosts = len({host for host, _, _ in names})
-    spread = sorted({threads for _, _, threads in names})
-    each = f"{spread[0]}" if len(spread) == 1 else f"{spread[0]} to {spread[-1]}"
-    return (
-        f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {distinct([name for _, name, _ in names])}; "
-        f"{each} thread{'s' if spread[-1] > 1 else ''} each"
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"about {seconds:.3g} s"
-    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"

@@ -39,6 +39,22 @@ def exact_arithmetic(threads: int = 1) -> Iterator[None]:
         _write(before)
 
 
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Products of float32 numbers on a GPU's tensor cores, with 10 bits of mantissa, within `exact_arithmetic`."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    wanted: _Settings = [(cudnn, "allow_tf32", True), (matmul, "allow_tf32", True)]
+    if hasattr(torch.backends, "fp32_precision"):
+        places: list[object] = [matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
+        wanted = [(place, "fp32_precision", "tf32") for place in places]
+    before = _read(wanted)
+    try:
+        _write(wanted)
+        yield
+    finally:
+        _write(before)
+
+
 def _wanted() -> _Settings:
     """The switches of torch, with the values that make float32 products exact and repeatable."""
     settings: _Settings = [

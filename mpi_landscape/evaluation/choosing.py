@@ -85,7 +85,7 @@ def choose_engine(
     Returns:
         The engine, and a line for each step that was dropped, with the reason.
     """
-    probe = _Probe(setting, _fewer(batch), points, dtype)
+    probe = _Probe(setting, fewer(batch), points, dtype)
     engine, dropped = PLAIN, []
     for step in steps:
         try:
@@ -192,8 +192,9 @@ def _close(one: NDArray[np.float64], other: NDArray[np.float64], tolerance: floa
     return bool(same.all())
 
 
-def _fewer(batch: Batch) -> Batch:
-    count = min(batch.valid, MOST_EXAMPLES)
+def fewer(batch: Batch, most: int = MOST_EXAMPLES) -> Batch:
+    """The first examples of a batch."""
+    count = min(batch.valid, most)
     return Batch(data=nests.rows(batch.data, 0, count), valid=count)
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import batches as nests
+from mpi_landscape.evaluation.activations import largest_output
 from mpi_landscape.evaluation.resident import Batch, Resident, collate, one_line, read_items
 from mpi_landscape.evaluation.seat import LossFunction, own_copy
 from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
@@ -82,7 +83,7 @@ def check_first_examples(
     *,
     device: torch.device,
     dtype: torch.dtype,
-) -> None:
+) -> int:
     """Try two examples, so that what does not fit together shows before all of the data is read.
 
     Args:
@@ -93,12 +94,17 @@ def check_first_examples(
         device: Where the model is.
         dtype: Floating-point type of the batch.
 
+    Returns:
+        Numbers per example in the largest tensor that a layer gives: what decides on the batch size.
+
     Raises:
         LandscapeError: Items cannot be read or collated, or the loss is not one value per example.
     """
     items = read_items(split, dataset, range(min(2, len(dataset))))  # type: ignore[arg-type]
     data = nests.map_tensors(lambda t: t.to(device), collate(split, items, dtype=dtype))
-    check_loss(call_loss(loss, model, Batch(data=data, valid=len(items))), len(items))
+    batch = Batch(data=data, valid=len(items))
+    check_loss(call_loss(loss, model, batch), len(items))
+    return largest_output(model, lambda: call_loss(loss, model, batch), len(items))
 
 
 def _check_shape(what: str, value: Any, num_examples: int) -> None:

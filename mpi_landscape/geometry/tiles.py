@@ -168,19 +168,26 @@ def choose_points_per_tile(num_points: int, examples_per_shard: int) -> int:
     return max(1, min(wanted, num_points // ENOUGH_CHUNKS))
 
 
-def choose_batch_size(elements_per_example: int, *, on_gpu: bool) -> int:
-    """Examples per batch: few where an example is large, more where launching an operation is what takes time.
+def choose_batch_size(elements_per_example: int, num_examples: int, *, on_gpu: bool) -> int:
+    """Examples per batch: few where activations are large, more where launching an operation is what takes time.
 
-    On a CPU the activations of a small batch stay in the cache: 16 to 64 images of 32 x 32 were fastest for every
-    network measured; of digits of 8 x 8, 512 took half the time of 64. A GPU needs more to be busy.
+    On a CPU the activations of a small batch stay in the cache: 32 to 128 images of 32 x 32 were fastest for every
+    convolutional network measured; of digits of 8 x 8, 512 took half the time of 64. A GPU needs more to be busy.
 
     Args:
-        elements_per_example: numbers in the largest tensor of an example, at least 1.
+        elements_per_example: numbers in the largest tensor that a layer gives for an example, at least 1.
+        num_examples: in the largest split; small ones keep enough batches for threads and shards.
         on_gpu: whether a GPU evaluates.
 
     Returns:
-        A power of two, from 16 to 512 on a CPU, from 64 to 1024 on a GPU.
+        A power of two, from 16 to 4096 on a CPU, from 64 to 4096 on a GPU; above 512 no more than a sixteenth of
+        the examples.
     """
-    least, most, elements = (64, 1024, 2**21) if on_gpu else (16, 512, 2**18)
-    wanted = max(1, elements // max(1, elements_per_example))
-    return max(least, min(most, 1 << (wanted.bit_length() - 1)))
+    least, elements = (64, 2**24) if on_gpu else (16, 2**21)
+    most = min(4096, max(512, _power_of_two(num_examples // 16)))
+    return max(least, min(most, _power_of_two(elements // max(1, elements_per_example))))
+
+
+def _power_of_two(most: int) -> int:
+    """The largest one that is not above `most`; 1 at least."""
+    return 1 << (max(1, most).bit_length() - 1)

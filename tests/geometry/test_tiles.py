@@ -135,16 +135,24 @@ def test_a_hundred_ranks_stay_busy_on_any_grid_of_512_points_or_more():
 
 
 @pytest.mark.parametrize(
-    ("elements", "on_gpu", "expected", "why"),
+    ("elements", "examples", "on_gpu", "expected", "why"),
     [
-        (3 * 32 * 32, False, 64, "CIFAR on a CPU: what was measured fastest"),
-        (28 * 28, False, 256, "MNIST: smaller images, more of them"),
-        (8 * 8, False, 512, "digits: launching operations is what takes time"),
-        (3 * 224 * 224, False, 16, "ImageNet on a CPU: never fewer"),
-        (3 * 32 * 32, True, 512, "CIFAR on a GPU"),
-        (3 * 224 * 224, True, 64, "ImageNet on a GPU: fits small ones too"),
-        (1, True, 1024, "single numbers: never more"),
+        (16 * 32 * 32, 50_000, False, 128, "a ResNet-20 on CIFAR: what was measured fastest"),
+        (64 * 32 * 32, 50_000, False, 32, "a VGG-9 on CIFAR: what was measured fastest"),
+        (
+            8 * 8 * 8,
+            1_442,
+            False,
+            512,
+            "digits: launching operations is what takes time, but three batches are needed",
+        ),
+        (64 * 112 * 112, 1_281_167, False, 16, "ImageNet on a CPU: never fewer"),
+        (10, 50_000, False, 2048, "a linear model: a sixteenth of the examples"),
+        (10, 1_281_167, False, 4096, "a linear model on many examples: never more"),
+        (16 * 32 * 32, 50_000, True, 1024, "a ResNet-20 on a GPU"),
+        (64 * 112 * 112, 1_281_167, True, 64, "ImageNet on a GPU: never fewer"),
+        (10, 1, True, 512, "fewer examples than the least bound"),
     ],
 )
-def test_batches_are_sized_by_the_example(elements, on_gpu, expected, why):
-    assert choose_batch_size(elements, on_gpu=on_gpu) == expected, why
+def test_batches_are_sized_by_the_activations(elements, examples, on_gpu, expected, why):
+    assert choose_batch_size(elements, examples, on_gpu=on_gpu) == expected, why

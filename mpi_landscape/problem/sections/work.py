@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mpi_landscape.problem.sections.fields import STRICT, CountOrAuto, Device, Precision
+from mpi_landscape.problem.sections.fields import STRICT, CountOrAuto, Device, EngineChoice, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,19 +10,25 @@ class ComputeConfiguration:
     """How it is computed; "auto" is decided once by the problem, never by the number of ranks.
 
     Attributes:
-        precision: Floating-point format of the evaluation.
+        precision: Floating-point format of the evaluation: "float32", exact; "float64"; "tf32" (GPUs) or "bfloat16",
+            faster, their error measured and kept in the file.
+        engine: How the network is rewritten to cost less: "auto", "plain" for not at all, or a list of steps that
+            may be tried. Each is compared with the plain network on real data, and dropped where it differs.
         device: "auto", "cpu", "cuda" or "cuda:N".
         batch_size: Examples in a batch.
         data_shards: Pieces into which a split is cut.
         points_per_tile: Grid points in a tile.
+        points_per_pass: Grid points that go through the network together, with the engine's step "grouped".
         threads: Threads of a rank on the CPU.
     """
 
     __pydantic_config__ = STRICT
 
     precision: Precision = "float32"
+    engine: EngineChoice = "auto"
     device: Device = "auto"
     batch_size: CountOrAuto = "auto"
     data_shards: CountOrAuto = "auto"
     points_per_tile: CountOrAuto = "auto"
+    points_per_pass: CountOrAuto = "auto"
     threads: CountOrAuto = "auto"

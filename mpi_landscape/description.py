@@ -1,0 +1,61 @@
+"""A job in lines for people: who computes, what, how, and what it will take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mpi_landscape.parallel.devices import device_name, distinct
+from mpi_landscape.parallel.ranks import Ranks
+
+if TYPE_CHECKING:
+    from mpi_landscape.preparation import Prepared
+
+
+def describe_plan(prepared: Prepared, size: int) -> list[str]:
+    """The plan and what it will cost, in lines for people.
+
+    Args:
+        prepared: The job.
+        size: Number of ranks.
+    """
+    job, plan = prepared.job, prepared.plan
+    shape = " x ".join(str(num) for num in job.grid.shape)
+    splits = ", ".join(
+        f"{name} ({resident.num_examples} examples)" for name, resident in prepared.residents.items()
+    )
+    batch = max(resident.batch_size for resident in prepared.residents.values())
+    shards = ", ".join(f"{count} of {split}" for split, count in plan.shards)
+    losses = ", ".join(
+        f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
+    )
+    seconds = prepared.seconds_per_point * job.grid.num_points / size
+    return [
+        f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
+        f"data        {splits}; batches of {batch}",
+        f"engine      {prepared.evaluator.engine.words()}",
+        f"center      loss {losses}",
+        f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
+        f"data shards: {shards}",
+        f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
+        f"from {prepared.seconds_per_point:.3g} s a point and rank",
+    ]
+
+
+def describe_ranks(ranks: Ranks, device: torch.device, threads: int) -> str:
+    """Who computes: ranks, hosts, devices, threads. Collective."""
+    names = ranks.gather((ranks.host, device_name(device), threads))
+    hosts = len({host for host, _, _ in names})
+    spread = sorted({threads for _, _, threads in names})
+    each = f"{spread[0]}" if len(spread) == 1 else f"{spread[0]} to {spread[-1]}"
+    return (
+        f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {distinct([name for _, name, _ in names])}; "
+        f"{each} thread{'s' if spread[-1] > 1 else ''} each"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"about {seconds:.3g} s"
+    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
