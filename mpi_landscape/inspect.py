@@ -117,6 +117,13 @@ def lines(facts: dict[str, Any]) -> list[str]:
         low, high = certificate.get(f"{axis}_norm_ratio_min"), certificate.get(f"{axis}_norm_ratio_max")
         if low is not None and high is not None:
             text.append(f"  {axis}: norm of a moved filter against the center's: {low:.7f} to {high:.7f}")
+    error = facts["provenance"].get("precision_error")
+    if error is not None:
+        text.append(
+            f"  {facts['identity'].get('precision')}: losses off float32 by {float(error):.2g} (relative) at most, at "
+            f"{facts['provenance']['precision_error_points']:.0f} points on "
+            f"{facts['provenance']['precision_error_examples']:.0f} examples"
+        )
     if "cosine" in certificate:
         text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
     return text

@@ -157,7 +157,17 @@ def _facts(
     tested = surface.done.get("test")
     if center is not None and accuracy is not None and (tested is None or tested[center]):
         facts.append(f"test error {format_value(1 - float(accuracy[center]), percent=True)}")
-    return tuple(facts)
+    return (*facts, *precision_facts(surface))
+
+
+def precision_facts(surface: Surface) -> tuple[str, ...]:
+    """Say how far losses in a format of fewer bits are from float32, where the file was computed in one."""
+    error = surface.attributes.get("precision_error")
+    if error is None:
+        return ()
+    name = surface.attributes.get("identity_precision", "low precision")
+    points = int(surface.attributes.get("precision_error_points", 0))
+    return (f"{name}: off float32 by {float(error):.1g} at most, measured at {points} points",)
 
 
 def progress_facts(fields: Sequence[Field]) -> tuple[str, ...]:

@@ -390,7 +390,11 @@ REFUSALS = [
     ("compute: {batch_size: many}", ["'many'", "auto"], "a word that is not auto"),
     ("compute: {threads: 1.5}", ["compute.threads is 1.5", "whole number"], "a broken number"),
     ("compute: {threads: true}", ["compute.threads is true", "whole number"], "True is 1 to Python"),
-    ("compute: {precision: float16}", ["'float16'", "float32, tf32, bfloat16 or float64"], "another precision"),
+    (
+        "compute: {precision: float16}",
+        ["'float16'", "float32, tf32, bfloat16 or float64"],
+        "another precision",
+    ),
     ("output: 3", ["output is 3", "text"], "a number for a file"),
     ("output: ''", ["output is ''", "text"], "no name for a file"),
     ("grid: 5", ["grid is 5", "mapping", "alpha, beta"], "a number for a section"),

@@ -1,0 +1,232 @@
+"""The engine in the main job: the same bits on any number of ranks, kept in the file, refused where it cannot be."""
+
+import h5py
+import pytest
+import torch
+
+from mpi_landscape import calibration, inspect, surface
+from mpi_landscape.evaluation import choosing
+from mpi_landscape.evaluation.engine import engine_of
+from mpi_landscape.storage.reader import read_attributes, read_surface
+
+RESNET = """
+model: {{name: resnet8, arguments: {{width: 4, input_size: [1, 8, 8]}}}}
+data: {{name: digits, arguments: {{limit: 200}}}}
+grid: {{alpha: [-1, 0.5, 3], beta: [-0.25, 1, 5]}}
+compute: {{data_shards: 2, batch_size: 40, device: cpu}}
+output: {folder}/reference.h5
+"""
+PERCEPTRON = RESNET.replace("name: resnet8, arguments: {{width: 4,", "name: mlp, arguments: {{")
+
+ENGINES = [
+    (RESNET, [], "fused", "what is tried by itself"),
+    (RESNET, ["compute.engine=plain"], "the plain network", "nothing"),
+    (RESNET, ["compute.engine=[folded]"], "normalisations folded", "one step"),
+    (
+        RESNET,
+        ["compute.engine=[folded, channels_last]", "compute.points_per_pass=4"],
+        "4 points in a pass",
+        "groups",
+    ),
+    (RESNET, ["compute.precision=bfloat16"], "fused", "fewer bits"),
+    (PERCEPTRON, ["compute.points_per_tile=4"], "first layer (1) once per tile", "a first layer"),
+]
+
+
+@pytest.fixture
+def configured(tmp_path):
+    def write(text):
+        path = tmp_path / "network.yaml"
+        path.write_text(text.format(folder=tmp_path))
+        return str(path)
+
+    return write
+
+
+def settings_of(settings):
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "settings", "said", "reason"), ENGINES, ids=[reason for *_, reason in ENGINES]
+)
+def test_every_engine_gives_the_same_bits_on_any_number_of_ranks(
+    tmp_path, launch, contents, configured, text, settings, said, reason
+):
+    program = ("-m", "mpi_landscape.surface", configured(text), *settings_of(settings))
+    alone = launch(1, *program)
+    assert alone.returncode == 0, alone.stderr
+    assert said in next(line for line in alone.stdout.splitlines() if line.startswith("engine "))
+    reference = contents(tmp_path / "reference.h5")
+    for size in (2, 3):
+        output = tmp_path / f"{size}.h5"
+        done = launch(size, *program, "--output", str(output))
+        assert done.returncode == 0, done.stderr
+        assert contents(output) == reference, f"{size} ranks"
+
+
+def test_the_engine_that_is_chosen_by_itself_gives_the_losses_of_the_plain_network(
+    tmp_path, launch, configured
+):
+    program = ("-m", "mpi_landscape.surface", configured(RESNET))
+    assert launch(1, *program).returncode == 0
+    plain = tmp_path / "plain.h5"
+    assert launch(1, *program, "--set", "compute.engine=plain", "--output", str(plain)).returncode == 0
+    found, expected = read_surface(tmp_path / "reference.h5"), read_surface(plain)
+    for name in ("train_loss", "test_loss"):
+        assert found.values[name] == pytest.approx(expected.values[name], rel=1e-5)
+        assert found.values[name].tobytes() != expected.values[name].tobytes(), "the engine did something"
+
+
+@pytest.fixture
+def finished(tmp_path, capsys, monkeypatch, configured):
+    """A small residual network's surface, and a way to run the program on it again in this process."""
+    path = configured(RESNET)
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            surface.main([path, *arguments])
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    assert run()[0] == 0
+    return tmp_path / "reference.h5", run
+
+
+def test_a_resumed_run_takes_the_engine_and_the_batch_size_from_the_file(finished, contents, monkeypatch):
+    path, run = finished
+    reference = contents(path)
+    with h5py.File(path, "r+") as file:
+        file["tiles/status"][3:9] = 0
+
+    def never(*_, **__):
+        raise AssertionError("the engine was chosen again")
+
+    monkeypatch.setattr(choosing, "choose_engine", never)
+    monkeypatch.setattr(calibration, "choose_batch_size", never)
+    status, _, err = run()
+    assert status == 0, err
+    assert contents(path) == reference
+
+
+def test_a_file_says_with_which_engine_it_was_computed(finished):
+    path, _ = finished
+    engine = engine_of(str(read_attributes(path)["identity_engine"]))
+    assert len(engine.folded) == 9
+    assert engine.channels_last
+
+
+def test_another_engine_is_another_run(finished):
+    path, run = finished
+    before = path.read_bytes()
+    status, _, err = run("--set", "compute.engine=plain")
+    assert status == 2
+    assert "engine (file: " in err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "reason"),
+    [
+        (
+            ["compute.precision=tf32"],
+            ["compute.precision", "tf32", "GPU", "float32"],
+            "no such units on a CPU",
+        ),
+        (
+            ["compute.batch_size=900000000"],
+            ["compute.batch_size", "at most", "auto"],
+            "a batch that no machine holds",
+        ),
+        (
+            ["compute.engine=[floded]"],
+            ["compute.engine", "folded", "channels_last"],
+            "a step that is not known",
+        ),
+        (["compute.engine=quick"], ["compute.engine", "auto", "plain"], "an engine that is not known"),
+        (["compute.points_per_pass=0"], ["compute.points_per_pass", "at least 1"], "no points"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line_and_leaves_no_file(
+    tmp_path, capsys, configured, settings, words, reason
+):
+    # More examples than a batch may have, so that the batch is what was asked for.
+    text = RESNET.replace("limit: 200", "limit: {{train: 1000}}") if "batch_size" in settings[0] else RESNET
+    with pytest.raises(SystemExit) as ended:
+        surface.main([configured(text), *settings_of(settings), "--output", str(tmp_path / "none.h5")])
+    _, err = capsys.readouterr()
+    if "batch_size" in settings[0] and ended.value.code == 0:
+        pytest.skip("this machine's memory holds it")
+    assert ended.value.code == 2, reason
+    assert len(err.splitlines()) == 1
+    for word in words:
+        assert word in err, reason
+    assert not (tmp_path / "none.h5").exists()
+
+
+def test_an_approximate_precision_carries_its_measured_error(tmp_path, capsys, configured):
+    path = configured(RESNET)
+    low = tmp_path / "low.h5"
+    for arguments in ([], ["--set", "compute.precision=bfloat16", "--output", str(low)]):
+        with pytest.raises(SystemExit) as ended:
+            surface.main([path, *arguments])
+        assert ended.value.code == 0, capsys.readouterr().err
+    capsys.readouterr()
+    exact, found = read_surface(tmp_path / "reference.h5"), read_surface(low)
+    error = float(found.attributes["precision_error"])
+    assert 0 < error < 0.05
+    assert "precision_error" not in exact.attributes
+    # Measured at the center, a corner and a place between; it speaks for the rest by its order of magnitude.
+    apart = abs(found.values["train_loss"] / exact.values["train_loss"] - 1)
+    assert apart.max() < 10 * error
+    with pytest.raises(SystemExit):
+        inspect.main([str(low)])
+    assert "bfloat16: losses off float32 by" in capsys.readouterr().out
+
+
+def test_memory_that_runs_out_in_the_run_names_the_setting_and_loses_nothing(study):
+    study.edit_module(
+        "def loss(model, batch):",
+        """
+calls = 0
+
+def loss(model, batch):
+    global calls
+    calls += 1
+    if calls > 60 and os.environ.get("SMALL"):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+""",
+    )
+    failed = study.surface(check=False, SMALL="1")
+    assert failed.returncode == 2
+    assert len(failed.stderr.splitlines()) == 1
+    assert "out of memory" in failed.stderr
+    assert "compute.batch_size" in failed.stderr
+    done = read_surface(study.output).progress
+    assert 0 < done < 1
+    study.surface()
+    assert read_surface(study.output).progress == 1
+
+
+def test_a_network_that_cannot_be_computed_in_bfloat16_is_refused(study):
+    study.edit_module(
+        "return height + inputs",
+        "return (height + inputs).numpy() if inputs.dtype == torch.bfloat16 else height + inputs",
+    )
+    refused = study.surface("--set", "compute.precision=bfloat16", check=False)
+    assert refused.returncode == 2
+    assert "compute.precision: bfloat16: the network raised" in refused.stderr
+    assert not study.output.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="takes the CPU's way")
+def test_a_dropped_step_is_said_in_the_log_and_the_run_goes_on(study, computed):
+    study.edit_module(
+        "return height + inputs", "return height + (inputs * 2 if inputs.sum() > 0 else inputs * 2) / 2"
+    )
+    out = computed("--set", "compute.engine=[folded, grouped]", "--set", "compute.points_per_pass=2").out
+    assert "engine      grouped dropped: " in out
+    assert "engine      the plain network" in out
