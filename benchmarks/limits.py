@@ -7,6 +7,7 @@ shared. Started by engine.py under mpiexec.
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import time
@@ -78,20 +79,15 @@ def kernels(dtype: torch.dtype) -> list[tuple[str, Callable[[], float]]]:
 
 
 def forward(options: argparse.Namespace, dtype: torch.dtype) -> list[tuple[str, Callable[[], float]]]:
-    """The network itself, as it is and folded by torch.fx, in both layouts and several batch sizes."""
+    """The network itself in all its forms, in both layouts and several batch sizes."""
     model = load_network(options.folder, options.network)
     is_convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    forms = {"plain": model}
-    if is_convolutional:
-        try:
-            forms["folded"] = fuse(model)
-        except Exception as error:  # torch.fx cannot trace every network, and says so in many ways
-            print(f"limits.py: {options.network} is measured unfolded: {error}")
+    forms = forms_of(model, options.network) if is_convolutional else {"plain": model}
     measured = []
     for form, network in forms.items():
         for last in (False, True) if is_convolutional else (False,):
             layout = torch.channels_last if last else torch.contiguous_format
-            ready = fuse_free_copy(network).to(dtype=dtype, memory_format=layout)
+            ready = copy.deepcopy(network).to(dtype=dtype, memory_format=layout)
             for batch in SMALL_BATCHES if is_convolutional else LARGE_BATCHES:
                 # Several, so that the data come from memory as in a pass over all of it.
                 pieces = [
@@ -105,18 +101,30 @@ def forward(options: argparse.Namespace, dtype: torch.dtype) -> list[tuple[str, 
     return measured
 
 
-def fuse_free_copy(network: nn.Module) -> nn.Module:
-    """A copy to be converted, so that the next form starts from float32 again."""
-    import copy
+def forms_of(model: nn.Module, name: str) -> dict[str, nn.Module]:
+    """The network as it is, with normalisations folded by torch.fx, and with our fused convolutions after that."""
+    forms = {"plain": model}
+    try:
+        forms["folded"] = fuse(model)
+        from mpi_landscape.evaluation import fusing
 
-    return copy.deepcopy(network)
+        forms["fused"] = fusing.fuse(forms["folded"])
+    except (
+        Exception
+    ) as error:  # not every network can be traced, not every version can fuse: said in many ways
+        print(f"limits.py: {name} is measured as {', '.join(forms)} only: {error}")
+    return forms
 
 
 def rate_of(work: Callable[[Tensor], Tensor], inputs: list[Tensor], flops: float) -> Callable[[], float]:
-    """A measurement to be done later: the best FLOP/s of several rounds."""
+    """A measurement to be done later: the best FLOP/s of several rounds; 0 for what cannot run."""
 
     def measure(rounds: int = 3, least: float = 0.15) -> float:
-        work(inputs[0])
+        try:
+            work(inputs[0])
+        except RuntimeError:
+            # A fused convolution that oneDNN does not have in this layout and type: no candidate, on any rank.
+            return 0.0
         best = 0.0
         for _ in range(rounds):
             start, calls = time.perf_counter(), 0

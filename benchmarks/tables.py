@@ -70,7 +70,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def cost(row: Row, side: str, ranks: int) -> float | None:
     """Core-seconds for a point: the median over the runs; None where there is none."""
-    runs = row["runs"][side]
+    runs = row["runs"].get(side, [])
     return statistics.median(run["seconds"] * ranks / run["points"] for run in runs) if runs else None
 
 
@@ -101,7 +101,7 @@ def deviation(row: Row, side: str) -> float | None:
 
 def losses(row: Row, side: str) -> dict[tuple[float, float], float]:
     """Losses by point, of the first run."""
-    runs = row["runs"][side]
+    runs = row["runs"].get(side, [])
     return (
         {(round(alpha, 9), round(beta, 9)): loss for alpha, beta, loss in runs[0]["losses"]} if runs else {}
     )
@@ -185,10 +185,10 @@ def notes(rows: list[Row]) -> list[str]:
         lines += [
             f"- {row['name']}, {side}: largest deviation of its losses {small(deviation(row, side))}"
             for side in (*PACKAGES, "plain")
-            if row["runs"][side]
+            if row["runs"].get(side)
         ]
         for side in ("float32", "bfloat16"):
-            for run in row["runs"][side][:1]:
+            for run in row["runs"].get(side, [])[:1]:
                 if "engine" in run["said"]:
                     lines.append(f"- {row['name']}, ours {side}: engine {run['said']['engine']}")
     return lines
