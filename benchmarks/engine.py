@@ -1,6 +1,6 @@
 """The cost of one point of a landscape, against the usual protocol, two other packages and the hardware's limit.
 
-python benchmarks/engine.py                                    # the whole table, 10 to 15 minutes on two cores
+python benchmarks/engine.py                                    # the whole table
 python benchmarks/engine.py --workloads resnet20,linear --repeats 1
 python benchmarks/engine.py --workloads resnet56 --images 4096 --without loss-landscapes,landscaper
 python benchmarks/engine.py --profile resnet20                 # where a point's time goes, in our own program
@@ -62,6 +62,12 @@ def main() -> None:
         default=4,
         help="points of the other sides, a square number (default: %(default)s)",
     )
+    add(
+        "--finer",
+        type=int,
+        help="our steps in one of the others', odd for an even number of points (default: 25 for linear and mlp, 3 for "
+        "resnet20, 1 for the rest)",
+    )
     add("--repeats", type=int, default=3, help="runs of each side (default: %(default)s)")
     add("--ranks", type=int, default=2, help="MPI ranks, each on one core (default: %(default)s)")
     add(
@@ -106,8 +112,9 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace, names: l
             parser.error(f"--without {side!r} is no side; valid are {', '.join([*PACKAGES, *OURS])}")
     if options.steps**2 != options.points or options.points < 1:
         parser.error(f"--points {options.points}: expected a square number, such as 4, 9 or 16")
-    if min(options.repeats, options.ranks, options.images or 1) < 1:
-        parser.error("--repeats, --ranks and --images must be at least 1")
+    numbers = (options.repeats, options.ranks, options.images, options.finer)
+    if any(number is not None and number < 1 for number in numbers):
+        parser.error("--repeats, --ranks, --images and --finer must be at least 1")
     if options.mpiexec is None:
         beside = Path(sys.executable).with_name("mpiexec")
         options.mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
@@ -172,7 +179,7 @@ class Bench:
     def ours(self, name: str, side: str, *more: str, ranks: int | None = None) -> dict[str, Any]:
         """Our own program with one of its engines."""
         fields, finest = OURS[side]
-        finer = min(WORKLOADS[name].finer, finest)
+        finer = min(self.options.finer or WORKLOADS[name].finer, finest)
         alpha, beta = grid_around(self.options.steps, finer)
         fields = [*fields, f"grid.alpha={alpha}", f"grid.beta={beta}"]
         if alpha[2] * beta[2] % (ranks or self.options.ranks) == 0:
