@@ -5,7 +5,8 @@ None of it goes by the clock, so two runs of one configuration on one kind of ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from mpi_landscape.evaluation import choosing, premises
 from mpi_landscape.evaluation.engine import PLAIN, Engine, engine_of, steps_of
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import computing_in
-from mpi_landscape.evaluation.resident import Resident, one_line
+from mpi_landscape.evaluation.resident import Batch, Resident, one_line
 from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.tiles import choose_batch_size
+from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 
@@ -27,8 +29,8 @@ ALIVE = 4
 # Points that share a pass where "grouped" is asked for and no number is given: enough to hide the launches of a small
 # network, few enough that a GPU holds their activations.
 GROUP = 8
-# Examples on which the error of a precision is measured away from the center.
-MEASURED = 2048
+# Examples on which the error of a precision is measured.
+MEASURED = 512
 
 
 def choose_batch(
@@ -121,9 +123,14 @@ def decide_engine(
 
 
 def measure_error(
-    setting: choosing.Setting, evaluator: Evaluator, precision: str, grid: Grid, resident: Resident
+    setting: choosing.Setting,
+    evaluator: Evaluator,
+    precision: str,
+    grid: Grid,
+    resident: Resident,
+    ranks: Ranks,
 ) -> dict[str, float]:
-    """How far losses in an approximate precision are from those of the plain network in float32.
+    """How far losses in an approximate precision are from those of the plain network in float32. Collective.
 
     Args:
         setting: Network, loss and plane.
@@ -131,16 +138,36 @@ def measure_error(
         precision: Its name.
         grid: The points.
         resident: The first split.
+        ranks: Who share the points.
 
     Returns:
         Attributes of the file: the largest relative difference, at how many points and on how many examples.
 
     Raises:
-        LandscapeError: The network cannot be computed in this precision.
+        AgreedError: The network cannot be computed in this precision.
     """
-    points = probes(grid)
+    points = all_over(grid)
+    mine = points[ranks.rank :: ranks.size]
     count = max(1, min(len(resident.batches), MEASURED // resident.batch_size))
     sample = [resident.batches[index] for index in range(count)]
+    worst = ranks.together(lambda: _worst(setting, evaluator, precision, sample, mine))
+    return {
+        "precision_error": float(np.nanmax(ranks.gather(worst))),
+        "precision_error_points": float(len(points)),
+        "precision_error_examples": float(sum(batch.valid for batch in sample)),
+    }
+
+
+def _worst(
+    setting: choosing.Setting,
+    evaluator: Evaluator,
+    precision: str,
+    sample: Sequence[Batch],
+    points: Sequence[choosing.Point],
+) -> float:
+    """Largest relative difference of the loss at some points; 0 without points."""
+    if not points:
+        return 0.0
     try:
         with computing_in(precision):
             found = evaluator.tile([sample], points)
@@ -152,11 +179,16 @@ def measure_error(
     plain = setting.sums(PLAIN, torch.float32, sample, points)
     finite = np.isfinite(plain[:, 0]) & (plain[:, 0] != 0)
     apart = np.abs(found - plain)[finite, 0] / np.abs(plain[finite, 0])
-    return {
-        "precision_error": float(apart.max()) if apart.size else float("nan"),
-        "precision_error_points": float(len(points)),
-        "precision_error_examples": float(plain[0, 2]),
-    }
+    return float(apart.max(initial=0.0))
+
+
+def all_over(grid: Grid) -> list[choosing.Point]:
+    """Three places along each axis, the center taken for the middle one where the axis holds it."""
+    axes = [axis for axis in (grid.alpha, grid.beta) if axis is not None]
+    places = [
+        (axis.min, 0.0 if axis.min < 0 < axis.max else (axis.min + axis.max) / 2, axis.max) for axis in axes
+    ]
+    return list(itertools.product(*places))
 
 
 def probes(grid: Grid) -> list[choosing.Point]:

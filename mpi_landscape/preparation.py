@@ -146,10 +146,7 @@ def prepare(job: Job, ranks: Ranks, stored: Mapping[str, Any] | None = None) -> 
     errors: dict[str, float] = {}
     if is_approximate(precision):
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
-        found = ranks.on_root(
-            lambda: calibration.measure_error(setting, evaluator, precision, job.grid, first)
-        )
-        errors = ranks.share(found or {})
+        errors = calibration.measure_error(setting, evaluator, precision, job.grid, first, ranks)
     with computing_in(precision):
         certificate, seconds = certify(
             job.problem, ranks, evaluator, residents, device, dtype, approximate=is_approximate(precision)

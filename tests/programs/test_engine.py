@@ -179,7 +179,7 @@ def test_an_approximate_precision_carries_its_measured_error(tmp_path, capsys, c
     error = float(found.attributes["precision_error"])
     assert 0 < error < 0.05
     assert "precision_error" not in exact.attributes
-    # Measured at the center, a corner and a place between; it speaks for the rest by its order of magnitude.
+    # Measured at nine points of the whole range; it speaks for the rest by its order of magnitude.
     apart = abs(found.values["train_loss"] / exact.values["train_loss"] - 1)
     assert apart.max() < 10 * error
     with pytest.raises(SystemExit):
@@ -202,9 +202,9 @@ def loss(model, batch):
     )
     failed = study.surface(check=False, SMALL="1")
     assert failed.returncode == 2
-    assert len(failed.stderr.splitlines()) == 1
-    assert "out of memory" in failed.stderr
-    assert "compute.batch_size" in failed.stderr
+    (error,) = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert "out of memory" in error
+    assert "compute.batch_size" in error
     done = read_surface(study.output).progress
     assert 0 < done < 1
     study.surface()
@@ -224,9 +224,7 @@ def test_a_network_that_cannot_be_computed_in_bfloat16_is_refused(study):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="takes the CPU's way")
 def test_a_dropped_step_is_said_in_the_log_and_the_run_goes_on(study, computed):
-    study.edit_module(
-        "return height + inputs", "return height + (inputs * 2 if inputs.sum() > 0 else inputs * 2) / 2"
-    )
+    study.edit_module("return height + inputs", "return height + inputs * (1 if height > 0 else 2)")
     out = computed("--set", "compute.engine=[folded, grouped]", "--set", "compute.points_per_pass=2").out
     assert "engine      grouped dropped: " in out
     assert "engine      the plain network" in out
