@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpi_landscape.composition import build_directions, flat_state, load_flat
+from mpi_landscape.composition import build_directions, flat_state
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.resident import Resident
+from mpi_landscape.evaluation.seat import attach
 from mpi_landscape.geometry.grid import Axis, Grid
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.parallel.broadcast import broadcast
@@ -112,7 +113,8 @@ def assemble(
     _share_buffers(model, ranks)
     root_center = flat_state(model, layout).numpy() if ranks.is_root else None
     center = torch.from_numpy(broadcast(ranks, root_center))
-    load_flat(model, layout, center)
+    # From here on the network at the center is the center: one vector less in memory.
+    attach(model, layout.views(center))
     built = ranks.on_root(lambda: build_directions(directions, model, layout, center, where=where))
     names = ranks.share(list(built or {}))
     vectors = {

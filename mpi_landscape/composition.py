@@ -26,13 +26,6 @@ def flat_state(model: nn.Module, layout: Layout) -> Tensor:
     return layout.flatten({**dict(model.named_buffers()), **dict(model.named_parameters())}, where="model")
 
 
-def load_flat(model: nn.Module, layout: Layout, vector: Tensor) -> None:
-    """Copy a flat vector into a network: the inverse of `flat_state`."""
-    own = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    for name, view in layout.views(vector).items():
-        own[name].data.copy_(view)
-
-
 def build_directions(
     configuration: DirectionsConfiguration, model: nn.Module, layout: Layout, center: Tensor, *, where: str
 ) -> dict[str, Tensor]:

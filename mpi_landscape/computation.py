@@ -81,6 +81,8 @@ def _complete(
     """Create or resume the file and evaluate what is left of it."""
     kind, reason = ranks.together(lambda: choose_writer(writer, ranks.size))
     ranks.on_root(lambda: _ensure_file(prepared, path, overwrite, attributes))
+    # A folded evaluator has directions of its own; in the file these are for the readers.
+    prepared.job.directions.clear()
     plan = prepared.plan
     totals = cells.Totals(plan)
     unpublished = ranks.on_root(lambda: _take_over(plan, path, totals)) or []

@@ -54,7 +54,7 @@ class Job:
         problem: Network at the center, loss, data.
         layout: The order of the flat vectors.
         center: (n,) float32.
-        directions: `alpha`, and `beta` for a surface: (n,) float32 each.
+        directions: `alpha`, and `beta` for a surface: (n,) float32 each; emptied once the file holds them.
         grid: The points.
         compute: Precision, device, batch and tile sizes.
         texts: Identity of what the vectors and the data do not show: the loss, the directions' recipe.
@@ -64,7 +64,7 @@ class Job:
     problem: Problem
     layout: Layout
     center: Tensor
-    directions: Mapping[str, Tensor]
+    directions: dict[str, Tensor]
     grid: Grid
     compute: ComputeConfiguration
     texts: Mapping[str, str]

@@ -1,6 +1,7 @@
 """Every engine on every kind of network, against float64 and the plain network."""
 
 import copy
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -294,3 +295,14 @@ def test_steps_are_asked_for_by_name():
     assert steps_of("plain") == ()
     assert steps_of(["fused", "folded"]) == ("folded", "fused"), "in the order in which they are applied"
     assert set(USUAL) < set(STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt install g++")
+@pytest.mark.parametrize("name", ["residual", "branching", "perceptron"])
+def test_a_compiled_network_gives_the_losses_of_float64(name):
+    setting = setting_of(network_of(name))
+    engine, dropped = chosen(setting, name, ("folded", "compiled"))
+    assert engine.compiled, dropped
+    sums = setting.sums(engine, torch.float32, batches_of(name), POINTS)
+    assert sums[:, 0] == pytest.approx(float64_sums(setting, name)[:, 0], rel=1e-5)

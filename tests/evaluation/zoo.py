@@ -27,7 +27,7 @@ class Viewing(nn.Module):
 
 
 class Branching(nn.Module):
-    """Goes one way or the other by the values of its data, which tracing cannot follow."""
+    """Goes one way or the other by the values of its weights, which tracing cannot follow."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class Branching(nn.Module):
 
     def forward(self, images):
         hidden = self.norm(self.convolution(images))
-        if hidden.mean() > 0:
+        if self.head.weight.sum() > 0:
             hidden = hidden * 2
         return self.head(F.relu(hidden).mean(dim=(2, 3)))
 
