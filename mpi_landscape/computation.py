@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.shared_memory import Node
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.preparation import Job, Prepared, describe_plan, prepare
 from mpi_landscape.program import say
@@ -51,13 +52,14 @@ def compute(
     Raises:
         AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written.
     """
-    prepared = prepare(job, ranks)
-    with prepared.evaluator:
-        for line in describe_plan(prepared, ranks.size):
-            say(ranks, line)
-        if path is None:
-            return None
-        return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
+    with Node(ranks) as node:
+        prepared = prepare(job, ranks, node)
+        with prepared.evaluator:
+            for line in describe_plan(prepared, ranks.size):
+                say(ranks, line)
+            if path is None:
+                return None
+            return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
 
 
 def _complete(
@@ -107,11 +109,12 @@ def _evaluate(
 
     def evaluate(index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         tile = plan.tile(index)
-        batches = prepared.residents[tile.split].batches
-        first, stop = shard_bounds(len(batches), shards[tile.split], tile.shard)
+        examples = prepared.residents[tile.split]
+        first, stop = shard_bounds(examples.num_batches, shards[tile.split], tile.shard)
         alpha, beta = grid.coordinates(grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
-        return prepared.evaluator.tile(batches[first:stop], points, between)
+        with closing(examples.pieces(first, stop, between)) as pieces:
+            return prepared.evaluator.tile(pieces, points, between)
 
     def keep(index: int, sums: NDArray[np.float64]) -> None:
         if everyone_writes:

@@ -6,19 +6,27 @@ Whatever can be refused is refused here, by all ranks together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mpi_landscape.certificate import certify, certify_directions
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.data_placement import hold
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator, own_copy
-from mpi_landscape.evaluation.resident import Resident, example_size, make_resident
+from mpi_landscape.evaluation.resident import Examples, Resident, example_size
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.geometry.tiles import Plan, choose_batch_size, choose_points_per_tile, choose_shards
+from mpi_landscape.geometry.tiles import (
+    Plan,
+    choose_batch_size,
+    choose_points_per_tile,
+    choose_shards,
+    choose_streamed_points,
+    choose_streamed_shards,
+)
 from mpi_landscape.parallel.devices import (
     choose_device,
     device_name,
@@ -27,6 +35,7 @@ from mpi_landscape.parallel.devices import (
     thread_share,
 )
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.shared_memory import Node
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 from mpi_landscape.program import say
@@ -57,7 +66,7 @@ class Job:
     grid: Grid
     compute: ComputeConfiguration
     texts: Mapping[str, str]
-    check_labels: Callable[[nn.Module, Resident], None]
+    check_labels: Callable[[nn.Module, Examples], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +75,17 @@ class Prepared:
 
     job: Job
     evaluator: Evaluator
-    residents: Mapping[str, Resident]
+    residents: Mapping[str, Examples]
     plan: Plan
     accuracy: bool
     identity: Mapping[str, str]
     certificate: Mapping[str, float]
     facts: Mapping[str, str]
     seconds_per_point: float
+    held: str
 
 
-def prepare(job: Job, ranks: Ranks) -> Prepared:
+def prepare(job: Job, ranks: Ranks, node: Node) -> Prepared:
     """Put network and data on the device, check the premises, and measure the center. Collective.
 
     Raises:
@@ -90,13 +100,16 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
         say(ranks, f"warning: {warning}")
     batch_size = ranks.together(lambda: _batch_size(job, device))
     ranks.on_root(lambda: _try_first_examples(job.problem, device, dtype))
-    residents = ranks.together(
-        lambda: {
-            split: make_resident(split, dataset, batch_size=batch_size, device=device, dtype=dtype)
-            for split, dataset in job.problem.splits.items()
-        }
+    residents, held = hold(
+        job.problem.splits,
+        ranks,
+        node,
+        request=job.compute.data,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        readers=thread_share(ranks, job.compute.threads),
     )
-    ranks.together(lambda: _check_same_data(ranks, residents))
     evaluator = ranks.together(
         lambda: Evaluator(
             job.problem.model,
@@ -123,6 +136,7 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
         certificate=certificate,
         facts={"device": device_name(device), "ranks": str(ranks.size), "threads_per_rank": str(threads)},
         seconds_per_point=seconds,
+        held=held,
     )
 
 
@@ -146,7 +160,7 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
     seconds = prepared.seconds_per_point * job.grid.num_points / size
     return [
         f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
-        f"data        {splits}; batches of {batch}",
+        f"data        {splits}; batches of {batch}; {prepared.held}",
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}",
@@ -169,24 +183,29 @@ def _try_first_examples(problem: Problem, device: torch.device, dtype: torch.dty
         premises.check_first_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
 
 
-def _plan(job: Job, residents: Mapping[str, Resident]) -> Plan:
+def _plan(job: Job, residents: Mapping[str, Examples]) -> Plan:
     num_points = job.grid.num_points
+    streamed = any(not isinstance(resident, Resident) for resident in residents.values())
+    shards_of = choose_streamed_shards if streamed else choose_shards
     shards = tuple(
         (
             split,
             min(
-                len(resident.batches),
-                _or(job.compute.data_shards, choose_shards(num_points, len(resident.batches))),
+                resident.num_batches,
+                _or(job.compute.data_shards, shards_of(num_points, resident.num_batches)),
             ),
         )
         for split, resident in residents.items()
     )
     most = max(residents[split].num_examples // count for split, count in shards)
+    points = (
+        choose_streamed_points(num_points, sum(count for _, count in shards), most)
+        if streamed
+        else choose_points_per_tile(num_points, most)
+    )
     return Plan(
         num_points=num_points,
-        points_per_tile=min(
-            num_points, _or(job.compute.points_per_tile, choose_points_per_tile(num_points, most))
-        ),
+        points_per_tile=min(num_points, _or(job.compute.points_per_tile, points)),
         shards=shards,
     )
 
@@ -195,23 +214,11 @@ def _or(request: int | str, automatic: int) -> int:
     return automatic if isinstance(request, str) else request
 
 
-def _check_same_data(ranks: Ranks, residents: Mapping[str, Resident]) -> None:
-    """Ranks that see other data would fill one picture with two surfaces."""
-    digests = ranks.gather({split: resident.digest for split, resident in residents.items()})
-    for rank, other in enumerate(digests):
-        for split, digest in digests[0].items():
-            if other.get(split) != digest:
-                raise LandscapeError(
-                    f"data: split {split!r} holds other examples on rank {rank} than on rank 0; "
-                    f"a random choice of examples needs a fixed seed"
-                )
-
-
 def _check_premises(
     job: Job,
     ranks: Ranks,
     evaluator: Evaluator,
-    residents: Mapping[str, Resident],
+    residents: Mapping[str, Examples],
     device: torch.device,
     dtype: torch.dtype,
 ) -> bool:
@@ -219,7 +226,8 @@ def _check_premises(
     evaluator.move()
     accuracies = set()
     for split, resident in residents.items():
-        batch = resident.batches[0]
+        with closing(resident.pieces(0, 1)) as pieces:
+            batch = next(pieces)[0]
         if ranks.is_root:
             job.check_labels(evaluator.network, resident)
         result = premises.call_loss(job.problem.loss, evaluator.network, batch)
@@ -230,7 +238,7 @@ def _check_premises(
     return accuracies == {True}
 
 
-def _identity(job: Job, residents: Mapping[str, Resident], plan: Plan, batch_size: int) -> dict[str, str]:
+def _identity(job: Job, residents: Mapping[str, Examples], plan: Plan, batch_size: int) -> dict[str, str]:
     axes = {"alpha": job.grid.alpha, "beta": job.grid.beta}
     moved = {entry.name for entry in job.layout.entries}
     rest = [
@@ -249,10 +257,7 @@ def _identity(job: Job, residents: Mapping[str, Resident], plan: Plan, batch_siz
             f"direction_{name}": identity.fingerprint(vector.numpy())
             for name, vector in job.directions.items()
         },
-        **{
-            f"data_{split}": f"{resident.num_examples} examples, {resident.digest[:16]}"
-            for split, resident in residents.items()
-        },
+        **{f"data_{split}": resident.identity for split, resident in residents.items()},
         "precision": job.compute.precision,
         "plan": f"batches of {batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
         **job.texts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any
@@ -141,25 +141,30 @@ class Evaluator:
 
     def tile(
         self,
-        batches: Sequence[Batch],
+        pieces: Iterable[Sequence[Batch]],
         points: Sequence[tuple[float, ...]],
         between: Callable[[], None] | None = None,
     ) -> NDArray[np.float64]:
         """Sums over the batches at each of several points, added in the order of the batches.
 
         Args:
-            batches: One shard of a split.
+            pieces: One shard of a split, as `Examples.pieces` gives it: each piece is used for all points before the next
+                one is taken.
             points: Coordinates, one tuple per point.
             between: As for `batch_sums`.
 
         Returns:
             (len(points), NUM_SUMS) float64: loss sum, correct count, example count, sum of squared losses.
         """
-        sums = np.empty((len(points), NUM_SUMS))
-        for row, coordinates in enumerate(points):
-            self.move(*coordinates)
-            sums[row] = add_in_order(self.batch_sums(batches, between))
-        return sums
+        sums = np.empty((len(points), 0, NUM_SUMS))
+        for piece in pieces:
+            running = np.empty((len(points), 1, NUM_SUMS))
+            for row, coordinates in enumerate(points):
+                self.move(*coordinates)
+                # The sums so far come first: where a piece ends leaves no trace.
+                running[row] = add_in_order(np.concatenate([sums[row], self.batch_sums(piece, between)]))
+            sums = running
+        return sums[:, 0]
 
     def _sweep(
         self,

@@ -256,15 +256,16 @@ def _batch_tasks(
     return [lambda part=part: read(part) for part in parts]  # type: ignore[misc]
 
 
-def check_held(split: str, form: Form, batch_size: int, free: int | None) -> None:
-    """Refuse a split of which not even two batches fit, the one in use and the next.
+def check_held(forms: Sequence[Form], batch_size: int, free: int | None) -> None:
+    """Refuse splits of which not even two batches fit, the one in use and the next.
 
     Raises:
         LandscapeError: They do not.
     """
-    needed = 2 * min(batch_size, form.num_examples) * form.example_bytes
-    if free is not None and needed > free:
-        raise LandscapeError(
-            f"data: two batches of {batch_size} examples of split {split!r} take {needed / 1e9:.3g} GB, and "
-            f"{free / 1e9:.3g} GB are free; set a smaller compute.batch_size"
-        )
+    for form in forms:
+        needed = 2 * min(batch_size, form.num_examples) * form.example_bytes
+        if free is not None and needed > free:
+            raise LandscapeError(
+                f"data: two batches of {batch_size} examples of split {form.split!r} take {needed / 1e9:.3g} GB, and "
+                f"{free / 1e9:.3g} GB are free; set a smaller compute.batch_size"
+            )

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.errors import AgreedError, LandscapeError
+from mpi_landscape.errors import AgreedError, EchoedError, LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 
 T = TypeVar("T")
@@ -92,17 +92,19 @@ class Node:
         """Run `work` on every rank of the node; where one refuses, all do, with its words. Collective.
 
         Raises:
-            LandscapeError: What the lowest failing rank raised.
+            LandscapeError: What this rank raised; EchoedError where only others did.
         """
         result: T | None = None
-        refusal: str | None = None
+        refusal: LandscapeError | None = None
         try:
             result = work()
         except LandscapeError as error:
-            refusal = str(error)
-        for text in self.gather(refusal):
-            if text is not None:
-                raise LandscapeError(text)
+            refusal = error
+        refusals = [text for text in self.gather(refusal and str(refusal)) if text is not None]
+        if refusal is not None:
+            raise refusal
+        if refusals:
+            raise EchoedError(refusals[0])
         return result  # type: ignore[return-value]
 
     def has_room(self, num_bytes: int) -> bool:

@@ -131,7 +131,7 @@ def test_a_quadratic_surface_is_its_closed_form_exactly_where_float32_is_exact()
     examples = [(torch.tensor(x), y) for x, y in zip(inputs, targets, strict=True)]
     vectors = [torch.tensor(direction, dtype=torch.float32) for direction in directions]
     with evaluator_of(line_network(weights.tolist()), squared_error, vectors, threads=2) as evaluator:
-        sums = evaluator.tile(batches_of(examples, 2), POINTS)
+        sums = evaluator.tile([batches_of(examples, 2)], POINTS)
     for (alpha, beta), (total, correct, count, _) in zip(POINTS, sums, strict=True):
         assert total / count == quadratic(inputs, targets, weights, directions, alpha, beta)
         assert count == 5
@@ -148,7 +148,7 @@ def test_a_quadratic_surface_is_its_closed_form_to_rounding(dtype, tolerance):
     model = line_network(weights.tolist())
     vectors = list(torch.from_numpy(directions))
     with evaluator_of(model, squared_error, vectors, dtype=dtype, threads=3) as evaluator:
-        sums = evaluator.tile(batches_of(examples, 8, dtype), POINTS)
+        sums = evaluator.tile([batches_of(examples, 8, dtype)], POINTS)
     exact = [array.astype(np.float64) for array in (inputs, targets, weights, directions)]
     expected = [quadratic(*exact, *point) for point in POINTS]
     np.testing.assert_allclose(sums[:, 0] / sums[:, 2], expected, rtol=tolerance)
@@ -158,7 +158,7 @@ def test_a_residual_network_is_that_of_pytorch_in_float64_at_every_point():
     model, examples = small_resnet(), images()
     directions = drawn(len(flat(model)))
     with evaluator_of(model, cross_entropy, directions, threads=2) as evaluator:
-        sums = evaluator.tile(batches_of(examples, 16), POINTS)
+        sums = evaluator.tile([batches_of(examples, 16)], POINTS)
     for point, (total, correct, count, _) in zip(POINTS, sums, strict=True):
         loss, right = plain_float64(model, cross_entropy, examples, directions, point)
         assert total / count == pytest.approx(loss, rel=1e-5)  # a hundred float32 operations in a row
@@ -226,7 +226,7 @@ def test_layers_with_weights_of_their_own_kind_move(build):
         examples = [(torch.tensor(index % 2), label) for index, (_, label) in enumerate(examples)]
     directions = drawn(len(flat(model)), scale=0.5)
     with evaluator_of(model, cross_entropy, directions, threads=2) as evaluator:
-        sums = evaluator.tile(batches_of(examples, 4), [(0.5, -1.0), (0.0, 0.0), (1.0, 0.0)])
+        sums = evaluator.tile([batches_of(examples, 4)], [(0.5, -1.0), (0.0, 0.0), (1.0, 0.0)])
     for point, (total, _, count, _) in zip([(0.5, -1.0), (0.0, 0.0), (1.0, 0.0)], sums, strict=True):
         loss, _ = plain_float64(model, cross_entropy, examples, directions, point)
         assert total / count == pytest.approx(loss, rel=1e-5)
@@ -238,7 +238,7 @@ def test_running_statistics_move_when_they_count_as_parameters():
     directions = drawn(len(flat(model, names)), scale=0.03)
     points = [(0.0, 0.0), (1.0, -0.5)]
     with evaluator_of(model, cross_entropy, directions, buffers=names, threads=2) as evaluator:
-        sums = evaluator.tile(batches_of(examples, 16), points)
+        sums = evaluator.tile([batches_of(examples, 16)], points)
     size = len(flat(model))
     still = [torch.cat([direction[:size], torch.zeros(len(direction) - size)]) for direction in directions]
     for point, (total, _, count, _) in zip(points, sums, strict=True):
@@ -362,7 +362,7 @@ class Forgetful(nn.Module):
 def test_a_network_that_keeps_state_on_itself_is_safe_under_threads():
     examples = [(torch.tensor([float(index)]), 0.0) for index in range(24)]
     with evaluator_of(Forgetful(), squared_error, [torch.ones(1)], threads=3) as evaluator:
-        sums = evaluator.tile(batches_of(examples, 1), [(0.0,), (1.0,)])
+        sums = evaluator.tile([batches_of(examples, 1)], [(0.0,), (1.0,)])
     squares = sum(index**2 for index in range(24))
     assert sums[:, 0].tolist() == [squares, 4 * squares]
 
@@ -402,7 +402,7 @@ def test_nan_and_infinity_are_results_and_stay_where_they_arise():
         sums = evaluator.batch_sums(batches_of(examples, 1))
         np.testing.assert_array_equal(sums[:, 0], [1, np.nan, 9, np.inf, 25])
         finite = batches_of([examples[0], examples[2]], 1)
-        far = evaluator.tile(finite, [(0.0,), (np.inf,), (np.nan,), (1e30,), (-1.0,), (1.0,)])
+        far = evaluator.tile([finite], [(0.0,), (np.inf,), (np.nan,), (1e30,), (-1.0,), (1.0,)])
     np.testing.assert_array_equal(far[:, 0], [10, np.inf, np.nan, np.inf, 0, 40])
     assert far[:, 2].tolist() == [2] * 6
 
@@ -412,7 +412,7 @@ def test_losses_beyond_float32_are_added_in_float64():
     examples = [(torch.tensor([4096.0]), 0.0), (torch.tensor([1.0]), 0.0)]
     with evaluator_of(line_network([1.0]), squared_error, [torch.ones(1)]) as evaluator:
         for batch_size in (1, 2):
-            assert evaluator.tile(batches_of(examples, batch_size), [(0.0,)])[0, 0] == 2**24 + 1
+            assert evaluator.tile([batches_of(examples, batch_size)], [(0.0,)])[0, 0] == 2**24 + 1
 
 
 def test_the_model_is_left_untouched():
@@ -431,7 +431,7 @@ def test_the_model_is_left_untouched():
     with Evaluator(
         model, cross_entropy, layout, center, drawn(len(center)), device=CPU, dtype=torch.float32, threads=2
     ) as evaluator:
-        evaluator.tile(batches_of(examples, 3), POINTS[:3])
+        evaluator.tile([batches_of(examples, 3)], POINTS[:3])
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     assert storage == [tensor.data_ptr() for tensor in itertools.chain(model.parameters(), model.buffers())]
     assert flags == [module.training for module in model.modules()]
@@ -507,13 +507,13 @@ def test_what_between_raises_stops_at_once_and_the_evaluator_goes_on_afterwards(
     batches = batches_of([(torch.tensor([float(index)]), 0.0) for index in range(300)], 1)
     with evaluator_of(line_network([1.0]), loss, [torch.ones(1)], threads=threads) as evaluator:
         with pytest.raises(StopNowError):
-            evaluator.tile(batches, [(1.0,), (2.0,)], between)
+            evaluator.tile([batches], [(1.0,), (2.0,)], between)
         assert len(calls) < 100
         assert asked == [threading.get_ident()] * 2
         done = len(calls)
         time.sleep(0.02)
         assert len(calls) == done  # nobody works on
-        sums = evaluator.tile(batches, [(0.0,)], lambda: None)
+        sums = evaluator.tile([batches], [(0.0,)], lambda: None)
     assert sums[0].tolist()[::2] == [sum(index**2 for index in range(300)), 300]
 
 
@@ -521,7 +521,7 @@ def test_between_is_called_after_every_batch_of_a_single_thread():
     asked = []
     batches = batches_of([(torch.ones(1), 0.0)] * 7, 2)
     with evaluator_of(line_network([1.0]), squared_error, [torch.ones(1)]) as evaluator:
-        evaluator.tile(batches, [(1.0,), (2.0,)], lambda: asked.append(None))
+        evaluator.tile([batches], [(1.0,), (2.0,)], lambda: asked.append(None))
     assert len(asked) == 2 * 4
 
 
@@ -546,7 +546,7 @@ def test_the_network_is_computed_in_the_precision_that_was_asked_for():
         return cross_entropy(nn.Identity(), [outputs, batch[1]])
 
     with evaluator_of(small_resnet(), loss, dtype=torch.float64, threads=2) as evaluator:
-        evaluator.tile(batches_of(images(6), 2, torch.float64), [(0.5, 0.5)])
+        evaluator.tile([batches_of(images(6), 2, torch.float64)], [(0.5, 0.5)])
     assert kinds == {torch.float64}
 
 
@@ -593,4 +593,4 @@ def test_a_loss_may_ask_for_gradients_of_its_own():
 
     batches = [Batch(data=[torch.ones(3, 1)], valid=3)] * 3
     with evaluator_of(line_network([3.0]), loss, [torch.ones(1)], threads=2) as evaluator:
-        assert evaluator.tile(batches, [(0.0,), (1.0,)])[:, 0].tolist() == [81, 144]
+        assert evaluator.tile([batches], [(0.0,), (1.0,)])[:, 0].tolist() == [81, 144]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mpi_landscape.problem.sections.fields import STRICT, CountOrAuto, Device, Precision
+from mpi_landscape.problem.sections.fields import STRICT, CountOrAuto, Device, Placement, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +12,7 @@ class ComputeConfiguration:
     Attributes:
         precision: Floating-point format of the evaluation.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        data: Where the data are held: "resident" in memory, "streamed" to it, or "auto".
         batch_size: Examples in a batch.
         data_shards: Pieces into which a split is cut.
         points_per_tile: Grid points in a tile.
@@ -22,6 +23,7 @@ class ComputeConfiguration:
 
     precision: Precision = "float32"
     device: Device = "auto"
+    data: Placement = "auto"
     batch_size: CountOrAuto = "auto"
     data_shards: CountOrAuto = "auto"
     points_per_tile: CountOrAuto = "auto"
