@@ -49,7 +49,6 @@ class Node:
             size=ranks.local_size if self._comm is not None else 1,
             host=ranks.host,
         )
-        self.job = ranks
 
     def __enter__(self) -> Node:
         return self
@@ -113,6 +112,8 @@ class Node:
         MPI backs shared memory by a file in memory, whose size is granted at once and whose pages are found when they are
         written: where there are too few of them, the process is killed by SIGBUS. So it is asked beforehand.
         """
+        if self._comm is None:
+            return True  # of its own, and how much there is has been asked before
         return bool(self.share(room(self._environment) >= num_bytes + _SLACK if self.rank == 0 else None))
 
     def allocate(self, num_bytes: int) -> NDArray[np.uint8]:
