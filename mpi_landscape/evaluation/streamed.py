@@ -1,8 +1,9 @@
 """A split that is read again for every tile, ahead of the network, by threads.
 
 Threads, not processes: a process that forks under MPI is unsafe on some fabrics, one that starts afresh takes seconds,
-and either must hand its pixels over. Decoders of images let other threads run for most of their work: two threads on two
-cores decoded 1.9 times as many JPEG files a second as one, two processes of a loader 1.6 times (benchmarks/loading.py).
+and either must hand its pixels over. Decoders of images let other threads run for most of their work: one thread and two
+decoded 1.7 and 2.0 times as many JPEG files a second as so many worker processes of a loader, which starts them at every
+pass (medians of `benchmarks/loading.py --readers`, 600 files of 160 x 160, two busy cores).
 """
 
 from __future__ import annotations

@@ -197,13 +197,13 @@ def choose_streamed_points(num_points: int, num_shards: int, examples_per_shard:
 
     Returns:
         At least 1; never so many that fewer than `ENOUGH_CHUNKS` tiles are left (or than there are points), or
-        that a tile has more than `MOST_EXAMPLES` evaluations.
+        that a tile has more than `MOST_EXAMPLES` evaluations, unless the plan had more than `MAX_CHUNKS` chunks.
     """
     chunks = max(
         -(-ENOUGH_CHUNKS // num_shards),
         -(-num_points * max(1, examples_per_shard) // MOST_EXAMPLES),
     )
-    return max(1, num_points // chunks)
+    return max(1, num_points // chunks, -(-num_points // MAX_CHUNKS))
 
 
 def choose_batch_size(elements_per_example: int, *, on_gpu: bool) -> int:
