@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 
 from mpi_landscape.composition import build_directions, flat_state
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.resident import Resident
+from mpi_landscape.evaluation.resident import Examples, Resident
 from mpi_landscape.evaluation.seat import attach
 from mpi_landscape.geometry.grid import Axis, Grid
 from mpi_landscape.geometry.layout import layout_of
@@ -31,6 +32,9 @@ from mpi_landscape.problem.sections.sources import LossConfiguration
 from mpi_landscape.problem.sections.whole import Configuration
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 from mpi_landscape.program import say
+
+# Labels of a streamed split that are looked at, the first ones.
+_LABELS = 1024
 
 
 def job_of_configuration(configuration: Configuration, ranks: Ranks, where: str) -> Job:
@@ -90,7 +94,7 @@ def assemble(
     ranks: Ranks,
     *,
     loss_text: str,
-    check_labels: Callable[[nn.Module, Resident], None],
+    check_labels: Callable[[nn.Module, Examples], None],
     where: str,
 ) -> Job:
     """Give every rank rank 0's network, and the directions that rank 0 builds. Collective.
@@ -148,7 +152,7 @@ def _share_buffers(model: nn.Module, ranks: Ranks) -> None:
             buffer.copy_(state[name])
 
 
-def label_check(name: str | None, where: str) -> Callable[[nn.Module, Resident], None]:
+def label_check(name: str | None, where: str) -> Callable[[nn.Module, Examples], None]:
     """What refuses labels that a named loss cannot take; of another loss nothing is known.
 
     On a GPU such a label would end the whole process, so this comes before the first loss.
@@ -161,15 +165,22 @@ def label_check(name: str | None, where: str) -> Callable[[nn.Module, Resident],
         A function of the network and a split, which raises `LandscapeError`.
     """
 
-    def check(network: nn.Module, resident: Resident) -> None:
+    def check(network: nn.Module, examples: Examples) -> None:
         if name is None:
             return
-        with torch.no_grad():
-            inputs, _ = losses.split_batch(resident.batches[0].data)
-            outputs = network(inputs)
-        for number, batch in enumerate(resident.batches):
-            place = f"{where}: data, split {resident.split}, batch {number} of {resident.batch_size}"
-            losses.check_targets(name, outputs, losses.split_batch(batch.data)[1], where=place)
+        stop = examples.num_batches
+        if not isinstance(examples, Resident):
+            # Reading all of a split that is not kept costs as much as a point.
+            stop = min(stop, -(-_LABELS // examples.batch_size))
+        outputs = None
+        with closing(examples.pieces(0, stop)) as pieces:
+            for number, batch in enumerate(batch for piece in pieces for batch in piece):
+                inputs, targets = losses.split_batch(batch.data)
+                if outputs is None:
+                    with torch.no_grad():
+                        outputs = network(inputs)
+                place = f"{where}: data, split {examples.split}, batch {number} of {examples.batch_size}"
+                losses.check_targets(name, outputs, targets, where=place)
 
     return check
 

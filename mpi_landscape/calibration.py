@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from mpi_landscape.evaluation import choosing, premises
 from mpi_landscape.evaluation.engine import PLAIN, Engine, engine_of, steps_of
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import computing_in
-from mpi_landscape.evaluation.resident import Batch, Resident, one_line
+from mpi_landscape.evaluation.resident import Batch, Examples, one_line
 from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.tiles import choose_batch_size
@@ -87,7 +88,7 @@ def decide_engine(
     setting: choosing.Setting,
     compute: ComputeConfiguration,
     grid: Grid,
-    residents: Mapping[str, Resident],
+    residents: Mapping[str, Examples],
     stored: str | None,
     *,
     dtype: torch.dtype,
@@ -105,7 +106,7 @@ def decide_engine(
     Returns:
         The engine, and what to tell the user.
     """
-    batch = next(iter(residents.values())).batches[0]
+    (batch,) = first_batches(next(iter(residents.values())), 1)
     points = probes(grid)
     if stored is not None and compute.engine == "auto":
         try:
@@ -127,7 +128,7 @@ def measure_error(
     evaluator: Evaluator,
     precision: str,
     grid: Grid,
-    resident: Resident,
+    resident: Examples,
     ranks: Ranks,
 ) -> dict[str, float]:
     """How far losses in an approximate precision are from those of the plain network in float32. Collective.
@@ -148,8 +149,7 @@ def measure_error(
     """
     points = all_over(grid)
     mine = points[ranks.rank :: ranks.size]
-    count = max(1, min(len(resident.batches), MEASURED // resident.batch_size))
-    sample = [resident.batches[index] for index in range(count)]
+    sample = first_batches(resident, max(1, min(resident.num_batches, MEASURED // resident.batch_size)))
     worst = ranks.together(lambda: _worst(setting, evaluator, precision, sample, mine))
     return {
         "precision_error": float(np.nanmax(ranks.gather(worst))),
@@ -180,6 +180,12 @@ def _worst(
     finite = np.isfinite(plain[:, 0]) & (plain[:, 0] != 0)
     apart = np.abs(found - plain)[finite, 0] / np.abs(plain[finite, 0])
     return float(apart.max(initial=0.0))
+
+
+def first_batches(examples: Examples, count: int) -> list[Batch]:
+    """The first batches of a split, wherever it is held."""
+    with closing(examples.pieces(0, count)) as pieces:
+        return [batch for piece in pieces for batch in piece]
 
 
 def all_over(grid: Grid) -> list[choosing.Point]:

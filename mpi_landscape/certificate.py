@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.resident import Resident
+from mpi_landscape.evaluation.resident import Examples
 from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.layout import Layout
@@ -28,7 +29,7 @@ def certify(
     problem: Problem,
     ranks: Ranks,
     evaluator: Evaluator,
-    residents: Mapping[str, Resident],
+    residents: Mapping[str, Examples],
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -56,16 +57,17 @@ def certify(
     seconds = 0.0
     evaluator.move()
     for split, resident in residents.items():
-        first, stop = shard_bounds(len(resident.batches), ranks.size, ranks.rank)
-        share = resident.batches[first:stop]
-        rows = np.zeros((2, len(resident.batches), NUM_SUMS))
-        start = time.perf_counter()
-        if share:
-            rows[0, first:stop] = evaluator.batch_sums(share)
-        seconds += time.perf_counter() - start
-        rows[1, first:stop] = premises.plain_sums(
-            problem.model, problem.loss, share, device=device, dtype=dtype
-        )
+        first, stop = shard_bounds(resident.num_batches, ranks.size, ranks.rank)
+        rows = np.zeros((2, resident.num_batches, NUM_SUMS))
+        with closing(resident.pieces(first, stop)) as pieces:
+            for share in pieces:
+                start = time.perf_counter()
+                rows[0, first : first + len(share)] = evaluator.batch_sums(share)
+                seconds += time.perf_counter() - start
+                rows[1, first : first + len(share)] = premises.plain_sums(
+                    problem.model, problem.loss, share, device=device, dtype=dtype
+                )
+                first += len(share)
         engine, plain = (
             add_in_order(part)[0] / resident.num_examples for part in sum_over_ranks(ranks, rows)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mpi_landscape.evaluation.precision import computing_in
 from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.shared_memory import Node
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.preparation import Job, Prepared, prepare
 from mpi_landscape.program import say
@@ -55,13 +56,14 @@ def compute(
         AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written.
     """
     stored = ranks.on_root(lambda: _stored(path, overwrite))
-    prepared = prepare(job, ranks, stored)
-    with prepared.evaluator:
-        for line in describe_plan(prepared, ranks.size):
-            say(ranks, line)
-        if path is None:
-            return None
-        return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
+    with Node(ranks) as node:
+        prepared = prepare(job, ranks, node, stored)
+        with prepared.evaluator:
+            for line in describe_plan(prepared, ranks.size):
+                say(ranks, line)
+            if path is None:
+                return None
+            return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
 
 
 def _stored(path: Path | None, overwrite: bool) -> dict[str, Any] | None:
@@ -118,17 +120,19 @@ def _evaluate(
 
     def evaluate(index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         tile = plan.tile(index)
-        batches = prepared.residents[tile.split].batches
-        first, stop = shard_bounds(len(batches), shards[tile.split], tile.shard)
+        examples = prepared.residents[tile.split]
+        first, stop = shard_bounds(examples.num_batches, shards[tile.split], tile.shard)
         alpha, beta = grid.coordinates(grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
         try:
-            with computing_in(prepared.job.compute.precision):
-                return prepared.evaluator.tile([batches[first:stop]], points, between)
+            with (
+                computing_in(prepared.job.compute.precision),
+                closing(examples.pieces(first, stop, between)) as pieces,
+            ):
+                return prepared.evaluator.tile(pieces, points, between)
         except Exception as error:
             if is_out_of_memory(error):
-                size = prepared.residents[tile.split].batch_size
-                raise out_of_memory(error, f"tile {index}", size) from error
+                raise out_of_memory(error, f"tile {index}", examples.batch_size) from error
             raise
 
     def keep(index: int, sums: NDArray[np.float64]) -> None:

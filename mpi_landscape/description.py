@@ -33,7 +33,7 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
     seconds = prepared.seconds_per_point * job.grid.num_points / size
     return [
         f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
-        f"data        {splits}; batches of {batch}",
+        f"data        {splits}; batches of {batch}; {prepared.held}",
         f"engine      {prepared.evaluator.engine.words()}",
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "

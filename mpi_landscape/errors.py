@@ -9,5 +9,9 @@ class LandscapeError(Exception):
     """
 
 
+class EchoedError(LandscapeError):
+    """What another rank has refused, raised here too because both worked together; that rank says who it is."""
+
+
 class AgreedError(LandscapeError):
     """A `LandscapeError` that every rank raises at the same place, so that all can leave in good order."""

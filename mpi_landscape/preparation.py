@@ -6,6 +6,7 @@ Whatever can be refused is refused here, by all ranks together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from mpi_landscape import calibration
 from mpi_landscape.certificate import certify, certify_directions
+from mpi_landscape.data_placement import hold
 from mpi_landscape.description import describe_ranks
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.choosing import Setting
 from mpi_landscape.evaluation.engine import Engine, engine_of
@@ -27,11 +28,17 @@ from mpi_landscape.evaluation.precision import (
     data_type,
     is_approximate,
 )
-from mpi_landscape.evaluation.resident import Resident, make_resident
+from mpi_landscape.evaluation.resident import Examples, Resident
 from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.geometry.tiles import Plan, choose_points_per_tile, choose_shards
+from mpi_landscape.geometry.tiles import (
+    Plan,
+    choose_points_per_tile,
+    choose_shards,
+    choose_streamed_points,
+    choose_streamed_shards,
+)
 from mpi_landscape.parallel.devices import (
     choose_device,
     device_name,
@@ -40,6 +47,7 @@ from mpi_landscape.parallel.devices import (
     thread_share,
 )
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.shared_memory import Node
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 from mpi_landscape.program import say
@@ -68,7 +76,7 @@ class Job:
     grid: Grid
     compute: ComputeConfiguration
     texts: Mapping[str, str]
-    check_labels: Callable[[nn.Module, Resident], None]
+    check_labels: Callable[[nn.Module, Examples], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,22 +85,24 @@ class Prepared:
 
     job: Job
     evaluator: Evaluator
-    residents: Mapping[str, Resident]
+    residents: Mapping[str, Examples]
     plan: Plan
     accuracy: bool
     identity: Mapping[str, str]
     certificate: Mapping[str, float]
     facts: Mapping[str, Any]
     seconds_per_point: float
+    held: str
     activation_bytes: int
 
 
-def prepare(job: Job, ranks: Ranks, stored: Mapping[str, Any] | None = None) -> Prepared:
+def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None = None) -> Prepared:
     """Put network and data on the device, check the premises, choose the engine, and measure the center. Collective.
 
     Args:
         job: What to compute.
         ranks: Who computes.
+        node: The ranks of this node, which hold the data together.
         stored: On rank 0, the attributes of the file that may be continued: what was chosen then is kept.
 
     Raises:
@@ -111,13 +121,16 @@ def prepare(job: Job, ranks: Ranks, stored: Mapping[str, Any] | None = None) -> 
     compute = _as_stored(job.compute, stored)
     chosen = ranks.on_root(lambda: calibration.choose_batch(job.problem, compute, device, dtype, free))
     batch_size, activation_bytes = ranks.share(chosen) or (1, 0)
-    residents = ranks.together(
-        lambda: {
-            split: make_resident(split, dataset, batch_size=batch_size, device=device, dtype=dtype)
-            for split, dataset in job.problem.splits.items()
-        }
+    residents, held = hold(
+        job.problem.splits,
+        ranks,
+        node,
+        request=job.compute.data,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        readers=threads,
     )
-    ranks.together(lambda: _check_same_data(ranks, residents))
     accuracy = ranks.together(lambda: _check_premises(job, ranks, residents, device, dtype))
     setting = Setting(
         model=job.problem.model,
@@ -168,6 +181,7 @@ def prepare(job: Job, ranks: Ranks, stored: Mapping[str, Any] | None = None) -> 
             **errors,
         },
         seconds_per_point=seconds,
+        held=held,
         activation_bytes=activation_bytes,
     )
 
@@ -182,7 +196,7 @@ def _engine(
     job: Job,
     ranks: Ranks,
     setting: Setting,
-    residents: Mapping[str, Resident],
+    residents: Mapping[str, Examples],
     stored: Mapping[str, Any] | None,
     dtype: torch.dtype,
 ) -> Engine:
@@ -197,24 +211,29 @@ def _engine(
     return engine_of(text)
 
 
-def _plan(job: Job, residents: Mapping[str, Resident]) -> Plan:
+def _plan(job: Job, residents: Mapping[str, Examples]) -> Plan:
     num_points = job.grid.num_points
+    streamed = any(not isinstance(resident, Resident) for resident in residents.values())
+    shards_of = choose_streamed_shards if streamed else choose_shards
     shards = tuple(
         (
             split,
             min(
-                len(resident.batches),
-                _or(job.compute.data_shards, choose_shards(num_points, len(resident.batches))),
+                resident.num_batches,
+                _or(job.compute.data_shards, shards_of(num_points, resident.num_batches)),
             ),
         )
         for split, resident in residents.items()
     )
     most = max(residents[split].num_examples // count for split, count in shards)
+    points = (
+        choose_streamed_points(num_points, sum(count for _, count in shards), most)
+        if streamed
+        else choose_points_per_tile(num_points, most)
+    )
     return Plan(
         num_points=num_points,
-        points_per_tile=min(
-            num_points, _or(job.compute.points_per_tile, choose_points_per_tile(num_points, most))
-        ),
+        points_per_tile=min(num_points, _or(job.compute.points_per_tile, points)),
         shards=shards,
     )
 
@@ -223,22 +242,10 @@ def _or(request: int | str, automatic: int) -> int:
     return automatic if isinstance(request, str) else request
 
 
-def _check_same_data(ranks: Ranks, residents: Mapping[str, Resident]) -> None:
-    """Ranks that see other data would fill one picture with two surfaces."""
-    digests = ranks.gather({split: resident.digest for split, resident in residents.items()})
-    for rank, other in enumerate(digests):
-        for split, digest in digests[0].items():
-            if other.get(split) != digest:
-                raise LandscapeError(
-                    f"data: split {split!r} holds other examples on rank {rank} than on rank 0; "
-                    f"a random choice of examples needs a fixed seed"
-                )
-
-
 def _check_premises(
     job: Job,
     ranks: Ranks,
-    residents: Mapping[str, Resident],
+    residents: Mapping[str, Examples],
     device: torch.device,
     dtype: torch.dtype,
 ) -> bool:
@@ -246,7 +253,8 @@ def _check_premises(
     network = own_copy(job.problem.model).to(device, dtype).eval()
     accuracies = set()
     for split, resident in residents.items():
-        batch = resident.batches[0]
+        with closing(resident.pieces(0, 1)) as pieces:
+            batch = next(pieces)[0]
         if ranks.is_root:
             job.check_labels(network, resident)
         result = premises.call_loss(job.problem.loss, network, batch)
@@ -258,7 +266,7 @@ def _check_premises(
 
 
 def _identity(
-    job: Job, residents: Mapping[str, Resident], plan: Plan, batch_size: int, engine: Engine
+    job: Job, residents: Mapping[str, Examples], plan: Plan, batch_size: int, engine: Engine
 ) -> dict[str, str]:
     axes = {"alpha": job.grid.alpha, "beta": job.grid.beta}
     moved = {entry.name for entry in job.layout.entries}
@@ -278,10 +286,7 @@ def _identity(
             f"direction_{name}": identity.fingerprint(vector.numpy())
             for name, vector in job.directions.items()
         },
-        **{
-            f"data_{split}": f"{resident.num_examples} examples, {resident.digest[:16]}"
-            for split, resident in residents.items()
-        },
+        **{f"data_{split}": resident.identity for split, resident in residents.items()},
         "precision": job.compute.precision,
         "engine": engine.text(),
         "plan": f"batches of {batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 
@@ -73,3 +74,19 @@ def _same(first: Any, second: Any) -> bool:
         return False
     both_nan = (first != first) & (second != second)
     return bool(((first == second) | both_nan).all())
+
+
+def filled(template: Any, values: Sequence[Tensor]) -> Any:
+    """The nest of `template` with other tensors, in the order of `tensors`."""
+    remaining = iter(values)
+    return map_tensors(lambda _: next(remaining), template)
+
+
+def num_bytes(batch: Any) -> int:
+    """Memory of the tensors of a nest."""
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors(batch))
+
+
+def evenly_spaced(num_examples: int, most: int) -> list[int]:
+    """At most so many examples, from the first to the last."""
+    return np.unique(np.linspace(0, num_examples - 1, most).astype(int)).tolist()  # type: ignore[no-any-return]

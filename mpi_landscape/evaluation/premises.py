@@ -18,13 +18,15 @@ from torch.utils.data import Dataset
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import batches as nests
 from mpi_landscape.evaluation.activations import largest_output
-from mpi_landscape.evaluation.resident import Batch, Resident, collate, one_line, read_items
+from mpi_landscape.evaluation.resident import Batch, Examples, Resident, collate, one_line, read_items
 from mpi_landscape.evaluation.seat import LossFunction, own_copy
 from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
 
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
 REREAD = 1024
+# Where nothing is kept, both readings are new ones.
+REREAD_STREAMED = 32
 
 
 def call_loss(loss: LossFunction, model: nn.Module, batch: Batch) -> Any:
@@ -152,21 +154,19 @@ def _losses(result: Any) -> Tensor:
 
 
 def check_rereading(
-    resident: Resident, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype
+    examples: Examples, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype
 ) -> None:
     """Check that the data set gives the same examples when it is read again.
 
     Raises:
         LandscapeError: An example differs: the data set shuffles or augments at random.
     """
-    chosen = np.unique(np.linspace(0, resident.num_examples - 1, REREAD).astype(int)).tolist()
-    for index in chosen:
-        item = collate(resident.split, read_items(resident.split, dataset, [index]), dtype=dtype)
-        batch, row = divmod(index, resident.batch_size)
-        kept = nests.rows(resident.batches[batch].data, row, row + 1)
-        if not nests.equal(nests.map_tensors(lambda t: t.to(device), item), kept):
+    most = REREAD if isinstance(examples, Resident) else REREAD_STREAMED
+    for index in nests.evenly_spaced(examples.num_examples, most):
+        item = collate(examples.split, read_items(examples.split, dataset, [index]), dtype=dtype)
+        if not nests.equal(nests.map_tensors(lambda t: t.to(device), item), examples.example(index)):
             raise LandscapeError(
-                f"data: item {index} of split {resident.split!r} is another one on a second reading; a landscape "
+                f"data: item {index} of split {examples.split!r} is another one on a second reading; a landscape "
                 f"needs the same examples at every point, so turn off shuffling and random augmentation"
             )
 

@@ -1,57 +1,104 @@
-"""A split of the data, read and collated once, and kept in the device's memory."""
+"""A split of the data, read once, and kept in memory: that of the device, or of the node."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import batches as nests
+from mpi_landscape.evaluation.digest import Digest, tensor_bytes
+from mpi_landscape.evaluation.examples import KEEP, Batch, Batches, Examples, Finisher, checked_order
+from mpi_landscape.evaluation.form import Form, find_form
+from mpi_landscape.evaluation.reading import collate, example_size, one_line, read_items
+from mpi_landscape.evaluation.store import Store
+from mpi_landscape.evaluation.team import Alone, Team
+
+__all__ = [
+    "Batch",
+    "Examples",
+    "Resident",
+    "collate",
+    "example_size",
+    "make_resident",
+    "one_line",
+    "read_items",
+    "tensor_bytes",
+]
+
+# Examples that a thread reads at a time.
+_CHUNK = 64
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Examples that go through the network together.
-
-    Attributes:
-        data: The default collation of `batch_size` items, on the device.
-        valid: How many of them count; the rest of the last batch repeats its last item, because another batch size
-            can give other bits (pytorch/pytorch#58128).
-    """
-
-    data: Any
-    valid: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Resident:
-    """One split on the device.
+    """One split in memory.
+
+    Args:
+        form: Of its examples.
+        batch_size: Examples per batch.
+        batch: Gives a batch by its number.
+        digest: See `Examples`.
+        place: Position of each example among the batches; None for the order of the data set.
 
     Attributes:
-        split: Its name.
-        num_examples: How many examples it has.
-        batch_size: Examples per batch; the split's size where that is smaller.
-        batches: All of it, in the order of the data set.
-        digest: SHA-256 of the examples as collated, independent of batch size and device.
+        batches: All of it; `batches[i]` is made on demand, and small splits keep what they made.
     """
 
-    split: str
-    num_examples: int
-    batch_size: int
-    batches: tuple[Batch, ...]
-    digest: str
+    def __init__(
+        self,
+        form: Form,
+        batch_size: int,
+        batch: Callable[[int], Batch],
+        digest: str,
+        place: NDArray[np.int64] | None,
+    ) -> None:
+        self.split, self.num_examples, self.batch_size = form.split, form.num_examples, batch_size
+        self.num_batches = -(-form.num_examples // batch_size)
+        self.digest = digest
+        self.identity = f"{self.num_examples} examples, {digest[:16]}"
+        self.batches = Batches(batch, range(self.num_batches))
+        self._place = place
+
+    def pieces(
+        self,
+        first: int,
+        stop: int,
+        between: Callable[[], None] | None = None,  # noqa: ARG002 - nothing is waited for
+    ) -> Generator[Sequence[Batch], None, None]:
+        """All of them in one piece; see `Examples`."""
+        if first < stop:
+            yield self.batches[first:stop]
+
+    def example(self, index: int) -> Any:
+        """One example by its number in the data set."""
+        position = index if self._place is None else int(self._place[index])
+        number, row = divmod(position, self.batch_size)
+        return nests.rows(self.batches[number].data, row, row + 1)
 
 
 def make_resident(
-    split: str, dataset: Dataset[Any], *, batch_size: int, device: torch.device, dtype: torch.dtype
+    split: str,
+    dataset: Dataset[Any],
+    *,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    order: NDArray[np.int64] | None = None,
+    team: Team | None = None,
+    readers: int = 1,
+    form: Form | None = None,
 ) -> Resident:
-    """Read a data set once, item by item, in its own order.
+    """Read a data set once, item by item, and keep it in the smallest exact form. Collective.
+
+    The processes of a team read together, each its share, into memory that they share where that can be; on a GPU each
+    then has its own copy.
 
     Args:
         split: Name, for messages.
@@ -59,104 +106,127 @@ def make_resident(
         batch_size: Examples per batch, made smaller where the split is smaller.
         device: Where the batches shall lie.
         dtype: What floating-point tensors become.
+        order: (num_examples,) a permutation: the examples in the order in which they are put into batches.
+        team: Who reads.
+        readers: Threads of this process that read, where the data set bears several.
+        form: As `find_form` found it.
 
     Raises:
         LandscapeError: The split is empty, an item cannot be read, or items cannot be collated.
     """
-    num_examples = len(dataset)  # type: ignore[arg-type]
-    if num_examples == 0:
-        raise LandscapeError(f"data: split {split!r} is empty; a loss needs at least one example")
-    batch_size = min(batch_size, num_examples)
-    digest = _Digest()
-    kept = []
-    for start in range(0, num_examples, batch_size):
-        stop = min(start + batch_size, num_examples)
-        items = read_items(split, dataset, range(start, stop))
-        data = collate(split, items + items[-1:] * (batch_size - len(items)), dtype=dtype)
-        digest.update(nests.rows(data, 0, stop - start))
-        kept.append(Batch(data=nests.map_tensors(lambda t: t.to(device), data), valid=stop - start))
-    return Resident(
-        split=split,
-        num_examples=num_examples,
+    team = team or Alone()
+    first = 0 if order is None or not len(order) else int(order[0])
+    form = form or find_form(split, dataset, device=device, dtype=dtype, first=first, team=team)
+    batch_size = min(batch_size, form.num_examples)
+    indices = checked_order(order, form)
+    place = None if order is None else np.argsort(indices)
+    if form.kind != "loose":
+        made = _together(form, batch_size, indices, place, device, team, readers)
+        if made is not None:
+            return made
+    return team.together(lambda: _loose(form, batch_size, indices, place, device))
+
+
+def _together(
+    form: Form,
+    batch_size: int,
+    indices: NDArray[np.int64],
+    place: NDArray[np.int64] | None,
+    device: torch.device,
+    team: Team,
+    readers: int,
+) -> Resident | None:
+    """Rows of shared arrays; None where an example is of another shape than the first."""
+    needed = Store.bytes_needed(form.template, form.num_examples, batch_size)
+    holder = team if team.size == 1 or team.has_room(needed) else Alone()
+    memory = holder.allocate(needed)
+    store = Store(form.template, form.num_examples, batch_size, torch.from_numpy(memory))
+    start, stop = (form.num_examples * each // holder.size for each in (holder.rank, holder.rank + 1))
+    fitted = team.together(lambda: _fill(store, form, indices, start, stop, readers))
+    digest = None
+    if all(team.gather(fitted)):
+        digest = team.share(_digest(store, form, place) if team.rank == 0 else "")
+    if device.type != "cpu" or digest is None:
+        kept = store.on(device) if digest is not None else None
+        del store
+        holder.release(memory)
+    else:
+        kept = store
+    if kept is None or digest is None:
+        return None
+    finisher = Finisher(
+        kept.batch,
+        form,
+        num_examples=form.num_examples,
         batch_size=batch_size,
-        batches=tuple(kept),
-        digest=digest.text(),
+        keep=KEEP.get(device.type, 0),
     )
+    return Resident(form, batch_size, finisher, digest, place)
 
 
-def example_size(split: str, dataset: Dataset[Any]) -> int:
-    """Numbers in the largest tensor of the first example.
+def _fill(store: Store, form: Form, indices: NDArray[np.int64], start: int, stop: int, readers: int) -> bool:
+    """Read the examples of the positions [start, stop); returns whether all have the shapes of the first."""
+    chunks = []
+    while start < stop:
+        # Within a batch, so that examples which do not collate are refused as those of a batch.
+        end = min(stop, start + _CHUNK, (start // store.batch_size + 1) * store.batch_size)
+        chunks.append((start, end))
+        start = end
+    failed = threading.Event()
 
-    Raises:
-        LandscapeError: It cannot be read or collated.
-    """
-    example = collate(split, read_items(split, dataset, [0]), dtype=torch.float32)
-    return max((tensor.numel() for _, tensor in nests.tensors(example)), default=1)
-
-
-def read_items(split: str, dataset: Dataset[Any], indices: Sequence[int]) -> list[Any]:
-    """The items of a data set, with its exceptions put in words.
-
-    Raises:
-        LandscapeError: The data set raised.
-    """
-    items = []
-    for index in indices:
+    def read(chunk: tuple[int, int]) -> bool:
+        if failed.is_set():
+            return True
         try:
-            items.append(dataset[index])
-        except Exception as error:
-            raise LandscapeError(
-                f"data: item {index} of split {split!r} could not be read: "
-                f"{type(error).__name__}: {one_line(error)}"
-            ) from error
-    return items
+            kept = form.read(indices[slice(*chunk)].tolist())
+            if form.fits(kept):
+                store.put(chunk[0], kept)
+                return True
+        except BaseException:
+            failed.set()
+            raise
+        failed.set()
+        return False
+
+    if readers == 1 or not form.concurrent:
+        return all(map(read, chunks))
+    with ThreadPoolExecutor(readers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return all(pool.map(read, chunks))
 
 
-def collate(split: str, items: list[Any], *, dtype: torch.dtype) -> Any:
-    """The default collation of items, floating-point tensors in the precision of the computation.
-
-    Raises:
-        LandscapeError: Items of different shapes, or that the default collation cannot take.
-    """
-    try:
-        batch = default_collate(items)
-    except Exception as error:  # of several kinds: ValueError for an array of negative strides, KeyError, ...
-        raise LandscapeError(
-            f"data: items of split {split!r} do not collate into a batch: {one_line(error)}; "
-            f"items must be (input, target) or mappings of tensors, arrays or numbers, all of one shape"
-        ) from error
-    return nests.map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
+def _digest(store: Store, form: Form, place: NDArray[np.int64] | None) -> str:
+    """Of the examples in the order of the data set."""
+    digest = Digest()
+    for start in range(0, store.num_examples, store.batch_size):
+        stop = min(start + store.batch_size, store.num_examples)
+        if place is None:
+            kept = nests.rows(store.batch(start // store.batch_size), 0, stop - start)
+        else:
+            kept = store.examples(place[start:stop])
+        digest.update(form.finish(kept))
+    return digest.text()
 
 
-class _Digest:
-    """One running hash per place in the nest, so that batch boundaries leave no trace."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, hashlib._Hash] = {}
-
-    def update(self, batch: Any) -> None:
-        for place, leaf in nests.leaves(batch):
-            if place not in self._places:
-                kind = f"{leaf.dtype} {tuple(leaf.shape[1:])}" if isinstance(leaf, Tensor) else "strings"
-                self._places[place] = hashlib.sha256(kind.encode())
-            if isinstance(leaf, Tensor):
-                self._places[place].update(tensor_bytes(leaf))
-            else:
-                self._places[place].update("".join(f"{each!r} " for each in leaf).encode())
-
-    def text(self) -> str:
-        whole = hashlib.sha256()
-        for place, partial in sorted(self._places.items()):
-            whole.update(f"{place} {partial.hexdigest()} ".encode())
-        return whole.hexdigest()
-
-
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The values of a tensor as bytes, in C order."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, as one line of bounded length."""
-    return " ".join(str(error).split())[:300]
+def _loose(
+    form: Form,
+    batch_size: int,
+    indices: NDArray[np.int64],
+    place: NDArray[np.int64] | None,
+    device: torch.device,
+) -> Resident:
+    """Each process its own batches: strings, and examples of different shapes, are no rows of an array."""
+    form = replace(form, kind="loose")
+    digest = Digest()
+    batches = []
+    for start in range(0, form.num_examples, batch_size):
+        examples = [form.read_example(index) for index in indices[start : start + batch_size].tolist()]
+        valid = len(examples)
+        data = form.collated(examples + examples[-1:] * (batch_size - valid))
+        if place is None:
+            digest.update(nests.rows(data, 0, valid))
+        batches.append(Batch(data=nests.map_tensors(lambda t: t.to(device), data), valid=valid))
+    if place is not None:
+        for position in place.tolist():
+            batch, row = divmod(position, batch_size)
+            digest.update(nests.rows(batches[batch].data, row, row + 1))
+    return Resident(form, batch_size, batches.__getitem__, digest.text(), place)

@@ -21,6 +21,13 @@ ENOUGH_CHUNKS = 512
 # A tile of fewer example evaluations than this may take only milliseconds; requests and writes
 # would then show beside it.
 ENOUGH_EXAMPLES = 2**16
+# A tile of more example evaluations than this may take hours, and what is done of it is lost when the job
+# is stopped; so many points of a shard also make the time in which it is read a small part.
+MOST_EXAMPLES = 2**20
+# With at least this many shards, 100 ranks have ten tiles each even if a tile has all points.
+ENOUGH_SHARDS = 1024
+# A tile's sums are 32 bytes for each of its points: 64 MB for all points and shards.
+MAX_SUMS = 2**21
 # The per-tile table in the file stays small even for 10⁸ points.
 MAX_CHUNKS = 2**20
 
@@ -166,6 +173,37 @@ def choose_points_per_tile(num_points: int, examples_per_shard: int) -> int:
     """
     wanted = max(-(-ENOUGH_EXAMPLES // max(1, examples_per_shard)), -(-num_points // MAX_CHUNKS))
     return max(1, min(wanted, num_points // ENOUGH_CHUNKS))
+
+
+def choose_streamed_shards(num_points: int, num_batches: int) -> int:
+    """Number of data shards of a split that is read again for every tile: as many as there is use for.
+
+    Shards keep ranks busy without reading anything twice; a second chunk of points reads everything again.
+
+    Args:
+        num_points: number of grid points, at least 1.
+        num_batches: number of batches in the split; no shard is left empty.
+    """
+    return max(1, min(num_batches, ENOUGH_SHARDS, MAX_SUMS // num_points))
+
+
+def choose_streamed_points(num_points: int, num_shards: int, examples_per_shard: int) -> int:
+    """Grid points per tile where a tile reads its shard from files: as many as leave enough tiles.
+
+    Args:
+        num_points: number of grid points, at least 1.
+        num_shards: data shards of all splits together.
+        examples_per_shard: examples in a data shard, of the largest split.
+
+    Returns:
+        At least 1; never so many that fewer than `ENOUGH_CHUNKS` tiles are left (or than there are points), or
+        that a tile has more than `MOST_EXAMPLES` evaluations, unless the plan had more than `MAX_CHUNKS` chunks.
+    """
+    chunks = max(
+        -(-ENOUGH_CHUNKS // num_shards),
+        -(-num_points * max(1, examples_per_shard) // MOST_EXAMPLES),
+    )
+    return max(1, num_points // chunks, -(-num_points // MAX_CHUNKS))
 
 
 def choose_batch_size(elements_per_example: int, num_examples: int, *, on_gpu: bool) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from mpi_landscape.errors import AgreedError, LandscapeError
+from mpi_landscape.errors import AgreedError, EchoedError, LandscapeError
 
 T = TypeVar("T")
 
@@ -86,6 +86,8 @@ class Ranks:
         refusal: str | None = None
         try:
             result = work()
+        except EchoedError:
+            pass  # the rank that refused says it
         except LandscapeError as error:
             refusal = str(error)
         for rank, (text, host) in enumerate(self.gather((refusal, self.host))):

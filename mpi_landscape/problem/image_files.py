@@ -34,7 +34,10 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
     Attributes:
         paths: As given.
         labels: As given.
+        thread_safe: Several threads may read at once.
     """
+
+    thread_safe = True
 
     def __init__(
         self,
@@ -62,6 +65,21 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = self.finish(self.stored_item(index))
+        return image, label
+
+    def stored_item(self, index: int) -> tuple[Tensor, Tensor]:
+        """Decode one example, for whoever keeps it.
+
+        Args:
+            index: Of the example.
+
+        Returns:
+            Image (channels, height, width) uint8, label () int64.
+
+        Raises:
+            LandscapeError: If its file cannot be decoded.
+        """
         path = self.paths[index]
         try:
             pixels = self._pixels(self._decode(path))
@@ -70,7 +88,20 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
             raise LandscapeError(
                 f"{path} cannot be decoded ({reason(error)}); replace or remove it"
             ) from error
-        return normalized(pixels, scale=255.0, mean=self._mean, std=self._std), self.labels[index]
+        return pixels, self.labels[index]
+
+    def finish(self, examples: Sequence[Tensor]) -> list[Tensor]:
+        """Turn one stored example, or several collated, into what indexing gives.
+
+        Args:
+            examples: Images (..., channels, height, width) uint8, and labels; on any device.
+
+        Returns:
+            Images (..., channels, height, width) float32, and the labels.
+        """
+        pixels, labels = examples
+        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        return [normalized(pixels, scale=255.0, mean=mean, std=std), labels]
 
 
 def class_folders(root: Path, split: str, *, official: bool = False) -> Any:

@@ -8,6 +8,8 @@ from mpi_landscape.geometry.tiles import (
     choose_batch_size,
     choose_points_per_tile,
     choose_shards,
+    choose_streamed_points,
+    choose_streamed_shards,
     shard_bounds,
 )
 
@@ -156,3 +158,43 @@ def test_a_hundred_ranks_stay_busy_on_any_grid_of_512_points_or_more():
 )
 def test_batches_are_sized_by_the_activations(elements, examples, on_gpu, expected, why):
     assert choose_batch_size(elements, examples, on_gpu=on_gpu) == expected, why
+
+
+@pytest.mark.parametrize(
+    ("num_points", "num_batches", "shards", "points", "reason"),
+    [
+        (
+            2601,
+            20_019,
+            806,
+            650,
+            "51 x 51 on ImageNet: sums of 64 MB; 4 chunks, as a tile has 2^20 evaluations",
+        ),
+        (51, 20_019, 1024, 51, "a line on ImageNet: every image is read once"),
+        (2601, 782, 782, 2601, "51 x 51 on its validation images: the shards alone are enough tiles"),
+        (225, 32, 32, 14, "15 x 15 on 2,048 images: 17 chunks, as 512 tiles are wanted"),
+        (225, 1, 1, 1, "one batch: nothing but chunks of points"),
+        (1, 20_019, 1024, 1, "one point"),
+        (10**6, 20_019, 2, 1, "a million points: their sums leave no room for shards"),
+        (10**8, 1, 1, 16_382, "one batch of 64: a tile has 2^20 evaluations"),
+        (10**8, 200_000, 1, 96, "10^4 x 10^4 on 12.8 million: no more than 2^20 chunks"),
+        (10, 0, 1, 1, "an empty split still has its one shard"),
+    ],
+)
+def test_streamed_data_are_cut_into_shards_before_points_are_cut_into_chunks(
+    num_points, num_batches, shards, points, reason
+):
+    assert choose_streamed_shards(num_points, num_batches) == shards, reason
+    assert choose_streamed_points(num_points, shards, 64 * num_batches // shards) == points, reason
+
+
+def test_streamed_plans_have_enough_tiles_for_many_ranks_wherever_there_is_enough_to_do():
+    for num_points in [1, 7, 225, 2601, 10**5]:
+        for num_batches in [1, 10, 511, 512, 20_000]:
+            shards = choose_streamed_shards(num_points, num_batches)
+            points = choose_streamed_points(num_points, shards, 64 * num_batches // shards)
+            assert 1 <= shards <= max(1, num_batches)
+            assert 1 <= points <= num_points
+            plan = Plan(num_points=num_points, points_per_tile=points, shards=(("train", shards),))
+            assert plan.num_tiles >= min(512, num_points * min(num_batches, 1024))
+            assert points * (64 * num_batches // shards) <= max(2**20, 64 * num_batches // shards)

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from mpi_landscape.problem.sections.fields import STRICT, CountOrAuto, Device, EngineChoice, Precision
+from mpi_landscape.problem.sections.fields import (
+    STRICT,
+    CountOrAuto,
+    Device,
+    EngineChoice,
+    Placement,
+    Precision,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +22,7 @@ class ComputeConfiguration:
         engine: How the network is rewritten to cost less: "auto", "plain" for not at all, or a list of steps that
             may be tried. Each is compared with the plain network on real data, and dropped where it differs.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        data: Where the data are held: "resident" in memory, "streamed" to it, or "auto".
         batch_size: Examples in a batch.
         data_shards: Pieces into which a split is cut.
         points_per_tile: Grid points in a tile.
@@ -27,6 +35,7 @@ class ComputeConfiguration:
     precision: Precision = "float32"
     engine: EngineChoice = "auto"
     device: Device = "auto"
+    data: Placement = "auto"
     batch_size: CountOrAuto = "auto"
     data_shards: CountOrAuto = "auto"
     points_per_tile: CountOrAuto = "auto"
