@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape import cost
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation import batches as nests
 from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
@@ -49,15 +51,56 @@ def compute(
         None when the surface is complete, otherwise why it stopped.
 
     Raises:
-        AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written.
+        AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written, or the time limit
+            is shorter than a tile.
     """
-    prepared = prepare(job, ranks)
+    stored = ranks.share(ranks.on_root(lambda: _stored_points_per_tile(path, overwrite)))
+    prepared = prepare(job, ranks, points_per_tile=stored)
     with prepared.evaluator:
         for line in describe_plan(prepared, ranks.size):
             say(ranks, line)
         if path is None:
+            for line in _cost(prepared, ranks.size):
+                say(ranks, line)
             return None
+        ranks.together(lambda: _check_time_limit(prepared, stopping.limit))
         return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
+
+
+def _stored_points_per_tile(path: Path | None, overwrite: bool) -> int | None:
+    """What the file to be resumed was cut into, None where there is none."""
+    if path is None or overwrite or not path.exists():
+        return None
+    return int(read_attributes(path)["points_per_tile"])
+
+
+def _check_time_limit(prepared: Prepared, limit: float | None) -> None:
+    # The cost of a split goes with its batches.
+    batches = [len(prepared.residents[split].batches) for split, _ in prepared.plan.shards]
+    shares = [count / sum(batches) for count in batches]
+    tile = cost.longest_tile(prepared.plan, prepared.seconds_per_point, shares)
+    cost.check_time_limit(limit, tile, prepared.plan.points_per_tile)
+
+
+def _cost(prepared: Prepared, size: int) -> list[str]:
+    """What a dry run says besides the plan."""
+    job = prepared.job
+    tensors = [
+        tensor
+        for resident in prepared.residents.values()
+        for batch in resident.batches
+        for _, tensor in nests.tensors(batch.data)
+    ]
+    return cost.table(
+        prepared.plan,
+        prepared.seconds_per_point,
+        ranks=size,
+        threads=int(prepared.facts["threads_per_rank"]),
+        on_gpu=any(tensor.is_cuda for tensor in tensors),
+        memory=cost.memory_per_rank(
+            job.layout.size, len(job.directions), sum(tensor.nbytes for tensor in tensors)
+        ),
+    )
 
 
 def _complete(

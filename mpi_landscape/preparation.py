@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.certificate import certify, certify_directions
+from mpi_landscape.cost import duration, expected_seconds
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator, own_copy
@@ -75,8 +76,13 @@ class Prepared:
     seconds_per_point: float
 
 
-def prepare(job: Job, ranks: Ranks) -> Prepared:
+def prepare(job: Job, ranks: Ranks, *, points_per_tile: int | None = None) -> Prepared:
     """Put network and data on the device, check the premises, and measure the center. Collective.
+
+    Args:
+        job: What to compute.
+        ranks: Who computes.
+        points_per_tile: Of the file to be resumed, where there is one: measured again, it may come out otherwise.
 
     Raises:
         AgreedError: A premise does not hold.
@@ -110,8 +116,8 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
         )
     )
     accuracy = ranks.together(lambda: _check_premises(job, ranks, evaluator, residents, device, dtype))
-    plan = _plan(job, residents)
     certificate, seconds = certify(job.problem, ranks, evaluator, residents, device, dtype)
+    plan = _plan(job, residents, seconds, points_per_tile)
     certificate |= certify_directions(job.layout, job.center, job.directions)
     return Prepared(
         job=job,
@@ -143,14 +149,14 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
     losses = ", ".join(
         f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
     )
-    seconds = prepared.seconds_per_point * job.grid.num_points / size
+    seconds = expected_seconds(plan, prepared.seconds_per_point, size)
     return [
         f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
         f"data        {splits}; batches of {batch}",
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}",
-        f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
+        f"expected    {duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
 
@@ -169,25 +175,20 @@ def _try_first_examples(problem: Problem, device: torch.device, dtype: torch.dty
         premises.check_first_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
 
 
-def _plan(job: Job, residents: Mapping[str, Resident]) -> Plan:
+def _plan(job: Job, residents: Mapping[str, Resident], seconds: float, stored: int | None) -> Plan:
     num_points = job.grid.num_points
-    shards = tuple(
-        (
-            split,
-            min(
-                len(resident.batches),
-                _or(job.compute.data_shards, choose_shards(num_points, len(resident.batches))),
-            ),
-        )
-        for split, resident in residents.items()
-    )
-    most = max(residents[split].num_examples // count for split, count in shards)
+    batches = {split: len(resident.batches) for split, resident in residents.items()}
+    automatic = choose_shards(num_points, batches)
+    shards = {
+        split: min(count, _or(job.compute.data_shards, automatic[split])) for split, count in batches.items()
+    }
+    longest = max(-(-count // shards[split]) for split, count in batches.items())
+    share = min(1.0, longest / sum(batches.values()))
+    points = stored or choose_points_per_tile(num_points, sum(shards.values()), seconds, share)
     return Plan(
         num_points=num_points,
-        points_per_tile=min(
-            num_points, _or(job.compute.points_per_tile, choose_points_per_tile(num_points, most))
-        ),
-        shards=shards,
+        points_per_tile=min(num_points, _or(job.compute.points_per_tile, points)),
+        shards=tuple(shards.items()),
     )
 
 
@@ -268,9 +269,3 @@ def _describe_ranks(ranks: Ranks, device: torch.device, threads: int) -> str:
         f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {distinct([name for _, name, _ in names])}; "
         f"{each} thread{'s' if spread[-1] > 1 else ''} each"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"about {seconds:.3g} s"
-    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
