@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape import cost
 from mpi_landscape.calibration import is_out_of_memory, out_of_memory
-from mpi_landscape.description import describe_plan
+from mpi_landscape.description import describe_cost, describe_plan
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.precision import computing_in
 from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
@@ -53,22 +54,34 @@ def compute(
         None when the surface is complete, otherwise why it stopped.
 
     Raises:
-        AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written.
+        AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written, or the time limit
+            is shorter than a tile.
     """
-    stored = ranks.on_root(lambda: _stored(path, overwrite))
+    stored = ranks.share(ranks.on_root(lambda: _stored(path, overwrite)))
     with Node(ranks) as node:
         prepared = prepare(job, ranks, node, stored)
         with prepared.evaluator:
             for line in describe_plan(prepared, ranks.size):
                 say(ranks, line)
             if path is None:
+                for line in describe_cost(prepared, ranks.size):
+                    say(ranks, line)
                 return None
+            ranks.together(lambda: _check_time_limit(prepared, stopping.limit))
             return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
 
 
 def _stored(path: Path | None, overwrite: bool) -> dict[str, Any] | None:
     """The attributes of a file that may be continued; whether it is of this run shows later."""
     return dict(read_attributes(path)) if path is not None and path.exists() and not overwrite else None
+
+
+def _check_time_limit(prepared: Prepared, limit: float | None) -> None:
+    # The cost of a split goes with its batches.
+    batches = [prepared.residents[split].num_batches for split, _ in prepared.plan.shards]
+    shares = [count / sum(batches) for count in batches]
+    tile = cost.longest_tile(prepared.plan, prepared.seconds_per_point, shares)
+    cost.check_time_limit(limit, tile, prepared.plan.points_per_tile)
 
 
 def _complete(

@@ -89,7 +89,7 @@ def hold(
     dtype: torch.dtype,
     readers: int,
     orders: Mapping[str, NDArray[np.int64]] | None = None,
-) -> tuple[dict[str, Examples], str]:
+) -> tuple[dict[str, Examples], str, int]:
     """Hold every split of the data where it belongs. Collective.
 
     Args:
@@ -104,7 +104,7 @@ def hold(
         orders: By split, in which order examples are put into batches.
 
     Returns:
-        The splits, and in words how they are held.
+        The splits, in words how they are held, and this rank's share of the bytes.
 
     Raises:
         AgreedError: They cannot be held, cannot be read, or differ from rank to rank.
@@ -153,7 +153,10 @@ def hold(
     ranks.together(lambda: _check_same(ranks, held, forms))
     where = "on every GPU" if device.type == "cuda" else "once per node" if sharing else "in every rank"
     words = [f"{split} {_words(forms[split], sizes[split], where, chosen[split])}" for split in splits]
-    return held, "; ".join(words)
+    kept = sum(size for split, size in sizes.items() if split not in streamed)
+    # Of a streamed split, one super-batch is in use and the next is being read.
+    each = kept // (ranks.local_size if sharing and device.type == "cpu" else 1) + 2 * most * bool(streamed)
+    return held, "; ".join(words), each
 
 
 def _first(order: NDArray[np.int64] | None) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mpi_landscape.cost import duration, expected_seconds, memory_per_rank, table
 from mpi_landscape.parallel.devices import device_name, distinct
 from mpi_landscape.parallel.ranks import Ranks
 
@@ -30,7 +31,7 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
     losses = ", ".join(
         f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
     )
-    seconds = prepared.seconds_per_point * job.grid.num_points / size
+    seconds = expected_seconds(plan, prepared.seconds_per_point, size)
     return [
         f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
         f"data        {splits}; batches of {batch}; {prepared.held}",
@@ -38,7 +39,7 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}",
-        f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
+        f"expected    {duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
 
@@ -55,7 +56,25 @@ def describe_ranks(ranks: Ranks, device: torch.device, threads: int) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"about {seconds:.3g} s"
-    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
+def describe_cost(prepared: Prepared, size: int) -> list[str]:
+    """What a dry run says besides the plan: time, hours and memory, on this number of ranks and on others.
+
+    Args:
+        prepared: The job.
+        size: Number of ranks.
+    """
+    job = prepared.job
+    return table(
+        prepared.plan,
+        prepared.seconds_per_point,
+        ranks=size,
+        threads=int(prepared.facts["threads_per_rank"]),
+        on_gpu=prepared.on_gpu,
+        memory=memory_per_rank(
+            job.layout.size,
+            len(job.directions),
+            data=prepared.data_bytes,
+            activations=prepared.activation_bytes,
+            folded=bool(prepared.evaluator.engine.folded or prepared.evaluator.engine.channels_last),
+        ),
+    )

@@ -28,17 +28,11 @@ from mpi_landscape.evaluation.precision import (
     data_type,
     is_approximate,
 )
-from mpi_landscape.evaluation.resident import Examples, Resident
+from mpi_landscape.evaluation.resident import Examples
 from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.geometry.tiles import (
-    Plan,
-    choose_points_per_tile,
-    choose_shards,
-    choose_streamed_points,
-    choose_streamed_shards,
-)
+from mpi_landscape.geometry.tiles import Plan
 from mpi_landscape.parallel.devices import (
     choose_device,
     device_name,
@@ -48,6 +42,7 @@ from mpi_landscape.parallel.devices import (
 )
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
+from mpi_landscape.planning import make_plan
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 from mpi_landscape.program import say
@@ -94,6 +89,8 @@ class Prepared:
     seconds_per_point: float
     held: str
     activation_bytes: int
+    data_bytes: int
+    on_gpu: bool
 
 
 def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None = None) -> Prepared:
@@ -103,7 +100,7 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         job: What to compute.
         ranks: Who computes.
         node: The ranks of this node, which hold the data together.
-        stored: On rank 0, the attributes of the file that may be continued: what was chosen then is kept.
+        stored: The attributes of the file that may be continued: what was chosen then is kept.
 
     Raises:
         AgreedError: A premise does not hold.
@@ -121,7 +118,7 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
     compute = _as_stored(job.compute, stored)
     chosen = ranks.on_root(lambda: calibration.choose_batch(job.problem, compute, device, dtype, free))
     batch_size, activation_bytes = ranks.share(chosen) or (1, 0)
-    residents, held = hold(
+    residents, held, data_bytes = hold(
         job.problem.splits,
         ranks,
         node,
@@ -154,7 +151,6 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
             engine=engine,
         )
     )
-    plan = _plan(job, residents)
     first = next(iter(residents.values()))
     errors: dict[str, float] = {}
     if is_approximate(precision):
@@ -164,6 +160,7 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         certificate, seconds = certify(
             job.problem, ranks, evaluator, residents, device, dtype, approximate=is_approximate(precision)
         )
+    plan = make_plan(job.grid, job.compute, residents, engine, seconds, stored)
     certificate |= certify_directions(job.layout, job.center, job.directions)
     return Prepared(
         job=job,
@@ -182,7 +179,9 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         },
         seconds_per_point=seconds,
         held=held,
-        activation_bytes=activation_bytes,
+        activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
+        data_bytes=data_bytes,
+        on_gpu=device.type == "cuda",
     )
 
 
@@ -209,37 +208,6 @@ def _engine(
     for line in dropped:
         say(ranks, f"engine      {line}")
     return engine_of(text)
-
-
-def _plan(job: Job, residents: Mapping[str, Examples]) -> Plan:
-    num_points = job.grid.num_points
-    streamed = any(not isinstance(resident, Resident) for resident in residents.values())
-    shards_of = choose_streamed_shards if streamed else choose_shards
-    shards = tuple(
-        (
-            split,
-            min(
-                resident.num_batches,
-                _or(job.compute.data_shards, shards_of(num_points, resident.num_batches)),
-            ),
-        )
-        for split, resident in residents.items()
-    )
-    most = max(residents[split].num_examples // count for split, count in shards)
-    points = (
-        choose_streamed_points(num_points, sum(count for _, count in shards), most)
-        if streamed
-        else choose_points_per_tile(num_points, most)
-    )
-    return Plan(
-        num_points=num_points,
-        points_per_tile=min(num_points, _or(job.compute.points_per_tile, points)),
-        shards=shards,
-    )
-
-
-def _or(request: int | str, automatic: int) -> int:
-    return automatic if isinstance(request, str) else request
 
 
 def _check_premises(

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch.utils.data import Subset
 
+from mpi_landscape.cost import duration
 from mpi_landscape.parallel.devices import free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopped
@@ -48,13 +49,6 @@ def describe(prepared: Prepared, splits: Splits, ranks: Ranks) -> list[str]:
         f"expected    {duration(trained * step + looked * look)} on {prepared.facts['device']}: "
         f"{1e3 * step:.3g} ms an example and epoch, {1e3 * look:.3g} ms to look at one",
     ]
-
-
-def duration(seconds: float) -> str:
-    """A time for people."""
-    if seconds < 120:
-        return f"about {seconds:.3g} s"
-    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
 
 
 def _seconds_per_example(prepared: Prepared, splits: Splits, ranks: Ranks) -> tuple[float, float]:

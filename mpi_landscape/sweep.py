@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape import solution_files as files
+from mpi_landscape.cost import duration
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.devices import available_cores, choose_device, shared_device_warning
@@ -22,7 +23,7 @@ from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.program import say
 from mpi_landscape.progress import Progress
 from mpi_landscape.solution import Member, Prepared, follow
-from mpi_landscape.solution_cost import describe, duration
+from mpi_landscape.solution_cost import describe
 from mpi_landscape.solution_plan import Splits, build_untrained, check_batches, prepare, read_splits
 from mpi_landscape.storage.history import read_history
 from mpi_landscape.training.loop import DivergedError, Epoch

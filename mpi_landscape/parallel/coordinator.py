@@ -13,23 +13,34 @@ round trip is ever waited for; rank 0 answers between its own batches. Four kind
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mpi_landscape.parallel.pace import Pace
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Reason, Stopped
+from mpi_landscape.parallel.worker import (
+    CLOSE,
+    LEAVING,
+    NOTHING_LEFT,
+    ORDER,
+    REQUEST,
+    RESULT,
+    Between,
+    Sums,
+    work,
+)
 
-REQUEST, ORDER, RESULT, LEAVING, CLOSE = 1, 2, 3, 4, 5
-NOTHING_LEFT = -1
 # A blocking receive spins at 100 % of a core in most MPI libraries; a millisecond is far below any tile.
 PAUSE = 0.001
 
-Sums = NDArray[np.float64]
-Between = Callable[[], None]
+
+def sleep() -> None:
+    """Leave the core to others for a moment."""
+    time.sleep(PAUSE)
 
 
 def run(
@@ -63,11 +74,10 @@ def run(
     """
     complete = True
     if ranks.is_root:
-        complete, own = _Coordinator(ranks, tiles, num_tiles, sums_size, record, stopping, ahead).run(
-            evaluate, keep
-        )
+        coordinator = Coordinator(ranks, tiles, num_tiles, sums_size, record, stopping, ahead=ahead)
+        complete, own = coordinator.run(evaluate, keep)
     else:
-        own = _work(ranks, sums_size, evaluate, keep, stopping)
+        own = work(ranks, sums_size, evaluate, keep, stopping, sleep)
     if ranks.share(complete):
         # A reason that came after the last tile stops nothing.
         return None
@@ -75,8 +85,20 @@ def run(
     return reason if rank == 0 else f"{reason} on rank {rank}"
 
 
-class _Coordinator:
-    """Rank 0's side: the tiles that are left, and what each worker holds."""
+class Coordinator:
+    """Rank 0's side: the tiles that are left, and what each worker holds.
+
+    Args:
+        ranks: Rank 0 of the job.
+        tiles: As for `run`, and so are the next ones.
+        num_tiles: How many.
+        sums_size: Size of the largest result.
+        record: What to do with a result.
+        stopping: A reason of this rank to stop.
+        ahead: Whether tiles are alike, so that the next one can be given out early.
+        clock: Seconds, to tell slow ranks from fast ones.
+        pause: Called where there is nothing to do but to wait.
+    """
 
     def __init__(
         self,
@@ -86,7 +108,10 @@ class _Coordinator:
         sums_size: int,
         record: Callable[[int, Sums], None],
         stopping: Reason,
-        ahead: bool,
+        *,
+        ahead: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[], None] = sleep,
     ) -> None:
         self._ranks = ranks
         self._tiles = tiles
@@ -94,11 +119,16 @@ class _Coordinator:
         self._record = record
         self._stopping = stopping
         self._ahead = ahead
+        self._clock = clock
+        self._pause = pause
+        self._pace = Pace(ranks.size)
         self._stopped = False
         self._reason: str | None = None
         self._buffer = np.empty(1 + sums_size)
         self._in_hand = dict.fromkeys(range(1, ranks.size), 0)
-        self._asking: deque[int] = deque()
+        self._num_in_hands = 0
+        # Workers whose request has no answer yet, in the order in which to look at them again.
+        self._asking: dict[int, None] = {}
         self._open = set(range(1, ranks.size))
         self._closed: set[int] = set()
         self._sent: list[tuple[Any, Any]] = []
@@ -107,23 +137,32 @@ class _Coordinator:
         self, evaluate: Callable[[int, Between], Sums], keep: Callable[[int, Sums], None]
     ) -> tuple[bool, str | None]:
         """Returns whether every tile was recorded, and this rank's own reason to stop."""
-        try:
-            while (tile := self._next()) != NOTHING_LEFT:
-                sums = evaluate(tile, self._between)
-                keep(tile, sums)
-                self._take(tile, sums)
-                self._serve()
-        except Stopped:
-            pass
-        while self._open:
+        if self._open:
+            # Everybody asks now; answered before the own first batch, nobody waits for it.
+            self._pause()
             self._serve()
+        while self._left or self._open:
             self._stop_if_asked()
-            time.sleep(PAUSE)
+            if self._left and self._may_take(0, 0):
+                with suppress(Stopped):
+                    self._evaluate(evaluate, keep)
+                self._serve()
+            else:
+                self._serve()
+                self._pause()
         for rank in self._in_hand:
             self._close(rank)
         for request, _ in self._sent:
             request.Wait()
         return self._missing == 0, self._reason
+
+    def _evaluate(self, evaluate: Callable[[int, Between], Sums], keep: Callable[[int, Sums], None]) -> None:
+        tile = self._next()
+        self._pace.begins(0, self._clock())
+        sums = evaluate(tile, self._between)
+        keep(tile, sums)
+        self._pace.ends(0, self._clock())
+        self._take(tile, sums)
 
     def _between(self) -> None:
         self._serve()
@@ -146,12 +185,9 @@ class _Coordinator:
         self._left = 0
         for rank in self._open:
             self._close(rank)
-        self._answer()
+        self._answer_rest()
 
     def _next(self) -> int:
-        self._stop_if_asked()
-        if self._left == 0:
-            return NOTHING_LEFT
         self._left -= 1
         return next(self._tiles)
 
@@ -167,34 +203,61 @@ class _Coordinator:
             worker, tag = status.Get_source(), status.Get_tag()
             comm.Recv(self._buffer, source=worker, tag=tag, status=status)
             if tag == REQUEST:
-                self._asking.append(worker)
+                self._asking[worker] = None
+                self._answer(worker)
             elif tag == RESULT:
-                self._in_hand[worker] -= 1
+                self._finished(worker)
+                # Before the result is written: the worker may be waiting.
+                self._answer(worker)
                 size = status.Get_count(MPI.DOUBLE)
                 self._take(int(self._buffer[0]), self._buffer[1:size].copy())
             elif tag == LEAVING:
                 self._open.discard(worker)
                 if self._buffer[0] and not self._stopped:
                     self._stop()
-        self._answer()
+        if self._asking:
+            # One at a time, or every look would cost as much as there are ranks.
+            worker = next(iter(self._asking))
+            del self._asking[worker]
+            self._asking[worker] = None
+            self._answer(worker)
+        if self._left == 0:
+            self._answer_rest()
         self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
 
-    def _answer(self) -> None:
-        """Give out orders, as many as can be given now.
+    def _finished(self, worker: int) -> None:
+        now = self._clock()
+        self._pace.ends(worker, now)
+        self._in_hand[worker] -= 1
+        self._num_in_hands -= 1
+        if self._in_hand[worker]:
+            self._pace.begins(worker, now)
 
-        Near the end nobody gets a second tile while still busy with a first: whoever is free first takes it.
-        """
-        waiting: deque[int] = deque()
-        while self._asking:
-            worker = self._asking.popleft()
-            early = self._ahead and self._left > self._ranks.size
-            if early or self._in_hand[worker] == 0 or self._left == 0:
-                tile = self._next()
-                self._in_hand[worker] += tile != NOTHING_LEFT
-                self._send(worker, ORDER, tile)
-            else:
-                waiting.append(worker)
-        self._asking = waiting
+    def _answer(self, worker: int) -> None:
+        """Answer a worker's request, if it has one and can have an answer now."""
+        if worker not in self._asking:
+            return
+        if self._left == 0:
+            del self._asking[worker]
+            self._send(worker, ORDER, NOTHING_LEFT)
+        elif self._may_take(worker, self._in_hand[worker]):
+            del self._asking[worker]
+            if self._in_hand[worker] == 0:
+                self._pace.begins(worker, self._clock())
+            self._in_hand[worker] += 1
+            self._num_in_hands += 1
+            self._send(worker, ORDER, self._next())
+
+    def _answer_rest(self) -> None:
+        for worker in self._asking:
+            self._send(worker, ORDER, NOTHING_LEFT)
+        self._asking.clear()
+
+    def _may_take(self, rank: int, in_hand: int) -> bool:
+        """Near the end a tile goes to whoever will have finished it first, and nobody holds a second one."""
+        if not self._ahead:
+            return in_hand == 0
+        return self._num_in_hands == 0 or self._pace.may_take(rank, in_hand, self._left)
 
     def _close(self, worker: int) -> None:
         if worker not in self._closed:
@@ -204,54 +267,3 @@ class _Coordinator:
     def _send(self, worker: int, tag: int, value: int) -> None:
         message = np.array([value], dtype=np.int64)
         self._sent.append((self._ranks.comm.Isend(message, dest=worker, tag=tag), message))
-
-
-def _work(
-    ranks: Ranks,
-    sums_size: int,
-    evaluate: Callable[[int, Between], Sums],
-    keep: Callable[[int, Sums], None],
-    stopping: Reason,
-) -> str | None:
-    """A worker's side; returns its own reason to stop, where it was the one to ask."""
-    comm = ranks.comm
-    message = np.empty(1 + sums_size)
-    order = np.empty(1, dtype=np.int64)
-    reason: str | None = None
-
-    def between() -> None:
-        nonlocal reason
-        if comm.Iprobe(source=0, tag=CLOSE):
-            raise Stopped
-        reason = stopping.reason
-        if reason is not None:
-            raise Stopped
-
-    def ask() -> Any:
-        comm.Send(np.empty(0), dest=0, tag=REQUEST)
-        return comm.Irecv(order, source=0, tag=ORDER)
-
-    def wait(request: Any, check: Between | None) -> int:
-        while not request.Test():
-            if check is not None:
-                check()
-            time.sleep(PAUSE)
-        return int(order[0])
-
-    pending = ask()
-    try:
-        while (tile := wait(pending, between)) != NOTHING_LEFT:
-            pending = ask()
-            sums = evaluate(tile, between)
-            keep(tile, sums)
-            values = sums.reshape(-1)
-            message[0] = tile
-            message[1 : 1 + values.size] = values
-            comm.Send(message[: 1 + values.size], dest=0, tag=RESULT)
-    except Stopped:
-        pass
-    message[0] = reason is not None
-    comm.Send(message[:1], dest=0, tag=LEAVING)
-    wait(pending, None)
-    wait(comm.Irecv(order, source=0, tag=CLOSE), None)
-    return reason

@@ -59,6 +59,11 @@ class Stopping:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     @property
+    def limit(self) -> float | None:
+        """Seconds that there are in all, None for any number."""
+        return self._limit
+
+    @property
     def reason(self) -> str | None:
         """Why to stop, in a few words; None when there is no reason."""
         if self._signal is not None:

@@ -70,9 +70,11 @@ class Cells:
             tile: Which one.
             sums: (tile.num_points, 4) float64, the columns of `schema.SUMS` per point.
         """
-        self._arrays[schema.sums_name(tile.split)][tile.shard, tile.start : tile.stop, :] = sums
-        self._arrays["tiles/checksum"][tile.index] = checksum(tile, sums)
-        self._arrays["tiles/status"][tile.index] = DONE
+        _write_block(
+            self._arrays[schema.sums_name(tile.split)], (tile.shard, tile.start, 0), sums[np.newaxis]
+        )
+        _write_block(self._arrays["tiles/checksum"], (tile.index,), np.array([checksum(tile, sums)]))
+        _write_block(self._arrays["tiles/status"], (tile.index,), np.array([DONE]))
         self._flush()
 
     def write_points(self, tile: Tile, totals: Sums) -> None:
@@ -193,6 +195,17 @@ def mean_values(totals: Sums, accuracy: bool) -> dict[str, NDArray[np.float64]]:
 def checksum(tile: Tile, sums: Sums) -> int:
     """CRC-32 of a tile's values and its number, so that values in another tile's cells do not pass."""
     return zlib.crc32(np.ascontiguousarray(sums, dtype=np.float64).tobytes(), tile.index & 0xFFFFFFFF)
+
+
+# Rank 0 may have thousands of tiles to write in a second: 190 microseconds for each through h5py's own indexing, so 80.
+def _write_block(array: Any, start: tuple[int, ...], values: NDArray[Any]) -> None:
+    values = np.ascontiguousarray(values, dtype=array.dtype)
+    if isinstance(array, np.ndarray):
+        array[tuple(slice(at, at + num) for at, num in zip(start, values.shape, strict=True))] = values
+        return
+    space = array.id.get_space()
+    space.select_hyperslab(start, values.shape)
+    array.id.write(h5py.h5s.create_simple(values.shape), space, values)
 
 
 # Point by point, h5py takes 100 microseconds for each; in one call, 3.

@@ -1,3 +1,4 @@
+import inspect
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ from mpi_landscape.geometry.tiles import (
     choose_shards,
     choose_streamed_points,
     choose_streamed_shards,
+    seconds_per_tile,
     shard_bounds,
 )
 
@@ -92,48 +94,108 @@ def test_a_shard_that_does_not_exist_is_refused(shard):
 
 
 @pytest.mark.parametrize(
-    ("num_points", "num_batches", "shards", "reason"),
+    ("num_points", "batches", "shards", "reason"),
     [
-        (2601, 391, 1, "51 x 51: the points alone keep 100 ranks busy"),
-        (256, 391, 1, "just enough points"),
-        (255, 391, 2, "one point too few"),
-        (51, 391, 6, "a line: 51 points x 6 shards = 306"),
-        (1, 391, 256, "one point, shared by 256"),
-        (1, 10, 10, "no more shards than batches"),
-        (10, 1, 1, "one batch cannot be cut"),
-        (10, 0, 1, "an empty split still has its one shard"),
+        ((51, 51), (782, 157), (78, 16), "CIFAR-10 on a CPU: ten batches each, 244,494 pairs"),
+        ((51, 51), (98, 20), (12, 2), "CIFAR-10 on a GPU: batches of 512, eight or nine in a shard"),
+        ((51, 51), (20_019, 782), (99, 4), "ImageNet: 2^18 pairs, of 200 batches each"),
+        ((51, 51), (3, 1), (1, 1), "digits: nothing worth cutting"),
+        ((501, 501), (782, 157), (1, 1), "points alone are enough"),
+        ((10**4, 10**4), (782, 157), (1, 1), "10^8 points"),
+        ((51, 1), (782, 157), (98, 20), "a line: 6,018 pairs, none below eight batches"),
+        ((1, 1), (391, 20), (391, 20), "one point: every batch by itself"),
+        ((4, 7), (391, 0), (49, 1), "few points: eight batches each, and an empty split has its one shard"),
+        ((10, 1), (1, 1), (1, 1), "one batch cannot be cut"),
     ],
 )
-def test_data_is_cut_only_when_points_are_few(num_points, num_batches, shards, reason):
-    assert choose_shards(num_points, num_batches) == shards, reason
+def test_data_is_cut_until_thousands_of_ranks_have_work(num_points, batches, shards, reason):
+    found = choose_shards(num_points[0] * num_points[1], dict(zip(("train", "test"), batches, strict=True)))
+    # A quarter more or less would do as well; the order of magnitude is what the reason says.
+    for split, expected in zip(("train", "test"), shards, strict=True):
+        assert 0.75 * expected <= found[split] <= 1.34 * expected, reason
+
+
+@pytest.mark.parametrize("num_points", [1, 3, 51, 255, 2601, 40_401, 10**6])
+@pytest.mark.parametrize("batches", [(1, 0), (2, 1), (13, 4), (98, 20), (782, 157), (20_019, 782)])
+def test_shards_are_alike_and_none_is_empty(num_points, batches):
+    count = {"train": batches[0], "test": batches[1]}
+    shards = choose_shards(num_points, count)
+    assert all(1 <= number <= max(1, count[split]) for split, number in shards.items())
+    # Batches of a shard, of the splits that are cut: half as many again in one as in the other at most, when rounded.
+    sizes = [count[split] / number for split, number in shards.items() if number > 1]
+    assert not sizes or max(sizes) <= 1.5 * min(sizes)
+
+
+def test_shards_and_tiles_follow_from_the_problem_alone():
+    # The signature has no number of ranks; and equal problems are cut alike.
+    assert choose_shards(2601, {"train": 782, "test": 157}) == choose_shards(
+        2601, {"train": 782, "test": 157}
+    )
+    names = {
+        *inspect.signature(choose_shards).parameters,
+        *inspect.signature(choose_points_per_tile).parameters,
+    }
+    assert not {name for name in names if "rank" in name or "size" in name}
 
 
 @pytest.mark.parametrize(
-    ("num_points", "examples", "points", "reason"),
+    ("seconds", "tile", "reason"),
     [
-        (2601, 50_000, 2, "51 x 51 on CIFAR-10: 1301 chunks, 100,000 images each"),
-        (2601, 1_438, 5, "51 x 51 on digits: 46 points would be 2^16 examples, but 512 chunks come first"),
-        (2601, 1_281_167, 1, "51 x 51 on ImageNet: one point is plenty of work"),
-        (441, 1_438, 1, "21 x 21: fewer points than chunks wanted"),
-        (51, 8_334, 1, "a line"),
-        (1, 50_000, 1, "one point"),
-        (251_001, 1_438, 46, "501 x 501 on digits: tiles of 2^16 examples"),
-        (10**8, 50_000, 96, "10^4 x 10^4: no more than 2^20 chunks"),
-        (10**8, 1, 65_536, "one example: tiles of 2^16 examples"),
-        (2601, 0, 5, "no example at all"),
+        (1.0, 0.05, "a second of work: 20 tiles"),
+        (655.36, 0.05, "where the shortest tile ends: sqrt(655.36 / 2^18) = 0.05"),
+        (2.0**18, 1.0, "three days of one rank"),
+        (2.0**20, 2.0, "four times as long: twice as long tiles, so one message per rank and second"),
+        (2.0**24, 8.0, "half a year of one rank"),
+        (0.0, 0.05, "nothing was measured"),
     ],
 )
-def test_tiles_are_many_but_not_tiny(num_points, examples, points, reason):
-    assert choose_points_per_tile(num_points, examples) == points, reason
+def test_tiles_of_longer_jobs_are_longer(seconds, tile, reason):
+    assert seconds_per_tile(seconds) == pytest.approx(tile), reason
 
 
-def test_a_hundred_ranks_stay_busy_on_any_grid_of_512_points_or_more():
-    for num_points in [512, 513, 1000, 1023, 1024, 2601, 10_000, 10**6, 10**8]:
-        for examples in [1, 100, 1_438, 50_000, 10**7]:
-            per_tile = choose_points_per_tile(num_points, examples)
-            plan = Plan(num_points=num_points, points_per_tile=per_tile, shards=(("train", 1),))
-            assert plan.num_chunks >= 512
-            assert plan.num_chunks <= 2**20 + 1
+@pytest.mark.parametrize(
+    ("num_points", "num_units", "seconds", "share", "points", "reason"),
+    [
+        (2601, 94, 75.0, 0.0107, 1, "ResNet-56 on a CPU core: a shard takes 0.8 s already"),
+        (2601, 14, 1.0, 0.076, 1, "the same on a GPU: 0.076 s a shard, and tiles of 0.1 s"),
+        (2601, 2, 0.004, 0.75, 16, "digits, 4 ms a point: 16 points are 0.05 s"),
+        (2601, 2, 1e-7, 0.75, 2048, "next to nothing: two tiles"),
+        (2601, 2, 0.0, 1.0, 2048, "too fast to be measured"),
+        (1, 1, 0.001, 1.0, 1, "one point"),
+        (251_001, 2, 0.004, 0.75, 16, "501 x 501 on digits: 1,004 s in all, tiles of 0.06 s"),
+        (251_001, 2, 75.0, 0.83, 1, "501 x 501 of a ResNet-56: a point takes 62 s"),
+        (10**8, 2, 1.0, 0.83, 128, "10^4 x 10^4: no more than 2^21 tiles"),
+        (100, 10**9, 1.0, 1e-9, 100, "more shards than tiles are wanted: as few tiles as can be"),
+    ],
+)
+def test_points_per_tile_follow_from_the_cost_of_a_point(
+    num_points, num_units, seconds, share, points, reason
+):
+    assert choose_points_per_tile(num_points, num_units, seconds, share) == points, reason
+
+
+def test_a_tile_takes_about_as_long_as_wanted_where_a_point_is_cheap():
+    for num_points in (2601, 40_401, 10**6):
+        for seconds in (1e-4, 1e-3, 0.01, 0.1):
+            points = choose_points_per_tile(num_points, 2, seconds, 0.8)
+            wanted = seconds_per_tile(seconds * num_points)
+            # A power of two below it, where points are to be had and a single one is not too long already.
+            if 1 < points < num_points:
+                assert wanted / 2 <= points * seconds * 0.8 <= wanted
+
+
+def test_the_table_of_tiles_stays_small():
+    for num_points in (2601, 10**6, 10**8):
+        for units in (1, 2, 94):
+            points = choose_points_per_tile(num_points, units, 1e3, 1.0)
+            plan = Plan(num_points=num_points, points_per_tile=points, shards=(("train", units),))
+            assert plan.num_tiles <= 2**21 + units
+
+
+def test_messages_are_rare_where_a_large_job_runs_on_thousands_of_ranks():
+    # Two messages per tile. Jobs of 12 days of one rank and more, and 4,096 ranks: one per rank and second at most.
+    for seconds in (2.0**20, 2.0**22, 2.0**26):
+        assert 2 / seconds_per_tile(seconds) <= 1
 
 
 @pytest.mark.parametrize(

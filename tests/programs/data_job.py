@@ -60,7 +60,7 @@ order = np.random.default_rng(1).permutation(45) if "order" in sys.argv else Non
 seen = {}
 with Node(ranks) as node:
     try:
-        splits, seen["words"] = hold(
+        splits, seen["words"], _ = hold(
             {"train": DATA[kind]},
             ranks,
             node,

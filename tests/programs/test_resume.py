@@ -116,7 +116,8 @@ def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(
 
 def test_a_time_limit_stops_between_batches_and_says_so(study, contents, computed):
     computed("--output", str(study.folder / "reference.h5"))
-    stopped = study.surface("--time-limit", "1", check=False, SLEEP="0.2")
+    # Nine batches a tile and 140 in all: one tile fits into the limit, and all of them do not.
+    stopped = study.surface("--time-limit", "1", check=False, SLEEP="0.05")
     assert stopped.returncode == 75, stopped.stderr
     assert "the time limit of 1 s" in stopped.stdout
     computed()

@@ -1,0 +1,72 @@
+"""The plan of a job: how its data and its points are cut into tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpi_landscape.evaluation.engine import Engine
+from mpi_landscape.evaluation.resident import Examples, Resident
+from mpi_landscape.geometry.grid import Grid
+from mpi_landscape.geometry.tiles import (
+    SHARING,
+    Plan,
+    choose_points_per_tile,
+    choose_shards,
+    choose_streamed_points,
+    choose_streamed_shards,
+)
+from mpi_landscape.problem.sections.work import ComputeConfiguration
+
+
+def make_plan(
+    grid: Grid,
+    compute: ComputeConfiguration,
+    examples: Mapping[str, Examples],
+    engine: Engine,
+    seconds_per_point: float,
+    stored: Mapping[str, Any] | None,
+) -> Plan:
+    """Cut the data by rule, as the order of sums depends on it, and the points by what one costs.
+
+    Args:
+        grid: The points.
+        compute: What was asked for.
+        examples: The data by split.
+        engine: How points are evaluated.
+        seconds_per_point: What one rank needs for a point.
+        stored: The attributes of the file that may be continued: measured again, a tile may come out otherwise.
+    """
+    num_points = grid.num_points
+    batches = {split: each.num_batches for split, each in examples.items()}
+    streamed = any(not isinstance(each, Resident) for each in examples.values())
+    automatic = (
+        {split: choose_streamed_shards(num_points, count) for split, count in batches.items()}
+        if streamed
+        else choose_shards(num_points, batches)
+    )
+    shards = {
+        split: min(count, _or(compute.data_shards, automatic[split])) for split, count in batches.items()
+    }
+    if streamed:
+        most = max(examples[split].num_examples // count for split, count in shards.items())
+        points = choose_streamed_points(num_points, sum(shards.values()), most)
+    else:
+        longest = max(-(-count // shards[split]) for split, count in batches.items())
+        share = min(1.0, longest / sum(batches.values()))
+        points = choose_points_per_tile(num_points, sum(shards.values()), seconds_per_point, share)
+    if engine.first_layer:
+        points = max(points, SHARING)
+    # Whole passes: a tile's last one would be padded otherwise.
+    points = -(-points // engine.points_per_pass) * engine.points_per_pass
+    if stored is not None and "points_per_tile" in stored:
+        points = int(stored["points_per_tile"])
+    return Plan(
+        num_points=num_points,
+        points_per_tile=min(num_points, _or(compute.points_per_tile, points)),
+        shards=tuple(shards.items()),
+    )
+
+
+def _or(request: int | str, automatic: int) -> int:
+    return automatic if isinstance(request, str) else request
