@@ -108,7 +108,7 @@ def prepare(job: Job, ranks: Ranks, node: Node) -> Prepared:
         batch_size=batch_size,
         device=device,
         dtype=dtype,
-        readers=thread_share(ranks, job.compute.threads),
+        readers=threads,
     )
     evaluator = ranks.together(
         lambda: Evaluator(
