@@ -58,7 +58,7 @@ def held(monkeypatch, request_, free, count=40):
 @pytest.mark.parametrize(
     ("request_", "free", "kind", "words"),
     [
-        ("auto", 10**6, Resident, ["resident", "1.12 kB", "float32", "1e+03 kB free"]),
+        ("auto", 10**6, Resident, ["resident", "1.12 kB", "float32", "1 MB free"]),
         ("auto", 2000, Streamed, ["streamed", "1.12 kB are half or more of 2 kB free"]),
         ("streamed", 10**6, Streamed, ["streamed", "compute.data"]),
         ("resident", 1200, Resident, ["resident", "compute.data"]),
