@@ -101,9 +101,9 @@ def losses_of(path: Path) -> dict[str, Any]:
         for j, beta in enumerate(found.beta)
     ]
     said = {
-        name: str(value)
-        for name, value in found.attributes.items()
-        if name in ("engine", "plan", "precision")
+        name: str(found.attributes[f"identity_{name}"])
+        for name in ("engine", "plan", "precision")
+        if f"identity_{name}" in found.attributes
     }
     return {"points": len(rows), "losses": rows, "said": said}
 

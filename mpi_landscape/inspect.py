@@ -135,7 +135,9 @@ def _origin(facts: dict[str, Any]) -> list[str]:
     text += [f"  {name}: {value}" for name, value in facts["identity"].items()]
     text.append("provenance")
     return text + [
-        f"  {name}: {value}" for name, value in facts["provenance"].items() if name != "configuration"
+        f"  {name}: {value}"
+        for name, value in facts["provenance"].items()
+        if name not in ("configuration", "engine")
     ]
 
 

@@ -19,36 +19,65 @@ from mpi_landscape.geometry.tiles import (
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 
 
+def cut_data(
+    num_points: int, compute: ComputeConfiguration, examples: Mapping[str, Examples]
+) -> dict[str, int]:
+    """The number of shards of every split: by rule, as the order of sums depends on it.
+
+    Args:
+        num_points: Of the grid.
+        compute: What was asked for.
+        examples: The data by split.
+    """
+    batches = {split: each.num_batches for split, each in examples.items()}
+    automatic = (
+        {split: choose_streamed_shards(num_points, count) for split, count in batches.items()}
+        if _is_streamed(examples)
+        else choose_shards(num_points, batches)
+    )
+    return {split: min(count, _or(compute.data_shards, automatic[split])) for split, count in batches.items()}
+
+
+def points_at_once(
+    threads: int, shards: Mapping[str, int], examples: Mapping[str, Examples], spare: int
+) -> int:
+    """Points that the threads of a rank evaluate at once: more than one where a shard has too few batches for them.
+
+    Args:
+        threads: Of the rank.
+        shards: As `cut_data` gives them.
+        examples: The data by split.
+        spare: Points whose vectors memory holds besides the first.
+    """
+    most = max(-(-examples[split].num_batches // count) for split, count in shards.items())
+    return max(1, min(-(-threads // most), 1 + spare))
+
+
 def make_plan(
     grid: Grid,
     compute: ComputeConfiguration,
+    shards: Mapping[str, int],
     examples: Mapping[str, Examples],
     engine: Engine,
+    at_once: int,
     seconds_per_point: float,
     stored: Mapping[str, Any] | None,
 ) -> Plan:
-    """Cut the data by rule, as the order of sums depends on it, and the points by what one costs.
+    """Cut the points by what one costs.
 
     Args:
         grid: The points.
         compute: What was asked for.
+        shards: As `cut_data` gives them.
         examples: The data by split.
         engine: How points are evaluated.
+        at_once: Points that a rank evaluates at once.
         seconds_per_point: What one rank needs for a point.
         stored: The attributes of the file that may be continued: measured again, a tile may come out otherwise.
     """
     num_points = grid.num_points
     batches = {split: each.num_batches for split, each in examples.items()}
-    streamed = any(not isinstance(each, Resident) for each in examples.values())
-    automatic = (
-        {split: choose_streamed_shards(num_points, count) for split, count in batches.items()}
-        if streamed
-        else choose_shards(num_points, batches)
-    )
-    shards = {
-        split: min(count, _or(compute.data_shards, automatic[split])) for split, count in batches.items()
-    }
-    if streamed:
+    if _is_streamed(examples):
         most = max(examples[split].num_examples // count for split, count in shards.items())
         points = choose_streamed_points(num_points, sum(shards.values()), most)
     else:
@@ -57,8 +86,9 @@ def make_plan(
         points = choose_points_per_tile(num_points, sum(shards.values()), seconds_per_point, share)
     if engine.first_layer:
         points = max(points, SHARING)
-    # Whole passes: a tile's last one would be padded otherwise.
-    points = -(-points // engine.points_per_pass) * engine.points_per_pass
+    # Whole passes: a tile's last one would be padded otherwise; and work for every thread.
+    together = engine.points_per_pass * at_once
+    points = -(-points // together) * together
     if stored is not None and "points_per_tile" in stored:
         points = int(stored["points_per_tile"])
     return Plan(
@@ -66,6 +96,10 @@ def make_plan(
         points_per_tile=min(num_points, _or(compute.points_per_tile, points)),
         shards=tuple(shards.items()),
     )
+
+
+def _is_streamed(examples: Mapping[str, Examples]) -> bool:
+    return any(not isinstance(each, Resident) for each in examples.values())
 
 
 def _or(request: int | str, automatic: int) -> int:

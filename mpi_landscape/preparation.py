@@ -42,7 +42,7 @@ from mpi_landscape.parallel.devices import (
 )
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
-from mpi_landscape.planning import make_plan
+from mpi_landscape.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.sections.work import ComputeConfiguration
 from mpi_landscape.program import say
@@ -138,6 +138,11 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         device=device,
     )
     engine = _engine(job, ranks, setting, residents, stored, dtype)
+    shards = cut_data(job.grid.num_points, job.compute, residents)
+    # An eighth of what is free may go into further points.
+    spare = threads if free is None else free // (32 * job.layout.size)
+    # Rank 0's number for all: it is in the plan.
+    at_once = ranks.share(points_at_once(threads, shards, residents, spare))
     evaluator = ranks.together(
         lambda: Evaluator(
             setting.model,
@@ -149,6 +154,7 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
             dtype=COMPUTED[precision],
             threads=threads,
             engine=engine,
+            points_at_once=at_once,
         )
     )
     first = next(iter(residents.values()))
@@ -160,7 +166,9 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         certificate, seconds = certify(
             job.problem, ranks, evaluator, residents, device, dtype, approximate=is_approximate(precision)
         )
-    plan = make_plan(job.grid, job.compute, residents, engine, seconds, stored)
+    # The center alone kept one crew of threads busy.
+    seconds /= at_once
+    plan = make_plan(job.grid, job.compute, shards, residents, engine, at_once, seconds, stored)
     certificate |= certify_directions(job.layout, job.center, job.directions)
     return Prepared(
         job=job,
@@ -175,6 +183,7 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
             "ranks": str(ranks.size),
             "threads_per_rank": str(threads),
             "batch_size": batch_size,
+            "engine": engine.text(),
             **errors,
         },
         seconds_per_point=seconds,
@@ -200,7 +209,7 @@ def _engine(
     dtype: torch.dtype,
 ) -> Engine:
     """Rank 0's choice, on every rank."""
-    before = (stored or {}).get("identity_engine")
+    before = (stored or {}).get("engine")
     decided = ranks.on_root(
         lambda: calibration.decide_engine(setting, job.compute, job.grid, residents, before, dtype=dtype)
     )
@@ -256,7 +265,7 @@ def _identity(
         },
         **{f"data_{split}": resident.identity for split, resident in residents.items()},
         "precision": job.compute.precision,
-        "engine": engine.text(),
+        "engine": engine.label(),
         "plan": f"batches of {batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
         **job.texts,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -41,6 +42,10 @@ class Engine:
     def text(self) -> str:
         """All of it as one line of JSON, for a file."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    def label(self) -> str:
+        """What tells two engines apart, in words and by a fingerprint of the names in it."""
+        return f"{self.words()} ({hashlib.sha256(self.text().encode()).hexdigest()[:8]})"
 
     def words(self) -> str:
         """What a user wants to know of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation import folding
+from mpi_landscape.evaluation.crew import CancelledError, Crew
 from mpi_landscape.evaluation.engine import PLAIN, Engine
 from mpi_landscape.evaluation.first_layer import other_ranges
 from mpi_landscape.evaluation.resident import Batch
@@ -21,8 +22,6 @@ from mpi_landscape.evaluation.sums import NUM_SUMS
 from mpi_landscape.evaluation.vectors import Vectors, convolution_weights, reorder
 from mpi_landscape.geometry.layout import Layout
 
-# The sums of a batch at several points, (points, NUM_SUMS).
-_Job = Callable[[Seat, Batch, Callable[[], None] | None], Tensor]
 # What of a tile's points goes through the first layer at once: results of a batch are kept until then.
 _MOST_POINTS = 4096
 
@@ -46,6 +45,8 @@ class Evaluator:
             network and what goes into it are rounded.
         threads: Batches evaluated at once; 1 on a GPU.
         engine: How the network is rewritten.
+        points_at_once: Points that the threads share out among themselves, each with a vector of its own: for more
+            threads than a shard has batches.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Evaluator:
         dtype: torch.dtype = torch.float32,
         threads: int = 1,
         engine: Engine = PLAIN,
+        points_at_once: int = 1,
     ) -> None:
         lower = dtype if dtype.itemsize < 4 else None
         dtype = torch.float32 if lower else dtype
@@ -76,19 +78,23 @@ class Evaluator:
         self._engine = engine
         self._point: tuple[float, ...] = ()
         self._vectors = Vectors(layout, rows[0], rows[1:], channels_last=last, ranges=ranges)
-        count = threads if device.type == "cpu" else 1
-        # With a first layer every thread has a point of its own; otherwise they share one, and its memory.
-        own = bool(engine.first_layer)
-        copies = [own_copy(network) if own else sharing_copy(network) for _ in range(count - 1)]
-        self._seats = [
-            Seat(each, loss, self._vectors.beside() if own and number else self._vectors, engine, lower)
-            for number, each in enumerate([network, *copies])
-        ]
-        # OpenMP keeps the number per thread: set where they start, the caller's own stays as it is.
-        self._pool = ThreadPoolExecutor(
-            max_workers=max(1, count - 1), initializer=torch.set_num_threads, initargs=(1,)
-        )
         self._cancelled = threading.Event()
+        count = threads if device.type == "cpu" else 1
+        places = [self._vectors, *(self._vectors.beside() for _ in range(min(points_at_once, count) - 1))]
+        # Before the first one is rewritten.
+        networks = [network, *(own_copy(network) for _ in places[1:])]
+        self._crews = [
+            Crew(
+                place,
+                _seats(each, loss, place, engine, lower, len(range(number, count, len(places)))),
+                engine,
+                self._cancelled,
+            )
+            for number, (place, each) in enumerate(zip(places, networks, strict=True))
+        ]
+        self._leaders = ThreadPoolExecutor(
+            max_workers=max(1, len(places) - 1), initializer=torch.set_num_threads, initargs=(1,)
+        )
 
     def __enter__(self) -> Evaluator:
         return self
@@ -96,7 +102,9 @@ class Evaluator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown()
+        self._leaders.shutdown()
+        for crew in self._crews:
+            crew.close()
 
     @property
     def engine(self) -> Engine:
@@ -106,7 +114,7 @@ class Evaluator:
     @property
     def network(self) -> nn.Module:
         """The network as rewritten, at the current point; a first layer needs its tile, see `tile`."""
-        return self._seats[0].network
+        return self._crews[0].network
 
     def move(self, *coordinates: float) -> None:
         """Go to center + sum of coordinate * direction.
@@ -120,7 +128,7 @@ class Evaluator:
         """
         self._vectors.check(coordinates)
         self._point = coordinates
-        self._vectors.move(coordinates)
+        self._crews[0].move(coordinates)
 
     def batch_sums(
         self, batches: Sequence[Batch], between: Callable[[], None] | None = None
@@ -138,7 +146,7 @@ class Evaluator:
         Raises:
             Exception: What the network, the loss or `between` raised, in whichever thread.
         """
-        return self._rows(batches, [self._point], between)[:, 0]
+        return self._together(batches, [[self._point]], between)[:, 0]
 
     def tile(
         self,
@@ -157,96 +165,70 @@ class Evaluator:
             (len(points), NUM_SUMS) float64: loss sum, correct count, example count, sum of squared losses.
         """
         sums: NDArray[np.float64] | None = None
-        group = self._group_size
+        for point in points:
+            self._vectors.check(point)
+        size = self._group_size(len(points))
+        # Positions of the groups follow from the tile, and so do the bits.
+        groups = [points[start : start + size] for start in range(0, len(points), size)]
         for piece in pieces:
-            # Positions of the groups follow from the tile, and so do the bits.
-            parts = [
-                self._rows(piece, points[start : start + group], between)
-                for start in range(0, len(points), group)
-            ]
-            for row in np.concatenate(parts, axis=1):
+            for row in self._together(piece, groups, between):
                 with np.errstate(invalid="ignore", over="ignore"):
                     sums = row.copy() if sums is None else sums + row
         return np.zeros((len(points), NUM_SUMS)) if sums is None else sums
 
-    @property
-    def _group_size(self) -> int:
-        return _MOST_POINTS if self._engine.first_layer else self._engine.points_per_pass
+    def _group_size(self, num_points: int) -> int:
+        """Points that one crew evaluates together."""
+        if self._engine.first_layer:
+            return max(1, min(_MOST_POINTS, -(-num_points // len(self._crews))))
+        return self._engine.points_per_pass
 
-    def _rows(
+    def _together(
         self,
         batches: Sequence[Batch],
-        points: Sequence[tuple[float, ...]],
+        groups: Sequence[Sequence[tuple[float, ...]]],
         between: Callable[[], None] | None,
     ) -> NDArray[np.float64]:
-        """(batches, points, NUM_SUMS) of as many points as are evaluated together."""
-        for point in points:
-            self._vectors.check(point)
-        self._point = points[-1]
-        if self._engine.first_layer:
-            return self._sweep(lambda seat, batch, b: seat.sums_of_points(batch, points, b), batches, between)
-        if self._engine.points_per_pass > 1:
-            # Padded, so that a point's bits do not depend on how many are left.
-            missing = self._engine.points_per_pass - len(points)
-            stacked = self._vectors.points([*points, *[points[-1]] * missing])
-            together = self._sweep(
-                lambda seat, batch, _: seat.sums_together(batch, stacked), batches, between
-            )
-            return together[:, : len(points)]
-        self._vectors.move(points[0])
-        return self._sweep(lambda seat, batch, _: seat.sums(batch), batches, between)
-
-    def _sweep(
-        self, job: _Job, batches: Sequence[Batch], between: Callable[[], None] | None
-    ) -> NDArray[np.float64]:
-        """A job for every batch, on all threads."""
-        results: list[Tensor | None] = [None] * len(batches)
-        todo = iter(range(len(batches)))  # shared by all threads: next() on it is atomic
+        """(batches, points, NUM_SUMS) at all points of some groups, each group by the crew that is free."""
+        parts: list[NDArray[np.float64] | None] = [None] * len(groups)
+        todo = iter(range(len(groups)))  # shared by all threads: next() on it is atomic
         self._cancelled.clear()
-        helpers = [
-            self._pool.submit(self._work, seat, job, batches, todo, results, None)
-            for seat in self._seats[1 : len(batches)]
-        ]
+
+        def work(crew: Crew, between: Callable[[], None] | None) -> None:
+            try:
+                for index in todo:
+                    parts[index] = crew.rows(batches, groups[index], between)
+            except CancelledError:
+                return
+            except BaseException:
+                self._cancelled.set()  # no other thread need finish what is lost
+                raise
+
+        leaders = [self._leaders.submit(work, crew, None) for crew in self._crews[1 : len(groups)]]
         try:
-            self._work(self._seats[0], job, batches, todo, results, between)
-            for helper in helpers:
-                helper.result()
+            work(self._crews[0], between)
+            for leader in leaders:
+                leader.result()
         except BaseException:
             self._cancelled.set()
             raise
         finally:
-            wait(helpers)
-        # One transfer for all: on a GPU nothing waits for a batch.
-        return torch.stack([row for row in results if row is not None]).cpu().numpy()
-
-    def _work(
-        self,
-        seat: Seat,
-        job: _Job,
-        batches: Sequence[Batch],
-        todo: Iterator[int],
-        results: list[Tensor | None],
-        between: Callable[[], None] | None,
-    ) -> None:
-        try:
-            with torch.no_grad():
-                for index in todo:
-                    if self._cancelled.is_set():
-                        return
-                    results[index] = job(seat, batches[index], between or self._check)
-                    if between is not None:
-                        between()
-        except _CancelledError:
-            return
-        except BaseException:
-            self._cancelled.set()  # no other thread need finish what is lost
-            raise
-
-    def _check(self) -> None:
-        """Between the points of a batch, on a thread that nobody asks to stop."""
-        if self._cancelled.is_set():
-            raise _CancelledError
+            wait(leaders)
+        self._point = groups[-1][-1]
+        return np.concatenate([part for part in parts if part is not None], axis=1)
 
 
-class _CancelledError(Exception):
-    """Another thread has met an error, which is the one to raise."""
+def _seats(
+    network: nn.Module,
+    loss: LossFunction,
+    vectors: Vectors,
+    engine: Engine,
+    lower: torch.dtype | None,
+    count: int,
+) -> list[Seat]:
+    """So many seats that follow one point; with a first layer each has a point of its own, otherwise they share memory."""
+    own = bool(engine.first_layer)
+    copies = [own_copy(network) if own else sharing_copy(network) for _ in range(count - 1)]
+    return [
+        Seat(each, loss, vectors.beside() if own and number else vectors, engine, lower)
+        for number, each in enumerate([network, *copies])
+    ]

@@ -228,10 +228,10 @@ def test_an_engine_gives_the_same_bits_on_any_number_of_threads_and_in_any_tiles
     for steps in (USUAL, ("folded", "grouped")):
         engine, _ = chosen(setting, name, steps, points_per_pass=4)
         expected = setting.sums(engine, torch.float32, batches_of(name, 4), POINTS)
-        for threads in (2, 3):
+        for threads, at_once in [(2, 1), (3, 2), (4, 4), (5, 2)]:
             with Evaluator(
                 setting.model, cross_entropy, setting.layout, setting.center, setting.directions,
-                device=CPU, threads=threads, engine=engine,
+                device=CPU, threads=threads, points_at_once=at_once, engine=engine,
             ) as evaluator:  # fmt: skip
                 batches = batches_of(name, 4)
                 cut = [batches[:2], batches[2:3], batches[3:]]

@@ -239,7 +239,7 @@ def test_batches_are_sized_by_the_activations(elements, examples, on_gpu, expect
         (1, 20_019, 1024, 1, "one point"),
         (10**6, 20_019, 2, 1, "a million points: their sums leave no room for shards"),
         (10**8, 1, 1, 16_382, "one batch of 64: a tile has 2^20 evaluations"),
-        (10**8, 200_000, 1, 96, "10^4 x 10^4 on 12.8 million: no more than 2^20 chunks"),
+        (10**8, 200_000, 1, 48, "10^4 x 10^4 on 12.8 million: no more than 2^21 chunks"),
         (10, 0, 1, 1, "an empty split still has its one shard"),
     ],
 )

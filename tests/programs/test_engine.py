@@ -114,7 +114,7 @@ def test_a_resumed_run_takes_the_engine_and_the_batch_size_from_the_file(finishe
 
 def test_a_file_says_with_which_engine_it_was_computed(finished):
     path, _ = finished
-    engine = engine_of(str(read_attributes(path)["identity_engine"]))
+    engine = engine_of(str(read_attributes(path)["engine"]))
     assert len(engine.folded) == 9
     assert engine.channels_last
 
