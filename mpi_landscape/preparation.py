@@ -6,15 +6,21 @@ Whatever can be refused is refused here, by all ranks together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mpi_landscape import sampling
 from mpi_landscape.certificate import certify, certify_directions
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator, own_copy
+from mpi_landscape.evaluation.reordering import reordered
 from mpi_landscape.evaluation.resident import Resident, example_size, make_resident
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.layout import Layout
@@ -73,10 +79,16 @@ class Prepared:
     certificate: Mapping[str, float]
     facts: Mapping[str, str]
     seconds_per_point: float
+    orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-def prepare(job: Job, ranks: Ranks) -> Prepared:
+def prepare(job: Job, ranks: Ranks, path: Path | None) -> Prepared:
     """Put network and data on the device, check the premises, and measure the center. Collective.
+
+    Args:
+        job: What to compute.
+        ranks: Who computes.
+        path: The file that may be there to be continued; None for a new one.
 
     Raises:
         AgreedError: A premise does not hold.
@@ -88,7 +100,11 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
     say(ranks, _describe_ranks(ranks, device, threads))
     if warning:
         say(ranks, f"warning: {warning}")
-    batch_size = ranks.together(lambda: _batch_size(job, device))
+    stored = sampling.stored_sampling(ranks, path)
+    # A plan is made once: a file of exact values is not continued as one of samples.
+    new = not ranks.share(path is not None and path.exists())
+    sampled = stored is not None or (new and job.compute.relative_error is not None)
+    batch_size = ranks.together(lambda: _batch_size(job, device, sampled))
     ranks.on_root(lambda: _try_first_examples(job.problem, device, dtype))
     residents = ranks.together(
         lambda: {
@@ -110,19 +126,29 @@ def prepare(job: Job, ranks: Ranks) -> Prepared:
         )
     )
     accuracy = ranks.together(lambda: _check_premises(job, ranks, evaluator, residents, device, dtype))
-    plan = _plan(job, residents)
     certificate, seconds = certify(job.problem, ranks, evaluator, residents, device, dtype)
     certificate |= certify_directions(job.layout, job.center, job.directions)
+    chosen = None
+    if sampled and (stored is None or sampling.fits(stored, residents)):
+        chosen = stored or sampling.draw(job, ranks, evaluator, residents)
+        plan = ranks.together(partial(sampling.sampled_plan, job, chosen, list(residents)))
+        residents = {
+            split: reordered(resident, chosen.orders[split]) for split, resident in residents.items()
+        }
+    else:
+        plan = _plan(job, residents)
     return Prepared(
         job=job,
         evaluator=evaluator,
         residents=residents,
         plan=plan,
         accuracy=accuracy,
-        identity=_identity(job, residents, plan, batch_size),
+        identity=_identity(job, residents, plan, batch_size, chosen),
         certificate=certificate,
-        facts={"device": device_name(device), "ranks": str(ranks.size), "threads_per_rank": str(threads)},
+        facts={"device": device_name(device), "ranks": str(ranks.size), "threads_per_rank": str(threads)}
+        | ({"trial_points": str(chosen.trials)} if chosen else {}),
         seconds_per_point=seconds,
+        orders=chosen.orders if chosen else {},
     )
 
 
@@ -144,23 +170,40 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
     )
     seconds = prepared.seconds_per_point * job.grid.num_points / size
+    target = job.compute.relative_error
+    if plan.samples:
+        strata = ", ".join(
+            f"{len(sample.sizes)} strata of {split}"
+            for (split, _), sample in zip(plan.shards, plan.samples, strict=True)
+        )
+        aim = (
+            "all examples, for exact values"
+            if target is None
+            else f"standard errors of at most {100 * target:g} %"
+        )
+        shards += f", nested samples of {strata}; until {aim}"
+    most = "at most " if plan.samples and target is not None else ""
     return [
         f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
         f"data        {splits}; batches of {batch}",
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}",
-        f"expected    {_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
+        f"expected    {most}{_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
 
 
-def _batch_size(job: Job, device: torch.device) -> int:
+def _batch_size(job: Job, device: torch.device, sampled: bool) -> int:
     """Part of the plan and so of the bits; the same for all splits."""
     if job.compute.batch_size != "auto":
         return job.compute.batch_size
     sizes = [example_size(split, dataset) for split, dataset in job.problem.splits.items()]
-    return choose_batch_size(max(sizes), on_gpu=device.type == "cuda")
+    automatic = choose_batch_size(max(sizes), on_gpu=device.type == "cuda")
+    if not sampled:
+        return automatic
+    most = max(len(dataset) for dataset in job.problem.splits.values())  # type: ignore[arg-type]
+    return sampling.sampled_batch_size(automatic, most)
 
 
 def _try_first_examples(problem: Problem, device: torch.device, dtype: torch.dtype) -> None:
@@ -230,7 +273,13 @@ def _check_premises(
     return accuracies == {True}
 
 
-def _identity(job: Job, residents: Mapping[str, Resident], plan: Plan, batch_size: int) -> dict[str, str]:
+def _identity(
+    job: Job,
+    residents: Mapping[str, Resident],
+    plan: Plan,
+    batch_size: int,
+    chosen: sampling.Sampling | None,
+) -> dict[str, str]:
     axes = {"alpha": job.grid.alpha, "beta": job.grid.beta}
     moved = {entry.name for entry in job.layout.entries}
     rest = [
@@ -255,6 +304,7 @@ def _identity(job: Job, residents: Mapping[str, Resident], plan: Plan, batch_siz
         },
         "precision": job.compute.precision,
         "plan": f"batches of {batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
+        **({"samples": chosen.text} if chosen else {}),
         **job.texts,
     }
 

@@ -25,6 +25,8 @@ from mpi_landscape.parallel.stopping import Reason, Stopped
 
 REQUEST, ORDER, RESULT, LEAVING, CLOSE = 1, 2, 3, 4, 5
 NOTHING_LEFT = -1
+# What `tiles` may yield instead of a tile: nothing now, but results that are still to come may bring more.
+WAIT = -2
 # A blocking receive spins at 100 % of a core in most MPI libraries; a millisecond is far below any tile.
 PAUSE = 0.001
 
@@ -48,8 +50,9 @@ def run(
 
     Args:
         ranks: The job.
-        tiles: On rank 0, the tiles to do, in the order in which to begin them; not used elsewhere.
-        num_tiles: How many they are.
+        tiles: On rank 0, the tiles to do, in the order in which to begin them; not used elsewhere. WAIT among them, only
+            while a result is still to come, lets whoever asks wait for the next result.
+        num_tiles: How many they are, at most: the job is complete when they end, too.
         sums_size: The most float64 values that a tile can have as its result.
         evaluate: Tile number and a function to call between batches -> the tile's sums, any shape.
         keep: Called on the rank that evaluated a tile, with its number and sums.
@@ -109,6 +112,10 @@ class _Coordinator:
         """Returns whether every tile was recorded, and this rank's own reason to stop."""
         try:
             while (tile := self._next()) != NOTHING_LEFT:
+                if tile == WAIT:
+                    self._serve()
+                    time.sleep(PAUSE)
+                    continue
                 sums = evaluate(tile, self._between)
                 keep(tile, sums)
                 self._take(tile, sums)
@@ -152,8 +159,13 @@ class _Coordinator:
         self._stop_if_asked()
         if self._left == 0:
             return NOTHING_LEFT
-        self._left -= 1
-        return next(self._tiles)
+        tile = next(self._tiles, NOTHING_LEFT)
+        if tile == NOTHING_LEFT:
+            self._missing -= self._left
+            self._left = 0
+        elif tile != WAIT:
+            self._left -= 1
+        return tile
 
     def _serve(self) -> None:
         comm = self._ranks.comm
@@ -190,6 +202,9 @@ class _Coordinator:
             early = self._ahead and self._left > self._ranks.size
             if early or self._in_hand[worker] == 0 or self._left == 0:
                 tile = self._next()
+                if tile == WAIT:
+                    waiting.append(worker)
+                    continue
                 self._in_hand[worker] += tile != NOTHING_LEFT
                 self._send(worker, ORDER, tile)
             else:

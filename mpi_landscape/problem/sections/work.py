@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mpi_landscape.problem.sections.fields import STRICT, CountOrAuto, Device, Precision
+from mpi_landscape.problem.sections.fields import STRICT, BelowOne, CountOrAuto, Device, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,8 @@ class ComputeConfiguration:
         data_shards: Pieces into which a split is cut.
         points_per_tile: Grid points in a tile.
         threads: Threads of a rank on the CPU.
+        relative_error: The largest standard error of a loss, relative to that loss, with which a surface of samples is
+            good enough; None for exact values.
     """
 
     __pydantic_config__ = STRICT
@@ -26,3 +28,4 @@ class ComputeConfiguration:
     data_shards: CountOrAuto = "auto"
     points_per_tile: CountOrAuto = "auto"
     threads: CountOrAuto = "auto"
+    relative_error: BelowOne | None = None

@@ -1,0 +1,168 @@
+"""Which examples stand for all: strata from a few trial points, a random order within each. Collective.
+
+The order is drawn once, by the run that makes the file, and kept in the file: whoever goes on with it, on whatever
+machine, evaluates the same examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation import premises
+from mpi_landscape.evaluation.evaluator import Evaluator
+from mpi_landscape.evaluation.resident import Resident
+from mpi_landscape.geometry.grid import Grid
+from mpi_landscape.geometry.samples import Sample, choose_first, cut
+from mpi_landscape.geometry.strata import stratify
+from mpi_landscape.geometry.tiles import Plan, shard_bounds
+from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage import identity
+from mpi_landscape.storage.reader import read_orders
+
+if TYPE_CHECKING:
+    from mpi_landscape.preparation import Job
+
+# The center and the grid's corners; fewer on a small grid, where each is a large part of all the work.
+_MAX_TRIALS, _POINTS_PER_TRIAL = 5, 40
+# A tile of one point is refined for that point alone; the table of tiles stays small all the same.
+_MAX_TILES = 2**22
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the splits are held and cut.
+
+    Attributes:
+        samples: One per split, in the order of the splits.
+        orders: (N,) int64 by split: which example comes first, second, ...
+        trials: How many trial points it took; 0 when it comes from a file.
+    """
+
+    samples: tuple[Sample, ...]
+    orders: Mapping[str, NDArray[np.int64]]
+    trials: int = 0
+
+    @property
+    def text(self) -> str:
+        """What identifies it."""
+        cuts = [np.array([sample.strata, sample.examples]) for sample in self.samples]
+        return identity.fingerprint(*cuts, *self.orders.values())
+
+
+def stored_sampling(ranks: Ranks, path: Path | None) -> Sampling | None:
+    """The sampling of a file that is to be continued; None where there is no file, or a plan without samples. Collective.
+
+    Args:
+        ranks: The job's ranks.
+        path: The file, on every rank; None when there is none to continue.
+    """
+    if path is None:
+        return None
+    found = ranks.on_root(lambda: read_orders(path) if path.exists() else ((), {}))
+    samples, splits = ranks.share((found[0], list(found[1])) if found else ((), []))
+    if not samples:
+        return None
+    orders = {split: _everywhere(ranks, found[1][split] if found else None) for split in splits}
+    return Sampling(samples=samples, orders=orders)
+
+
+def fits(sampling: Sampling, residents: Mapping[str, Resident]) -> bool:
+    """Whether a file's sampling is one of these splits; where it is not, the file's identity tells what differs."""
+    sizes = {split: order.size for split, order in sampling.orders.items()}
+    return sizes == {split: resident.num_examples for split, resident in residents.items()}
+
+
+def draw(job: Job, ranks: Ranks, evaluator: Evaluator, residents: Mapping[str, Resident]) -> Sampling:
+    """Choose strata and order: rank 0's choice, from losses that all ranks compute together. Collective."""
+    points = trial_points(job.grid)
+    samples, orders = [], {}
+    for place, (split, resident) in enumerate(residents.items()):
+        num, first = choose_first(resident.num_examples, resident.batch_size)
+        size = resident.num_examples
+        if num > 1:
+            losses = _trial_losses(job, ranks, evaluator, resident, points)
+            strata = stratify(losses, num=num, step=resident.batch_size, least=first) if ranks.is_root else []
+        else:
+            strata = [np.arange(size)]
+        generator = np.random.default_rng([_SEED, place])
+        order = (
+            np.concatenate([generator.permutation(members) for members in strata]) if ranks.is_root else None
+        )
+        sizes = ranks.share([members.size for members in strata])
+        orders[split] = _everywhere(ranks, order)
+        samples.append(cut(sizes, first))
+    evaluator.move()
+    return Sampling(samples=tuple(samples), orders=orders, trials=len(points))
+
+
+def trial_points(grid: Grid) -> list[tuple[float, ...]]:
+    """The center, and the first points of the coarse-to-fine order: the corners."""
+    alpha, beta = grid.coordinates(grid.points(np.arange(min(_MAX_TRIALS, grid.num_points))))
+    far: list[tuple[float, ...]] = [
+        point for point in zip(alpha.tolist(), beta.tolist(), strict=True) if any(point)
+    ]
+    wanted = max(1, min(_MAX_TRIALS, grid.num_points // _POINTS_PER_TRIAL))
+    return [(0.0, 0.0), *far][:wanted]
+
+
+def sampled_plan(job: Job, sampling: Sampling, splits: list[str]) -> Plan:
+    """The plan of a sampled surface.
+
+    Raises:
+        LandscapeError: `compute.data_shards` asks for another cut.
+    """
+    if job.compute.data_shards != "auto":
+        raise LandscapeError(
+            f"compute.data_shards is {job.compute.data_shards}, but a surface of samples cuts its data into nested samples; "
+            f"leave it auto, or leave out the relative error"
+        )
+    shards = tuple((split, sample.num_shards) for split, sample in zip(splits, sampling.samples, strict=True))
+    num_points, per_point = job.grid.num_points, sum(count for _, count in shards)
+    wanted = job.compute.points_per_tile
+    automatic = -(-num_points * per_point // _MAX_TILES)
+    return Plan(
+        num_points=num_points,
+        points_per_tile=min(num_points, automatic if isinstance(wanted, str) else wanted),
+        shards=shards,
+        samples=sampling.samples,
+    )
+
+
+def sampled_batch_size(automatic: int, num_examples: int) -> int:
+    """Examples per batch of a sampled plan: few enough that a first level is a small part of the data.
+
+    Args:
+        automatic: What the size of an example suggests.
+        num_examples: Of the largest split.
+    """
+    return max(16, min(automatic, 1 << max(num_examples // 512, 1).bit_length() - 1))
+
+
+def _trial_losses(
+    job: Job, ranks: Ranks, evaluator: Evaluator, resident: Resident, points: list[tuple[float, ...]]
+) -> NDArray[np.float64]:
+    """(num_trials, N) float64: every example's loss at every trial point, each rank taking its share of the batches."""
+    losses = np.zeros((len(points), resident.num_examples))
+    first, stop = shard_bounds(len(resident.batches), ranks.size, ranks.rank)
+    for row, point in enumerate(points):
+        evaluator.move(*point[: len(job.directions)])
+        for index in range(first, stop):
+            batch = resident.batches[index]
+            result = premises.call_loss(job.problem.loss, evaluator.network, batch)
+            values = result["loss"] if isinstance(result, Mapping) else result
+            start = index * resident.batch_size
+            losses[row, start : start + batch.valid] = values[: batch.valid].double().cpu().numpy()
+    return sum_over_ranks(ranks, losses)
+
+
+def _everywhere(ranks: Ranks, order: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    return broadcast(ranks, order).astype(np.int64, copy=False)
