@@ -100,10 +100,7 @@ def prepare(job: Job, ranks: Ranks, path: Path | None) -> Prepared:
     say(ranks, _describe_ranks(ranks, device, threads))
     if warning:
         say(ranks, f"warning: {warning}")
-    stored = sampling.stored_sampling(ranks, path)
-    # A plan is made once: a file of exact values is not continued as one of samples.
-    new = not ranks.share(path is not None and path.exists())
-    sampled = stored is not None or (new and job.compute.relative_error is not None)
+    sampled, stored = sampling.wanted(ranks, path, job.compute.relative_error)
     batch_size = ranks.together(lambda: _batch_size(job, device, sampled))
     ranks.on_root(lambda: _try_first_examples(job.problem, device, dtype))
     residents = ranks.together(
@@ -128,25 +125,20 @@ def prepare(job: Job, ranks: Ranks, path: Path | None) -> Prepared:
     accuracy = ranks.together(lambda: _check_premises(job, ranks, evaluator, residents, device, dtype))
     certificate, seconds = certify(job.problem, ranks, evaluator, residents, device, dtype)
     certificate |= certify_directions(job.layout, job.center, job.directions)
-    chosen = None
+    chosen, plan = None, _plan(job, residents)
     if sampled and (stored is None or sampling.fits(stored, residents)):
         chosen = stored or sampling.draw(job, ranks, evaluator, residents)
         plan = ranks.together(partial(sampling.sampled_plan, job, chosen, list(residents)))
-        residents = {
-            split: reordered(resident, chosen.orders[split]) for split, resident in residents.items()
-        }
-    else:
-        plan = _plan(job, residents)
+        residents = {split: reordered(each, chosen.orders[split]) for split, each in residents.items()}
     return Prepared(
         job=job,
         evaluator=evaluator,
         residents=residents,
         plan=plan,
         accuracy=accuracy,
-        identity=_identity(job, residents, plan, batch_size, chosen),
+        identity=_identity(job, residents, plan, batch_size) | ({"samples": chosen.text} if chosen else {}),
         certificate=certificate,
-        facts={"device": device_name(device), "ranks": str(ranks.size), "threads_per_rank": str(threads)}
-        | ({"trial_points": str(chosen.trials)} if chosen else {}),
+        facts={"device": device_name(device), "ranks": str(ranks.size), "threads_per_rank": str(threads)},
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
@@ -170,25 +162,13 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
     )
     seconds = prepared.seconds_per_point * job.grid.num_points / size
-    target = job.compute.relative_error
-    if plan.samples:
-        strata = ", ".join(
-            f"{len(sample.sizes)} strata of {split}"
-            for (split, _), sample in zip(plan.shards, plan.samples, strict=True)
-        )
-        aim = (
-            "all examples, for exact values"
-            if target is None
-            else f"standard errors of at most {100 * target:g} %"
-        )
-        shards += f", nested samples of {strata}; until {aim}"
-    most = "at most " if plan.samples and target is not None else ""
+    most = "at most " if plan.samples and job.compute.relative_error else ""
     return [
         f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
         f"data        {splits}; batches of {batch}",
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
-        f"data shards: {shards}",
+        f"data shards: {shards}{sampling.describe(plan, job.compute.relative_error)}",
         f"expected    {most}{_duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
@@ -200,10 +180,7 @@ def _batch_size(job: Job, device: torch.device, sampled: bool) -> int:
         return job.compute.batch_size
     sizes = [example_size(split, dataset) for split, dataset in job.problem.splits.items()]
     automatic = choose_batch_size(max(sizes), on_gpu=device.type == "cuda")
-    if not sampled:
-        return automatic
-    most = max(len(dataset) for dataset in job.problem.splits.values())  # type: ignore[arg-type]
-    return sampling.sampled_batch_size(automatic, most)
+    return sampling.sampled_batch_size(automatic, job.problem.splits) if sampled else automatic
 
 
 def _try_first_examples(problem: Problem, device: torch.device, dtype: torch.dtype) -> None:
@@ -273,13 +250,7 @@ def _check_premises(
     return accuracies == {True}
 
 
-def _identity(
-    job: Job,
-    residents: Mapping[str, Resident],
-    plan: Plan,
-    batch_size: int,
-    chosen: sampling.Sampling | None,
-) -> dict[str, str]:
+def _identity(job: Job, residents: Mapping[str, Resident], plan: Plan, batch_size: int) -> dict[str, str]:
     axes = {"alpha": job.grid.alpha, "beta": job.grid.beta}
     moved = {entry.name for entry in job.layout.entries}
     rest = [
@@ -304,7 +275,6 @@ def _identity(
         },
         "precision": job.compute.precision,
         "plan": f"batches of {batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
-        **({"samples": chosen.text} if chosen else {}),
         **job.texts,
     }
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
@@ -44,12 +45,10 @@ class Sampling:
     Attributes:
         samples: One per split, in the order of the splits.
         orders: (N,) int64 by split: which example comes first, second, ...
-        trials: How many trial points it took; 0 when it comes from a file.
     """
 
     samples: tuple[Sample, ...]
     orders: Mapping[str, NDArray[np.int64]]
-    trials: int = 0
 
     @property
     def text(self) -> str:
@@ -58,21 +57,22 @@ class Sampling:
         return identity.fingerprint(*cuts, *self.orders.values())
 
 
-def stored_sampling(ranks: Ranks, path: Path | None) -> Sampling | None:
-    """The sampling of a file that is to be continued; None where there is no file, or a plan without samples. Collective.
+def wanted(ranks: Ranks, path: Path | None, relative_error: float | None) -> tuple[bool, Sampling | None]:
+    """Whether the plan is one of samples, and the sampling of the file that is to be continued. Collective.
+
+    A plan is made with its file, so a file of exact values is not continued as one of samples, nor the other way round.
 
     Args:
         ranks: The job's ranks.
-        path: The file, on every rank; None when there is none to continue.
+        path: The file; None when there is none to continue.
+        relative_error: What this run is asked for.
     """
-    if path is None:
-        return None
-    found = ranks.on_root(lambda: read_orders(path) if path.exists() else ((), {}))
-    samples, splits = ranks.share((found[0], list(found[1])) if found else ((), []))
+    found = ranks.on_root(lambda: read_orders(path) if path is not None and path.exists() else None)
+    exists, samples, splits = ranks.share((True, found[0], list(found[1])) if found else (False, (), []))
     if not samples:
-        return None
+        return not exists and relative_error is not None, None
     orders = {split: _everywhere(ranks, found[1][split] if found else None) for split in splits}
-    return Sampling(samples=samples, orders=orders)
+    return True, Sampling(samples=samples, orders=orders)
 
 
 def fits(sampling: Sampling, residents: Mapping[str, Resident]) -> bool:
@@ -101,7 +101,7 @@ def draw(job: Job, ranks: Ranks, evaluator: Evaluator, residents: Mapping[str, R
         orders[split] = _everywhere(ranks, order)
         samples.append(cut(sizes, first))
     evaluator.move()
-    return Sampling(samples=tuple(samples), orders=orders, trials=len(points))
+    return Sampling(samples=tuple(samples), orders=orders)
 
 
 def trial_points(grid: Grid) -> list[tuple[float, ...]]:
@@ -137,14 +137,31 @@ def sampled_plan(job: Job, sampling: Sampling, splits: list[str]) -> Plan:
     )
 
 
-def sampled_batch_size(automatic: int, num_examples: int) -> int:
-    """Examples per batch of a sampled plan: few enough that a first level is a small part of the data.
+def sampled_batch_size(automatic: int, splits: Mapping[str, Dataset[Any]]) -> int:
+    """Examples per batch of a sampled plan: few enough that a first level is a small part of the largest split.
 
     Args:
         automatic: What the size of an example suggests.
-        num_examples: Of the largest split.
+        splits: The data.
     """
-    return max(16, min(automatic, 1 << max(num_examples // 512, 1).bit_length() - 1))
+    most = max(len(dataset) for dataset in splits.values())  # type: ignore[arg-type]
+    return max(16, min(automatic, 1 << max(most // 512, 1).bit_length() - 1))
+
+
+def describe(plan: Plan, target: float | None) -> str:
+    """What the shards are, for people; nothing for a plan without samples."""
+    if not plan.samples:
+        return ""
+    strata = ", ".join(
+        f"{len(sample.sizes)} strata of {split}"
+        for (split, _), sample in zip(plan.shards, plan.samples, strict=True)
+    )
+    aim = (
+        "all are in, for exact values"
+        if target is None
+        else f"standard errors are at most {100 * target:g} %"
+    )
+    return f", nested samples of {strata}, until {aim}"
 
 
 def _trial_losses(
