@@ -1,5 +1,7 @@
 """Nested samples against plain sums over the examples themselves."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -122,7 +124,7 @@ def walk(sample, sums):
 def test_a_path_only_grows_and_ends_with_all_examples(known):
     sample, _, _, sums = known
     states = walk(sample, sums)
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in itertools.pairwise(states):
         assert (after >= before).all()
         assert (after > before).any()
     added = [

@@ -152,7 +152,7 @@ def test_what_was_evaluated_before_a_stop_is_recorded_once(played, name):
 
 @pytest.mark.parametrize("name", GROWING)
 def test_tiles_that_come_with_results_are_all_evaluated_once(played, name):
-    case, expected, reason = GROWING[name]
+    _, expected, reason = GROWING[name]
     every = played[name]
     evaluated = [tile for rank in every for tile in rank["evaluated"]]
     assert len(set(evaluated)) == len(evaluated) == expected, reason
