@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from mpi_landscape.geometry.tiles import choose_batch_size
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.sections.work import ComputeConfiguration
+from mpi_landscape.program import say
+from mpi_landscape.sampling import sampled_batch_size
 
 # Tensors of the largest layer's size that are alive at once in a pass: its input, its output, a shortcut, scratch space.
 ALIVE = 4
@@ -40,6 +43,8 @@ def choose_batch(
     device: torch.device,
     dtype: torch.dtype,
     free: int | None,
+    *,
+    sampled: bool = False,
 ) -> tuple[int, int]:
     """Examples per batch: as asked for, or by the size of the activations; halved while memory does not suffice.
 
@@ -49,6 +54,7 @@ def choose_batch(
         device: Where the batches will go through the network.
         dtype: Of the computation.
         free: Bytes that are free there for this rank; None where nobody tells.
+        sampled: Whether the plan is one of samples, whose first level must be small.
 
     Returns:
         The batch size, and the bytes of one batch's activations.
@@ -74,6 +80,8 @@ def choose_batch(
             )
         return compute.batch_size, per_example * size
     size = choose_batch_size(largest, num_examples, on_gpu=device.type == "cuda")
+    if sampled:
+        size = sampled_batch_size(size, problem.splits)
     while free is not None and per_example * size > free / 2:
         if size == 1:
             raise LandscapeError(
@@ -82,6 +90,25 @@ def choose_batch(
             )
         size //= 2
     return size, per_example * size
+
+
+def agree_engine(
+    setting: choosing.Setting,
+    compute: ComputeConfiguration,
+    grid: Grid,
+    residents: Mapping[str, Examples],
+    ranks: Ranks,
+    stored: Mapping[str, Any] | None,
+    *,
+    dtype: torch.dtype,
+) -> Engine:
+    """Rank 0's choice of `decide_engine`, on every rank; what was dropped goes to the log. Collective."""
+    before = (stored or {}).get("engine")
+    decided = ranks.on_root(lambda: decide_engine(setting, compute, grid, residents, before, dtype=dtype))
+    text, dropped = ranks.share((decided[0].text(), decided[1]) if decided else ("", []))
+    for line in dropped:
+        say(ranks, f"engine      {line}")
+    return engine_of(text)
 
 
 def decide_engine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape import cost
+from mpi_landscape.accounts import Account, Exact, Refinement, Values
 from mpi_landscape.calibration import is_out_of_memory, out_of_memory
 from mpi_landscape.description import describe_cost, describe_plan
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.precision import computing_in
-from mpi_landscape.geometry.tiles import Plan, Tile, shard_bounds
+from mpi_landscape.geometry.tiles import Plan, Tile
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
@@ -29,6 +31,19 @@ from mpi_landscape.storage.reader import read_attributes
 from mpi_landscape.storage.writer import choose_writer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a computation ended.
+
+    Attributes:
+        stopped: Why it stopped before its end; None at its end.
+        summary: What the file holds then, in words; only on rank 0.
+    """
+
+    stopped: str | None
+    summary: str = ""
+
+
 def compute(
     job: Job,
     ranks: Ranks,
@@ -38,7 +53,7 @@ def compute(
     overwrite: bool,
     stopping: Stopping,
     attributes: Mapping[str, Any],
-) -> str | None:
+) -> Ending:
     """Prepare a job, say what it will take, and do it. Collective.
 
     Args:
@@ -51,7 +66,7 @@ def compute(
         attributes: More for the file to say of itself.
 
     Returns:
-        None when the surface is complete, otherwise why it stopped.
+        Why it stopped, if it did, and what the file holds now.
 
     Raises:
         AgreedError: A premise does not hold, the file belongs to another run, or it cannot be written, or the time limit
@@ -59,14 +74,14 @@ def compute(
     """
     stored = ranks.share(ranks.on_root(lambda: _stored(path, overwrite)))
     with Node(ranks) as node:
-        prepared = prepare(job, ranks, node, stored)
+        prepared = prepare(job, ranks, node, stored, None if overwrite else path)
         with prepared.evaluator:
             for line in describe_plan(prepared, ranks.size):
                 say(ranks, line)
             if path is None:
                 for line in describe_cost(prepared, ranks.size):
                     say(ranks, line)
-                return None
+                return Ending(stopped=None)
             ranks.together(lambda: _check_time_limit(prepared, stopping.limit))
             return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
 
@@ -77,6 +92,8 @@ def _stored(path: Path | None, overwrite: bool) -> dict[str, Any] | None:
 
 
 def _check_time_limit(prepared: Prepared, limit: float | None) -> None:
+    if prepared.plan.samples:
+        return  # their tiles are short
     # The cost of a split goes with its batches.
     batches = [prepared.residents[split].num_batches for split, _ in prepared.plan.shards]
     shares = [count / sum(batches) for count in batches]
@@ -92,30 +109,34 @@ def _complete(
     overwrite: bool,
     stopping: Stopping,
     attributes: Mapping[str, Any],
-) -> str | None:
+) -> Ending:
     """Create or resume the file and evaluate what is left of it."""
     kind, reason = ranks.together(lambda: choose_writer(writer, ranks.size))
     ranks.on_root(lambda: _ensure_file(prepared, path, overwrite, attributes))
     # A folded evaluator has directions of its own; in the file these are for the readers.
     prepared.job.directions.clear()
-    plan = prepared.plan
-    totals = cells.Totals(plan)
-    unpublished = ranks.on_root(lambda: _take_over(plan, path, totals)) or []
-    num_left, complete = ranks.share((totals.num_left, totals.num_left == 0 and not unpublished))
-    if complete:
+    plan, target = prepared.plan, prepared.job.compute.relative_error
+    account = _account(prepared) if ranks.is_root else None
+    unpublished = ranks.on_root(lambda: _take_over(plan, path, account, target)) or []
+    num_left, num_done = ranks.share((account.num_left, account.num_done) if account else (0, 0))
+    complete = num_left == 0 and not ranks.share(bool(unpublished))
+    if not complete:
+        before = f", {num_done} of them done before" if num_done else ""
+        say(ranks, f"{path}: {plan.num_tiles} tiles{before}; {kind} writer ({reason})")
+    if complete and ranks.share(not plan.samples or _target(path) == (target or 0.0)):
         # Not even opened for writing: a finished file stays as it is.
-        return None
-    done = plan.num_tiles - num_left
-    before = f", {done} of them done before" if done else ""
-    say(ranks, f"{path}: {plan.num_tiles} tiles{before}; {kind} writer ({reason})")
+        return Ending(stopped=None, summary=account.summary if account else "")
     comm = ranks.comm if kind == "parallel" else None
     open_here = kind == "parallel" or ranks.is_root
     store = ranks.together(lambda: cells.open_cells(path, comm) if open_here else None)
     with store if store is not None else nullcontext():
-        for tile, whole in unpublished:
+        if store is not None and ranks.is_root and plan.samples:
+            store.write_target(target or 0.0)
+        for tile, values in unpublished:
             assert store is not None  # rank 0 always has it
-            store.write_points(tile, whole)
-        return _evaluate(prepared, ranks, store, kind == "parallel", totals, num_left, stopping)
+            store.write_values(tile, values)
+        stopped = _evaluate(prepared, ranks, store, kind == "parallel", account, num_left, stopping)
+    return Ending(stopped=stopped, summary=account.summary if account else "")
 
 
 def _evaluate(
@@ -123,18 +144,17 @@ def _evaluate(
     ranks: Ranks,
     store: cells.Cells | None,
     everyone_writes: bool,
-    totals: cells.Totals,
+    account: Account | None,
     num_left: int,
     stopping: Stopping,
 ) -> str | None:
     """Evaluate what is left, each tile kept by the rank that evaluated it or by rank 0."""
     plan, grid = prepared.plan, prepared.job.grid
-    shards = dict(plan.shards)
 
     def evaluate(index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         tile = plan.tile(index)
         examples = prepared.residents[tile.split]
-        first, stop = shard_bounds(examples.num_batches, shards[tile.split], tile.shard)
+        first, stop = plan.batches(tile, examples.num_batches, examples.batch_size)
         alpha, beta = grid.coordinates(grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
         try:
@@ -155,24 +175,26 @@ def _evaluate(
 
     def record(index: int, sums: NDArray[np.float64]) -> None:
         assert store is not None
+        assert account is not None
         tile = plan.tile(index)
         sums = sums.reshape(tile.num_points, len(schema.SUMS))
         if not everyone_writes:
             store.write_tile(tile, sums)
-        whole = totals.add(tile, sums)
-        if whole is not None:
-            store.write_points(tile, whole)
+        values = account.add(tile, sums)
+        if values is not None:
+            store.write_values(tile, values)
         progress.advance()
 
     with Progress(
         plan.num_tiles,
         initial=plan.num_tiles - num_left,
         points_per_unit=grid.num_points / plan.num_tiles,
+        units="tiles at most" if plan.samples and prepared.job.compute.relative_error else "tiles",
         shown=ranks.is_root,
     ) as progress:
         return coordinator.run(
             ranks,
-            tiles=totals.left(),
+            tiles=iter(account or ()),
             num_tiles=num_left,
             sums_size=len(schema.SUMS) * plan.points_per_tile,
             evaluate=evaluate,
@@ -202,6 +224,7 @@ def _ensure_file(prepared: Prepared, path: Path, overwrite: bool, attributes: Ma
                 {"name": entry.name, "shape": entry.shape, "offset": entry.offset, "kind": entry.kind}
                 for entry in job.layout.entries
             ],
+            orders=prepared.orders,
             attributes={
                 **attributes,
                 **identity.as_attributes(prepared.identity),
@@ -232,19 +255,43 @@ def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float
             )
 
 
-def _take_over(plan: Plan, path: Path, totals: cells.Totals) -> list[tuple[Tile, NDArray[np.float64]]]:
+def _account(prepared: Prepared) -> Account:
+    if prepared.plan.samples:
+        target = prepared.job.compute.relative_error
+        return Refinement(prepared.plan, target, accuracy=prepared.accuracy)
+    return Exact(prepared.plan, accuracy=prepared.accuracy)
+
+
+def _take_over(
+    plan: Plan, path: Path, account: Account | None, target: float | None
+) -> list[tuple[Tile, Values]]:
     """Note every tile of a file whose checksum fits.
 
     Returns:
-        Tiles that complete their points, with sums over the whole split, where the file does not show these points
-        yet: a kill may have come between a tile and its points.
+        Tiles whose points have values, with these, where the file does not show them yet: a kill may have come
+        between a tile and its points.
+
+    Raises:
+        LandscapeError: An estimate is asked for, and the file is unfinished and its plan one for exact values.
     """
-    unpublished = []
+    assert account is not None
     with cells.open_cells(path, mode="r") as store:
         for index in store.marked():
             tile = plan.tile(int(index))
             sums = store.read_tile(tile)
-            whole = None if sums is None else totals.add(tile, sums)
-            if whole is not None and not store.holds_points(tile, whole):
-                unpublished.append((tile, whole))
+            if sums is not None:
+                account.take_over(tile, sums)
+        unpublished = [
+            (tile, values) for tile, values in account.begin() if not store.holds_values(tile, values)
+        ]
+    if target is not None and not plan.samples and account.num_left:
+        raise LandscapeError(
+            f"{path}: was begun for exact values and cannot be continued with a relative error; finish it without one, "
+            f"choose another --output, or --overwrite to replace it"
+        )
     return unpublished
+
+
+def _target(path: Path) -> float:
+    with cells.open_cells(path, mode="r") as store:
+        return store.target

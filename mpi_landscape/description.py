@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mpi_landscape import sampling
 from mpi_landscape.cost import duration, expected_seconds, memory_per_rank, table
 from mpi_landscape.parallel.devices import device_name, distinct
 from mpi_landscape.parallel.ranks import Ranks
@@ -32,14 +33,16 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
     )
     seconds = expected_seconds(plan, prepared.seconds_per_point, size)
+    target = job.compute.relative_error
+    most = "at most " if plan.samples and target else ""
     return [
         f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
         f"data        {splits}; batches of {batch}; {prepared.held}",
         f"engine      {prepared.evaluator.engine.words()}",
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
-        f"data shards: {shards}",
-        f"expected    {duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
+        f"data shards: {shards}{sampling.describe(plan, target)}",
+        f"expected    {most}{duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
 

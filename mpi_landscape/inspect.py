@@ -78,6 +78,7 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
             "tiles_done": tiles[1],
             "tiles_damaged": tiles[2],
         },
+        **_sampling(surface),
         "axes": {
             name: {"min": float(axis[0]), "max": float(axis[-1]), "num": len(axis)}
             for name, axis in (("alpha", surface.alpha), ("beta", surface.beta))
@@ -103,6 +104,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{progress['tiles_done']} of {progress['tiles']} tiles{damaged}",
         f"grid         {axes}",
     ]
+    if "sampling" in facts:
+        text.append(f"sampled      {_accuracy(facts['sampling'])}")
     for name, values in facts["quantities"].items():
         text.append(f"{name:<16} {_describe(values)}")
     certificate = facts["certificate"]
@@ -127,6 +130,38 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if "cosine" in certificate:
         text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
     return text
+
+
+def _sampling(surface: Surface) -> dict[str, Any]:
+    """Of a surface of samples: what was asked for, what was evaluated, and how well each split is known."""
+    if surface.evaluations is None:
+        return {}
+    errors = surface.relative_errors
+    worst = max(errors.values())
+    target = surface.target if surface.target is not None else np.nan
+    return {
+        "sampling": {
+            "evaluations": surface.evaluations,
+            "relative_errors": errors,
+            "target": target,
+            "exact": surface.evaluations == 1.0,
+            "finished": surface.progress == 1.0
+            and (surface.evaluations == 1.0 if target == 0 else worst <= target),
+        }
+    }
+
+
+def _accuracy(sampling: dict[str, Any]) -> str:
+    if sampling["exact"]:
+        return "all evaluations of an exact surface: the values are exact"
+    errors = ", ".join(f"{split} {100 * error:.3g} %" for split, error in sampling["relative_errors"].items())
+    target = sampling["target"]
+    aim = "exact values" if target == 0 else f"{100 * target:g} %"
+    state = "finished" if sampling["finished"] else "not finished"
+    return (
+        f"{100 * sampling['evaluations']:.3g} % of the evaluations of an exact surface; largest standard error, of its "
+        f"loss: {errors}; {state} for {aim}"
+    )
 
 
 def _origin(facts: dict[str, Any]) -> list[str]:

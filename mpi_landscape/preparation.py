@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mpi_landscape import calibration
+from mpi_landscape import calibration, sampling
 from mpi_landscape.certificate import certify, certify_directions
 from mpi_landscape.data_placement import hold
 from mpi_landscape.description import describe_ranks
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.choosing import Setting
-from mpi_landscape.evaluation.engine import Engine, engine_of
+from mpi_landscape.evaluation.engine import Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import (
     COMPUTED,
@@ -91,9 +95,12 @@ class Prepared:
     activation_bytes: int
     data_bytes: int
     on_gpu: bool
+    orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None = None) -> Prepared:
+def prepare(
+    job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None = None, path: Path | None = None
+) -> Prepared:
     """Put network and data on the device, check the premises, choose the engine, and measure the center. Collective.
 
     Args:
@@ -101,6 +108,7 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         ranks: Who computes.
         node: The ranks of this node, which hold the data together.
         stored: The attributes of the file that may be continued: what was chosen then is kept.
+        path: That file; None for a new one.
 
     Raises:
         AgreedError: A premise does not hold.
@@ -114,10 +122,13 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
     say(ranks, describe_ranks(ranks, device, threads))
     if warning:
         say(ranks, f"warning: {warning}")
+    sampled, before = sampling.wanted(ranks, path, job.compute.relative_error)
     free = free_memory(device, ranks)
     compute = _as_stored(job.compute, stored)
-    chosen = ranks.on_root(lambda: calibration.choose_batch(job.problem, compute, device, dtype, free))
-    batch_size, activation_bytes = ranks.share(chosen) or (1, 0)
+    found = ranks.on_root(
+        lambda: calibration.choose_batch(job.problem, compute, device, dtype, free, sampled=sampled)
+    )
+    batch_size, activation_bytes = ranks.share(found) or (1, 0)
     residents, held, data_bytes = hold(
         job.problem.splits,
         ranks,
@@ -137,12 +148,12 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         directions=list(job.directions.values()),
         device=device,
     )
-    engine = _engine(job, ranks, setting, residents, stored, dtype)
+    engine = calibration.agree_engine(setting, job.compute, job.grid, residents, ranks, stored, dtype=dtype)
     shards = cut_data(job.grid.num_points, job.compute, residents)
     # An eighth of what is free may go into further points.
     spare = threads if free is None else free // (32 * job.layout.size)
     # Rank 0's number for all: it is in the plan.
-    at_once = ranks.share(points_at_once(threads, shards, residents, spare))
+    at_once = 1 if sampled else ranks.share(points_at_once(threads, shards, residents, spare))
     evaluator = ranks.together(
         lambda: Evaluator(
             setting.model,
@@ -170,13 +181,19 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
     seconds /= at_once
     plan = make_plan(job.grid, job.compute, shards, residents, engine, at_once, seconds, stored)
     certificate |= certify_directions(job.layout, job.center, job.directions)
+    chosen = None
+    if sampled and (before is None or sampling.fits(before, residents)):
+        chosen = before or sampling.draw(job, ranks, evaluator, residents)
+        plan = ranks.together(partial(sampling.sampled_plan, job, chosen, list(residents)))
+        residents = {split: each.reordered(chosen.orders[split]) for split, each in residents.items()}
     return Prepared(
         job=job,
         evaluator=evaluator,
         residents=residents,
         plan=plan,
         accuracy=accuracy,
-        identity=_identity(job, residents, plan, batch_size, engine),
+        identity=_identity(job, residents, plan, batch_size, engine)
+        | ({"samples": chosen.text} if chosen else {}),
         certificate=certificate,
         facts={
             "device": device_name(device),
@@ -191,6 +208,7 @@ def prepare(job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None
         activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
         data_bytes=data_bytes,
         on_gpu=device.type == "cuda",
+        orders=chosen.orders if chosen else {},
     )
 
 
@@ -198,25 +216,6 @@ def _as_stored(compute: ComputeConfiguration, stored: Mapping[str, Any] | None) 
     """What was asked for, with the batch size of the file that may be continued: it is part of the bits."""
     size = int((stored or {}).get("batch_size", 0))
     return replace(compute, batch_size=size) if size > 0 and compute.batch_size == "auto" else compute
-
-
-def _engine(
-    job: Job,
-    ranks: Ranks,
-    setting: Setting,
-    residents: Mapping[str, Examples],
-    stored: Mapping[str, Any] | None,
-    dtype: torch.dtype,
-) -> Engine:
-    """Rank 0's choice, on every rank."""
-    before = (stored or {}).get("engine")
-    decided = ranks.on_root(
-        lambda: calibration.decide_engine(setting, job.compute, job.grid, residents, before, dtype=dtype)
-    )
-    text, dropped = ranks.share((decided[0].text(), decided[1]) if decided else ("", []))
-    for line in dropped:
-        say(ranks, f"engine      {line}")
-    return engine_of(text)
 
 
 def _check_premises(

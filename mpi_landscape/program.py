@@ -95,6 +95,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """The type of an option: a number between 0 and 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0 and below 1, such as 0.01")
+    return value
+
+
 def say(ranks: Ranks, text: str) -> None:
     """A line for the user, from rank 0."""
     if ranks.is_root:

@@ -43,6 +43,7 @@ def landscape(
     writer: str = "auto",
     overwrite: bool = False,
     time_limit: float | None = None,
+    relative_error: float | None = None,
 ) -> Surface:
     """The loss of a network over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
 
@@ -64,6 +65,8 @@ def landscape(
         overwrite: Whether a file of another computation may be replaced.
         time_limit: Seconds after which to stop; the surface that is returned is unfinished then, and the next call
             goes on.
+        relative_error: Evaluate samples of the data until the standard error of every loss is at most this share of it,
+            such as 0.01; the next call with a smaller one, or with None for exact values, goes on.
 
     Returns:
         The surface, on every rank.
@@ -77,9 +80,12 @@ def landscape(
     ranks = open_ranks()
     path = Path(output)
     named = loss if isinstance(loss, str) else None
+    settings = compute
+    if relative_error is not None:
+        settings = {**(compute or {}), "relative_error": relative_error}
     with ExitStack() as resources:
         resources.enter_context(_nobody_waits(ranks))
-        configuration = ranks.together(lambda: _configuration(named, alpha, beta, path, directions, compute))
+        configuration = ranks.together(lambda: _configuration(named, alpha, beta, path, directions, settings))
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
         resources.enter_context(exact_arithmetic())

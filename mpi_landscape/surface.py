@@ -38,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override a field: grid.alpha.num=11"
     )
     parser.add_argument(
+        "--relative-error",
+        metavar="SHARE",
+        type=program.share,
+        help="evaluate samples of the data until every loss is known to this, such as 0.01; run again with a smaller "
+        "one, or without, to go on",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and the expected time, write nothing"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing surface file")
@@ -79,7 +86,7 @@ def _compute(
     from mpi_landscape.problem.configuration import to_yaml
 
     with Stopping(options.time_limit) as stopping, exact_arithmetic():
-        reason = compute(
+        ending = compute(
             job_of_configuration(configuration, ranks, where),
             ranks,
             None if options.dry_run else path,
@@ -90,10 +97,10 @@ def _compute(
         )
     if options.dry_run:
         return program.DONE
-    if reason is not None:
-        program.say(ranks, f"stopped by {reason}; run the same command again to go on")
+    if ending.stopped is not None:
+        program.say(ranks, f"stopped by {ending.stopped}; run the same command again to go on")
         return program.STOPPED
-    program.say(ranks, f"{path}: complete")
+    program.say(ranks, f"{path}: {ending.summary}")
     return program.DONE
 
 
@@ -107,6 +114,8 @@ def _overrides(options: argparse.Namespace) -> list[str]:
             overrides.append(f"grid.{name}=[{axis.min!r}, {axis.max!r}, {axis.num}]")
     if options.line:
         overrides.append("grid.beta=null")
+    if options.relative_error is not None:
+        overrides.append(f"compute.relative_error={options.relative_error!r}")
     if options.output is not None:
         overrides.append(f"output={json.dumps(options.output, ensure_ascii=False)}")
     return overrides

@@ -151,6 +151,9 @@ def _facts(
             facts.append(f"{name} {value} at {place if as_line else f'({place})'}")
         else:
             facts[-1] += f", the {name}"
+    error = surface.relative_errors.get(surface.split_of(quantity)) if quantity.endswith("_loss") else None
+    if error:
+        facts.append(f"sampled: standard error ≤ {format_value(error, percent=True)}")
     if as_line and facts:
         facts[0] = f"{label_of(quantity)}: {facts[0]}"
     accuracy = surface.values.get("test_accuracy")

@@ -22,8 +22,8 @@ ARROWS = {
     "evaluation": {"geometry"},
     "training": set(),
     "parallel": set(),
-    # A file says which tile covers which points; these two modules need numpy only.
-    "storage": {"geometry.grid", "geometry.tiles"},
+    # A file says which tile covers which points and examples; these modules need numpy only.
+    "storage": {"geometry.grid", "geometry.samples", "geometry.tiles"},
     "plotting": {"storage"},
 }
 LIBRARIES = {

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -90,3 +92,32 @@ def num_bytes(batch: Any) -> int:
 def evenly_spaced(num_examples: int, most: int) -> list[int]:
     """At most so many examples, from the first to the last."""
     return np.unique(np.linspace(0, num_examples - 1, most).astype(int)).tolist()  # type: ignore[no-any-return]
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """One nest of all examples from those of several batches."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if is_strings(first):
+        return [each for part in parts for each in part]
+    if isinstance(first, Mapping):
+        return {key: joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, list | tuple):
+        inner = [joined([part[place] for part in parts]) for place in range(len(first))]
+        return type(first)(*inner) if hasattr(first, "_fields") else type(first)(inner)
+    return first
+
+
+def taken(whole: Any, chosen: NDArray[np.int64]) -> Any:
+    """The chosen examples of a nest."""
+    if isinstance(whole, Tensor):
+        return whole[torch.from_numpy(chosen).to(whole.device)]
+    if is_strings(whole):
+        return [whole[index] for index in chosen]
+    if isinstance(whole, Mapping):
+        return {key: taken(value, chosen) for key, value in whole.items()}
+    if isinstance(whole, list | tuple):
+        inner = [taken(value, chosen) for value in whole]
+        return type(whole)(*inner) if hasattr(whole, "_fields") else type(whole)(inner)
+    return whole

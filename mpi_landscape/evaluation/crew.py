@@ -56,6 +56,10 @@ class Crew:
         """Put the networks to a point."""
         self._vectors.move(coordinates)
 
+    def losses(self, batch: Batch, point: tuple[float, ...]) -> Tensor:
+        """(batch.valid,) float64 of the first seat."""
+        return self._seats[0].losses(batch, point)
+
     def rows(
         self,
         batches: Sequence[Batch],

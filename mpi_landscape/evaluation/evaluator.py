@@ -148,6 +148,18 @@ class Evaluator:
         """
         return self._together(batches, [[self._point]], between)[:, 0]
 
+    def example_losses(self, batch: Batch, point: tuple[float, ...]) -> NDArray[np.float64]:
+        """(batch.valid,) float64: the loss of every example of a batch at one point.
+
+        Args:
+            batch: Any of a split's.
+            point: Coordinates, one per direction.
+        """
+        self._vectors.check(point)
+        self._point = point
+        with torch.no_grad():
+            return self._crews[0].losses(batch, point).cpu().numpy()
+
     def tile(
         self,
         pieces: Iterable[Sequence[Batch]],

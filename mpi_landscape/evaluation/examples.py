@@ -73,6 +73,13 @@ class Examples(Protocol):
     def example(self, index: int) -> Any:
         """One example by its number in the data set: a collated nest of one row."""
 
+    def reordered(self, order: NDArray[np.int64]) -> Examples:
+        """The same examples in batches of another order; digest and identity stay those of the data set.
+
+        Args:
+            order: (num_examples,) a permutation: which example of the data set comes first, second, ...
+        """
+
 
 class Batches(Sequence[Batch]):
     """Batches that are made when they are asked for; any thread may ask.

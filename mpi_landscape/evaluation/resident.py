@@ -46,6 +46,7 @@ class Resident:
         batch: Gives a batch by its number.
         digest: See `Examples`.
         place: Position of each example among the batches; None for the order of the data set.
+        regroup: Gives, for positions of the examples, what gives the batches of these by their numbers.
 
     Attributes:
         batches: All of it; `batches[i]` is made on demand, and small splits keep what they made.
@@ -58,7 +59,9 @@ class Resident:
         batch: Callable[[int], Batch],
         digest: str,
         place: NDArray[np.int64] | None,
+        regroup: Callable[[NDArray[np.int64]], Callable[[int], Batch]],
     ) -> None:
+        self._form, self._regroup = form, regroup
         self.split, self.num_examples, self.batch_size = form.split, form.num_examples, batch_size
         self.num_batches = -(-form.num_examples // batch_size)
         self.digest = digest
@@ -75,6 +78,19 @@ class Resident:
         """All of them in one piece; see `Examples`."""
         if first < stop:
             yield self.batches[first:stop]
+
+    def reordered(self, order: NDArray[np.int64]) -> Resident:
+        """The same examples in batches of another order; see `Examples`."""
+        order = checked_order(order, self._form)
+        positions = order if self._place is None else self._place[order]
+        return Resident(
+            self._form,
+            self.batch_size,
+            self._regroup(positions),
+            self.digest,
+            np.argsort(order),
+            lambda others: self._regroup(positions[others]),
+        )
 
     def example(self, index: int) -> Any:
         """One example by its number in the data set."""
@@ -154,14 +170,15 @@ def _together(
         kept = store
     if kept is None or digest is None:
         return None
-    finisher = Finisher(
-        kept.batch,
-        form,
-        num_examples=form.num_examples,
-        batch_size=batch_size,
-        keep=KEEP.get(device.type, 0),
-    )
-    return Resident(form, batch_size, finisher, digest, place)
+    num_examples, keep = form.num_examples, KEEP.get(device.type, 0)
+
+    def finished(batch: Callable[[int], Any]) -> Callable[[int], Batch]:
+        return Finisher(batch, form, num_examples=num_examples, batch_size=batch_size, keep=keep)
+
+    def regroup(positions: NDArray[np.int64]) -> Callable[[int], Batch]:
+        return finished(lambda number: kept.examples(_padded(positions, number, batch_size)))
+
+    return Resident(form, batch_size, finished(kept.batch), digest, place, regroup)
 
 
 def _fill(store: Store, form: Form, indices: NDArray[np.int64], start: int, stop: int, readers: int) -> bool:
@@ -229,4 +246,21 @@ def _loose(
         for position in place.tolist():
             batch, row = divmod(position, batch_size)
             digest.update(nests.rows(batches[batch].data, row, row + 1))
-    return Resident(form, batch_size, batches.__getitem__, digest.text(), place)
+
+    def regroup(positions: NDArray[np.int64]) -> Callable[[int], Batch]:
+        whole = nests.joined([nests.rows(batch.data, 0, batch.valid) for batch in batches])
+
+        def batch(number: int) -> Batch:
+            chosen = _padded(positions, number, batch_size)
+            valid = min(batch_size, form.num_examples - number * batch_size)
+            return Batch(data=nests.taken(whole, chosen), valid=valid)
+
+        return batch
+
+    return Resident(form, batch_size, batches.__getitem__, digest.text(), place, regroup)
+
+
+def _padded(positions: NDArray[np.int64], number: int, batch_size: int) -> NDArray[np.int64]:
+    """The positions of a batch, the last one repeated as when the batch is read."""
+    chosen = positions[number * batch_size : (number + 1) * batch_size]
+    return np.concatenate([chosen, np.repeat(chosen[-1:], batch_size - chosen.size)])

@@ -82,6 +82,16 @@ class Seat:
                 between()
         return torch.cat(rows)
 
+    def losses(self, batch: Batch, coordinates: tuple[float, ...]) -> Tensor:
+        """(batch.valid,) float64: every example's loss at one point."""
+        for layer in self._first:
+            layer.begin()
+            layer.move(coordinates)
+        self.vectors.move(coordinates)
+        result = self._loss(self.network, batch.data)
+        losses: Tensor = result["loss"] if isinstance(result, Mapping) else result
+        return losses[: batch.valid].double()
+
     def sums_together(self, batch: Batch, points: Tensor) -> Tensor:
         """(G, NUM_SUMS) float64 of a batch at G points in one pass.
 

@@ -92,6 +92,18 @@ class Streamed:
                 # The caller's name for it may live on until the next piece is given a name.
                 piece.drop()
 
+    def reordered(self, order: NDArray[np.int64]) -> Streamed:
+        """The same examples, read in another order; see `Examples`."""
+        return Streamed(
+            self.form,
+            self.batch_size,
+            checked_order(order, self.form),
+            device=self.device,
+            digest=self.digest,
+            most_batches=self.most_batches,
+            readers=self.readers,
+        )
+
     def example(self, index: int) -> Any:
         """One example by its number in the data set, read anew."""
         kept = nests.map_tensors(lambda t: t.to(self.device), self.form.read([index]))

@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.samples import Sample
 
 # Shards are cut until there are so many (shard, point) pairs: 64 for each of 4,096 ranks, so that the last round is short.
 # Their sums take 8 MB in the file.
@@ -79,6 +80,7 @@ class Plan:
         num_points: number of grid points, at least 1.
         points_per_tile: positions in each chunk but the last, at least 1.
         shards: (name of the split, number of its data shards), in the order of the splits.
+        samples: How the shards of each split are nested samples of it; empty when they are equal parts.
 
     Raises:
         LandscapeError: one of these is not positive, or a split is named twice or not at all.
@@ -87,6 +89,7 @@ class Plan:
     num_points: int
     points_per_tile: int
     shards: tuple[tuple[str, int], ...]
+    samples: tuple[Sample, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("num_points", self.num_points), ("points_per_tile", self.points_per_tile)):
@@ -97,6 +100,8 @@ class Plan:
         for split, count in self.shards:
             if count < 1:
                 raise LandscapeError(f"plan: split {split!r} has {count} data shards; it needs at least 1")
+        if self.samples and [sample.num_shards for sample in self.samples] != [n for _, n in self.shards]:
+            raise LandscapeError("plan: the shards are not those of the samples; one sample per split")
         names = [split for split, _ in self.shards]
         if len(set(names)) < len(names):
             raise LandscapeError(f"plan: a split is listed twice in {', '.join(names)}")
@@ -139,6 +144,24 @@ class Plan:
             start=start,
             stop=min(start + self.points_per_tile, self.num_points),
         )
+
+    def sample(self, split: str) -> Sample:
+        """How the shards of a split are nested samples of it."""
+        return next(
+            sample for (name, _), sample in zip(self.shards, self.samples, strict=True) if name == split
+        )
+
+    def batches(self, tile: Tile, num_batches: int, batch_size: int) -> tuple[int, int]:
+        """The first batch of a tile's shard and one past the last.
+
+        Args:
+            tile: One of this plan's.
+            num_batches: Batches of its split.
+            batch_size: Examples in each but the last.
+        """
+        if self.samples:
+            return self.sample(tile.split).batches(tile.shard, batch_size)
+        return shard_bounds(num_batches, dict(self.shards)[tile.split], tile.shard)
 
 
 def shard_bounds(num_batches: int, num_shards: int, shard: int) -> tuple[int, int]:

@@ -34,6 +34,8 @@ from mpi_landscape.parallel.worker import (
     work,
 )
 
+# What `tiles` may yield instead of a tile: nothing now, but results that are still to come may bring more.
+WAIT = -2
 # A blocking receive spins at 100 % of a core in most MPI libraries; a millisecond is far below any tile.
 PAUSE = 0.001
 
@@ -59,8 +61,9 @@ def run(
 
     Args:
         ranks: The job.
-        tiles: On rank 0, the tiles to do, in the order in which to begin them; not used elsewhere.
-        num_tiles: How many they are.
+        tiles: On rank 0, the tiles to do, in the order in which to begin them; not used elsewhere. WAIT among them, only
+            while a result is still to come, lets whoever asks wait for the next result.
+        num_tiles: How many they are, at most: the job is complete when they end, too.
         sums_size: The most float64 values that a tile can have as its result.
         evaluate: Tile number and a function to call between batches -> the tile's sums, any shape.
         keep: Called on the rank that evaluated a tile, with its number and sums.
@@ -129,6 +132,7 @@ class Coordinator:
         self._num_in_hands = 0
         # Workers whose request has no answer yet, in the order in which to look at them again.
         self._asking: dict[int, None] = {}
+        self._waited = False
         self._open = set(range(1, ranks.size))
         self._closed: set[int] = set()
         self._sent: list[tuple[Any, Any]] = []
@@ -158,6 +162,10 @@ class Coordinator:
 
     def _evaluate(self, evaluate: Callable[[int, Between], Sums], keep: Callable[[int, Sums], None]) -> None:
         tile = self._next()
+        if tile < 0:
+            if tile == WAIT:
+                self._pause()
+            return
         self._pace.begins(0, self._clock())
         sums = evaluate(tile, self._between)
         keep(tile, sums)
@@ -173,6 +181,11 @@ class Coordinator:
     def _take(self, tile: int, sums: Sums) -> None:
         self._record(tile, sums)
         self._missing -= 1
+        if self._waited:
+            # A result may have brought tiles for those who found none.
+            self._waited = False
+            for worker in list(self._asking):
+                self._answer(worker)
 
     def _stop_if_asked(self) -> None:
         if not self._stopped:
@@ -188,8 +201,14 @@ class Coordinator:
         self._answer_rest()
 
     def _next(self) -> int:
-        self._left -= 1
-        return next(self._tiles)
+        """The next tile; WAIT, or NOTHING_LEFT where they end before their number."""
+        tile = next(self._tiles, NOTHING_LEFT)
+        if tile == NOTHING_LEFT:
+            self._missing -= self._left
+            self._left = 0
+        elif tile != WAIT:
+            self._left -= 1
+        return tile
 
     def _serve(self) -> None:
         comm = self._ranks.comm
@@ -241,12 +260,18 @@ class Coordinator:
             del self._asking[worker]
             self._send(worker, ORDER, NOTHING_LEFT)
         elif self._may_take(worker, self._in_hand[worker]):
+            tile = self._next()
+            if tile == WAIT:
+                self._waited = True
+                return
             del self._asking[worker]
+            self._send(worker, ORDER, tile)
+            if tile == NOTHING_LEFT:
+                return
             if self._in_hand[worker] == 0:
                 self._pace.begins(worker, self._clock())
             self._in_hand[worker] += 1
             self._num_in_hands += 1
-            self._send(worker, ORDER, self._next())
 
     def _answer_rest(self) -> None:
         for worker in self._asking:

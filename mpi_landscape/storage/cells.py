@@ -84,16 +84,40 @@ class Cells:
             tile: The points.
             totals: (tile.num_points, 4) float64, sums over the whole split.
         """
-        for kind, column in mean_values(totals, self._accuracy).items():
+        self.write_values(tile, mean_values(totals, self._accuracy))
+
+    def write_values(self, tile: Tile, values: Mapping[str, Sums]) -> None:
+        """Write what is known of a tile's points.
+
+        Args:
+            tile: The points.
+            values: By kind, in the order in which to write them: (tile.num_points,) float64 each.
+        """
+        for kind, column in values.items():
             _write_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile), column)
         self._flush()
 
     def holds_points(self, tile: Tile, totals: Sums) -> bool:
         """Whether `write_points` with these totals would change nothing, bit for bit."""
+        return self.holds_values(tile, mean_values(totals, self._accuracy))
+
+    def holds_values(self, tile: Tile, values: Mapping[str, Sums]) -> bool:
+        """Whether `write_values` with these would change nothing, bit for bit."""
         return all(
             _read_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile)).tobytes() == column.tobytes()
-            for kind, column in mean_values(totals, self._accuracy).items()
+            for kind, column in values.items()
         )
+
+    @property
+    def target(self) -> float:
+        """The relative error that the last run was asked for; NaN before the first, and for a plan without samples."""
+        array = self._arrays.get(schema.TARGET)
+        return float("nan") if array is None else float(array[0])
+
+    def write_target(self, target: float) -> None:
+        """Note the relative error that this run is asked for."""
+        self._arrays[schema.TARGET][0] = target
+        self._flush()
 
     def read_tile(self, tile: Tile) -> Sums | None:
         """A tile's sums, when it is marked as done and its checksum fits; None when it is to do."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
+from mpi_landscape.geometry.samples import Sample
 from mpi_landscape.geometry.tiles import Plan
 from mpi_landscape.storage import files, schema
 from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
@@ -38,7 +39,31 @@ def read_surface(path: str | Path) -> Surface:
             values={name: file[name][...] for name, _ in schema.quantities(plan, accuracy)},
             done=_done(file, grid, plan, accuracy),
             attributes=files.read_attributes(file),
+            **_sampling(file, plan),
         )
+
+
+def _sampling(file: h5py.File, plan: Plan) -> dict[str, float]:
+    """What was asked for and what was evaluated, of a file whose plan is one of samples."""
+    if not plan.samples:
+        return {}
+    status = file["tiles/status"][...] == DONE
+    per_unit = np.concatenate([sample.examples for sample in plan.samples]).astype(np.float64)
+    per_chunk = np.full(plan.num_chunks, plan.points_per_tile, dtype=np.float64)
+    per_chunk[-1] = plan.num_points - plan.points_per_tile * (plan.num_chunks - 1)
+    done = per_chunk @ status.reshape(plan.num_chunks, plan.num_units) @ per_unit
+    return {
+        "target": float(file[schema.TARGET][0]),
+        "evaluations": float(done / (plan.num_points * per_unit.sum())),
+    }
+
+
+def read_orders(path: str | Path) -> tuple[tuple[Sample, ...], dict[str, NDArray[np.int64]]]:
+    """How a file's splits are cut into samples, and the order of their examples by split; both empty without samples."""
+    with schema.open_file(Path(path), "r") as file:
+        _, plan, _ = schema.read_plan(file)
+        splits = [split for split, _ in plan.shards] if plan.samples else []
+        return plan.samples, {split: file[f"tiles/{split}_order"][...] for split in splits}
 
 
 def verify_tiles(path: str | Path) -> tuple[int, int, int]:
@@ -77,7 +102,9 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
 
 
 def _done(file: h5py.File, grid: Grid, plan: Plan, accuracy: bool) -> dict[str, NDArray[np.bool_]]:
-    """Per split, which points have all their shards done and their values written."""
+    """Per split, which points have all their shards done, or an estimate, and their values written."""
+    if plan.samples:
+        return {split: ~np.isnan(file[f"{split}_loss_stderr"][...]) for split, _ in plan.shards}
     status = np.zeros(plan.num_chunks * plan.num_units, dtype=bool)
     status[: plan.num_tiles] = file["tiles/status"][...] == DONE
     per_chunk = status.reshape(plan.num_chunks, plan.num_units)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Axis, Grid
+from mpi_landscape.geometry.samples import Sample
 from mpi_landscape.geometry.tiles import Plan
 from mpi_landscape.storage.dimensions import Dimensions
 from mpi_landscape.storage.files import allocated, appearing, open_ours, write_attributes
@@ -27,6 +28,8 @@ from mpi_landscape.storage.files import allocated, appearing, open_ours, write_a
 SCHEMA = 1
 # The columns of a tile's partial sums.
 SUMS = ("loss_sum", "correct", "examples", "loss_squares")
+# The relative error that the last run was asked for, 0 for exact values; only where the plan is one of samples.
+TARGET = "tiles/target"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class Contents:
         directions: `alpha`, and `beta` for a surface: (num_parameters,) float32 each.
         layout: One mapping per tensor of the flat vectors: name, shape, offset, kind.
         attributes: Identity, provenance, certificate: texts and numbers by name.
+        orders: For a plan of samples, the order in which each split's examples are held: (N,) int64 by split.
     """
 
     grid: Grid
@@ -50,12 +54,17 @@ class Contents:
     directions: Mapping[str, NDArray[np.float32]]
     layout: Sequence[Mapping[str, Any]]
     attributes: Mapping[str, Any]
+    orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def quantities(plan: Plan, accuracy: bool) -> list[tuple[str, str]]:
     """The result arrays of a file: (name, split) pairs, a split's loss before its accuracy."""
-    kinds = ("loss", "accuracy") if accuracy else ("loss",)
-    return [(f"{split}_{kind}", split) for split, _ in plan.shards for kind in kinds]
+    return [(f"{split}_{kind}", split) for split, _ in plan.shards for kind in kinds(plan, accuracy)]
+
+
+def kinds(plan: Plan, accuracy: bool) -> list[str]:
+    """What a split has at each point; the standard error last, as the mark of an estimate that is written."""
+    return ["loss"] + ["accuracy"] * accuracy + ["loss_stderr"] * bool(plan.samples)
 
 
 def arrays(grid: Grid, plan: Plan, accuracy: bool) -> dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]:
@@ -67,6 +76,8 @@ def arrays(grid: Grid, plan: Plan, accuracy: bool) -> dict[str, tuple[tuple[int,
         result[sums_name(split)] = ((shards, grid.num_points, len(SUMS)), np.dtype(np.float64), np.nan)
     result["tiles/checksum"] = ((plan.num_tiles,), np.dtype(np.uint32), 0)
     result["tiles/status"] = ((plan.num_tiles,), np.dtype(np.uint8), 0)
+    if plan.samples:
+        result[TARGET] = ((1,), np.dtype(np.float64), np.nan)
     return result
 
 
@@ -95,6 +106,7 @@ def _size(contents: Contents) -> int:
     """Bytes that a file takes, or more."""
     changing = arrays(contents.grid, contents.plan, contents.accuracy).values()
     size = sum(dtype.itemsize * math.prod(shape) for shape, dtype, _ in changing)
+    size += sum(2 * order.nbytes + 2**14 for order in contents.orders.values())
     size += contents.center.nbytes + sum(vector.nbytes for vector in contents.directions.values())
     # Generous for what is small: coordinates, layout and attributes.
     return size + sum(len(str(fact)) for fact in [*contents.attributes.values(), *contents.layout]) + 2**16
@@ -111,22 +123,47 @@ def _fill(file: h5py.File, contents: Contents) -> None:
         dataset = allocated(file, name, shape, dtype, empty)
         if name.startswith("tiles/"):
             places = (
-                ("tile",)
+                ("run" if name == TARGET else "tile",)
                 if len(shape) == 1
                 else (name.split("/")[1].replace("_sums", "_shard"), "position", "sum")
             )
             dimensions.name(dataset, places, "tiles/")
         else:
             dimensions.name(dataset, axes, "")
-            dataset.attrs["units"] = "nats per example" if name.endswith("_loss") else "1"
+            dataset.attrs["units"] = "1" if name.endswith("_accuracy") else "nats per example"
             dataset.attrs["long_name"] = name.replace("_", " ")
     file["tiles"].attrs["sums"] = ", ".join(SUMS)
+    _write_samples(file, contents, dimensions)
     _write_directions(file, contents, dimensions)
     write_attributes(file, contents.attributes)
     file.attrs["schema"] = SCHEMA
     file.attrs["points_per_tile"] = plan.points_per_tile
     file.attrs["splits"] = ", ".join(split for split, _ in plan.shards)
     file.attrs["shards"] = np.array([count for _, count in plan.shards], dtype=np.int64)
+
+
+def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
+    """The order of the examples, and how it is cut into strata and levels."""
+    for split, order in contents.orders.items():
+        sample = contents.plan.sample(split)
+        columns = {"order": order, "strata": sample.strata, "examples": sample.examples}
+        for name, column in columns.items():
+            dataset = file.create_dataset(f"tiles/{split}_{name}", data=np.array(column, dtype=np.int64))
+            dimension = f"{split}_example" if name == "order" else f"{split}_shard"
+            dimensions.name(dataset, (dimension,), "tiles/")
+
+
+def read_samples(file: h5py.File, splits: Sequence[str]) -> tuple[Sample, ...]:
+    """How the splits are cut, empty for a plan without samples."""
+    if TARGET not in file:
+        return ()
+    return tuple(
+        Sample(
+            strata=tuple(file[f"tiles/{split}_strata"][...].tolist()),
+            examples=tuple(file[f"tiles/{split}_examples"][...].tolist()),
+        )
+        for split in splits
+    )
 
 
 def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
@@ -183,5 +220,10 @@ def read_plan(file: h5py.File) -> tuple[Grid, Plan, bool]:
     splits = str(file.attrs["splits"]).split(", ")
     shards = tuple(zip(splits, (int(count) for count in file.attrs["shards"]), strict=True))
     grid = Grid(axes[0], axes[1] if len(axes) > 1 else None)
-    plan = Plan(num_points=grid.num_points, points_per_tile=int(file.attrs["points_per_tile"]), shards=shards)
+    plan = Plan(
+        num_points=grid.num_points,
+        points_per_tile=int(file.attrs["points_per_tile"]),
+        shards=shards,
+        samples=read_samples(file, splits),
+    )
     return grid, plan, f"{splits[0]}_accuracy" in file

@@ -23,6 +23,8 @@ class Surface:
             example, accuracies as fractions. NaN where not done, but also where NaN *is* the result.
         done: Split name to a bool array of the same shape: True where the value is a result.
         attributes: Everything else the file says of itself.
+        target: The relative error that the last run was asked for, 0 for exact values; None where the plan has no samples.
+        evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
     """
 
     path: str
@@ -31,6 +33,8 @@ class Surface:
     values: Mapping[str, NDArray[np.float64]]
     done: Mapping[str, NDArray[np.bool_]]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    target: float | None = None
+    evaluations: float | None = None
 
     @property
     def quantities(self) -> list[str]:
@@ -47,6 +51,20 @@ class Surface:
         """The share of the cells that are done, over all splits, in [0, 1]."""
         cells = sum(done.size for done in self.done.values())
         return sum(int(done.sum()) for done in self.done.values()) / cells
+
+    @property
+    def relative_errors(self) -> dict[str, float]:
+        """By split, the largest standard error relative to its own loss, over the points that are done; 0 where exact."""
+        result = {}
+        for split, done in self.done.items():
+            stderr, loss = self.values.get(f"{split}_loss_stderr"), self.values.get(f"{split}_loss")
+            if stderr is None or loss is None:
+                continue
+            # A loss that is not finite stays so, whatever examples come; one of zero that is certain has no error.
+            unsure = done & np.isfinite(loss) & (stderr > 0)
+            with np.errstate(divide="ignore"):
+                result[split] = float(np.max(stderr[unsure] / np.abs(loss[unsure]), initial=0.0))
+        return result
 
     def split_of(self, quantity: str) -> str:
         """The split that a quantity was computed on: `train` for `train_loss`.

@@ -51,14 +51,29 @@ def play(case):
     def keep(tile, sums):
         kept.append([tile, sums.tobytes() == sums_of(tile, width).tobytes()])
 
+    # With "grows": each tile below it is followed by another one, known only when its result is in.
+    grows, todo_now, outstanding = case.get("grows", 0), list(todo), set()
+
+    def growing():
+        while todo_now or outstanding:
+            if todo_now:
+                outstanding.add(todo_now[0])
+                yield todo_now.pop(0)
+            else:
+                yield coordinator.WAIT
+
     def record(tile, sums):
         recorded.append([tile, sums.tobytes() == sums_of(tile, width).tobytes()])
+        outstanding.discard(tile)
+        if tile < grows:
+            todo_now.append(tile + 100)
 
     start = time.monotonic()
     reason = coordinator.run(
         ranks,
-        tiles=iter(todo) if ranks.is_root else iter([]),
-        num_tiles=len(todo) if ranks.is_root else 0,
+        tiles=(growing() if grows else iter(todo)) if ranks.is_root else iter([]),
+        # With tiles that may come, an upper bound.
+        num_tiles=len(todo) + 2 * grows if ranks.is_root else 0,
         sums_size=3 * width,
         evaluate=evaluate,
         keep=keep,

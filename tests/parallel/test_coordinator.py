@@ -29,6 +29,16 @@ COMPLETE = {
     ),
     "late reason": ({"tiles": 0, "stop": [[0, 10**6]]}, "no reason comes"),
 }
+# Tile k is followed by k + 100 once its result is in, up to 300.
+GROWING = {
+    "growing": (
+        {"tiles": 10, "grows": 300},
+        40,
+        "more tiles come with results, and whoever asks early waits",
+    ),
+    "growing from one": ({"tiles": 1, "grows": 300, "pause": [0.002]}, 4, "only one tile at a time is there"),
+    "growing, wide": ({"tiles": 5, "grows": 200, "width": 4000}, 15, "results too large to be buffered"),
+}
 STOPPED = {
     "root stops": ({"tiles": 200, "pause": [0.002], "stop": [[0, 7]]}, "told rank 0", "a signal to rank 0"),
     "last stops": (
@@ -62,6 +72,16 @@ STOPPED = {
         "the time limit of 0.2 s",
         "the time is up",
     ),
+    "stopped while growing": (
+        {"tiles": 1, "grows": 10**7, "pause": [0.002], "stop": [[k, 7] for k in range(5)]},
+        "told rank",
+        "the others wait for tiles that never come",
+    ),
+    "a limit while growing": (
+        {"tiles": 1, "grows": 10**7, "pause": [0.05, 0.002], "limit": 0.2},
+        "the time limit of 0.2 s",
+        "most ranks only wait",
+    ),
     "no time": (
         {"tiles": 500, "pause": [0.002], "limit": 0.0},
         "the time limit of 0 s",
@@ -73,7 +93,7 @@ STOPPED = {
 @pytest.fixture(scope="module", params=SIZES)
 def played(request, outcome):
     """Every case on so many ranks: name to what each rank did."""
-    cases = {name: row[0] for name, row in {**COMPLETE, **STOPPED}.items()}
+    cases = {name: row[0] for name, row in {**COMPLETE, **GROWING, **STOPPED}.items()}
     # Once more at the end, after all the stops.
     return outcome(request.param, "coordinator_job.py", json.dumps({**cases, "again": COMPLETE["many"][0]}))
 
@@ -118,7 +138,7 @@ def test_a_stop_ends_all_ranks_with_the_same_reason(played, name):
     if "[-1" in str(case) and len(every) > 1:
         assert every[0]["reason"].endswith(f" on rank {len(every) - 1}"), reason
     # Stopped in the middle: half a second of work per rank was left, a batch takes 2 ms.
-    assert len(every[0]["recorded"]) < len(tiles_of(case)), reason
+    assert len(every[0]["recorded"]) < case.get("grows", len(tiles_of(case))), reason
     assert max(rank["seconds"] for rank in every) < 5, reason
 
 
@@ -130,7 +150,17 @@ def test_what_was_evaluated_before_a_stop_is_recorded_once(played, name):
     assert sorted(tile for tile, _ in every[0]["recorded"]) == sorted(evaluated)
 
 
-@pytest.mark.parametrize("name", [*COMPLETE, *STOPPED])
+@pytest.mark.parametrize("name", GROWING)
+def test_tiles_that_come_with_results_are_all_evaluated_once(played, name):
+    _, expected, reason = GROWING[name]
+    every = played[name]
+    evaluated = [tile for rank in every for tile in rank["evaluated"]]
+    assert len(set(evaluated)) == len(evaluated) == expected, reason
+    assert sorted(tile for tile, _ in every[0]["recorded"]) == sorted(evaluated), reason
+    assert [rank["reason"] for rank in every] == [None] * len(every), reason
+
+
+@pytest.mark.parametrize("name", [*COMPLETE, *GROWING, *STOPPED])
 def test_no_message_is_left_over(played, name):
     assert not any(rank["stray"] for rank in played[name])
 

@@ -26,6 +26,9 @@ Fraction = Annotated[
     Field(strict=True, allow_inf_nan=False, ge=0, lt=1),
     expecting("a number of at least 0 and below 1"),
 ]
+BelowOne = Annotated[
+    float, Field(strict=True, allow_inf_nan=False, gt=0, lt=1), expecting("a number above 0 and below 1")
+]
 Count = Annotated[
     int, Field(strict=True, ge=1, le=_LARGEST_COUNT), expecting(f"a whole number from 1 to {_LARGEST_COUNT}")
 ]

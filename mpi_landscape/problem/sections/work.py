@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mpi_landscape.problem.sections.fields import (
     STRICT,
+    BelowOne,
     CountOrAuto,
     Device,
     EngineChoice,
@@ -28,6 +29,8 @@ class ComputeConfiguration:
         points_per_tile: Grid points in a tile.
         points_per_pass: Grid points that go through the network together, with the engine's step "grouped".
         threads: Threads of a rank on the CPU.
+        relative_error: The largest standard error of a loss, relative to that loss, with which a surface of samples is
+            good enough; None for exact values.
     """
 
     __pydantic_config__ = STRICT
@@ -41,3 +44,4 @@ class ComputeConfiguration:
     points_per_tile: CountOrAuto = "auto"
     points_per_pass: CountOrAuto = "auto"
     threads: CountOrAuto = "auto"
+    relative_error: BelowOne | None = None
