@@ -166,7 +166,7 @@ surface.main({arguments!r})
 def test_killed_again_and_again_and_resumed_equals_undisturbed(study, contents, computed):
     computed("--relative-error", "0.05", "--output", str(study.folder / "reference.h5"))
     done = 0
-    for method, count in (("write_tile", 30), ("write_values", 5), ("write_tile", 300), ("write_values", 70)):
+    for method, count in (("write_tile", 30), ("write_values", 5), ("write_tile", 150), ("write_values", 10)):
         arguments = [str(study.configuration), "--relative-error", "0.05"]
         text = DYING.format(method=method, count=count, arguments=arguments)
         ended = subprocess.run([sys.executable, "-c", text], cwd=study.folder, timeout=120, check=False)
