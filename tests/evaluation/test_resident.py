@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.batches import rows
+from mpi_landscape.evaluation.batches import equal, rows
 from mpi_landscape.evaluation.resident import collate, make_resident, read_items, tensor_bytes
 
 CPU = torch.device("cpu")
@@ -197,3 +197,32 @@ def test_data_that_cannot_be_used_is_refused_in_one_line(data, words):
 def test_no_items_at_all_do_not_collate():
     with pytest.raises(LandscapeError, match="do not collate"):
         collate("train", read_items("train", dataset(), []), dtype=torch.float32)
+
+
+class Words(list):
+    """Examples with a string each, which no array holds."""
+
+
+@pytest.mark.parametrize("kind", ["tensors", "words"])
+def test_another_order_has_the_same_examples_and_the_same_digest(kind):
+    examples = dataset(11) if kind == "tensors" else Words((f"word {index}", index) for index in range(11))
+    resident = resident_of(examples, 4)
+    order = np.random.default_rng(2).permutation(11)
+    changed = resident.reordered(order)
+    assert changed.digest == resident.digest
+    assert changed.identity == resident.identity
+    assert [batch.valid for batch in changed.batches] == [4, 4, 3]
+    labels = torch.cat([torch.as_tensor(batch.data[1]) for batch in changed.batches])
+    assert labels.tolist() == [*order, order[-1]], "the last batch repeats its last example"
+    for index in range(11):
+        one, other = changed.example(index), resident.example(index)
+        assert equal(one, other), "an example keeps its number in the data set"
+    again = np.random.default_rng(3).permutation(11)
+    twice = changed.reordered(again)
+    assert torch.cat([torch.as_tensor(b.data[1]) for b in twice.batches])[:11].tolist() == again.tolist()
+
+
+def test_what_is_no_order_of_the_examples_is_refused():
+    for order in (np.arange(10), np.zeros(11, dtype=int), np.arange(1, 12)):
+        with pytest.raises(LandscapeError, match="each of its 11 examples once"):
+            resident_of(dataset(11), 4).reordered(order)
