@@ -18,7 +18,7 @@ RESNET = """
 model: {{name: resnet8, arguments: {{width: 4, input_size: [1, 8, 8]}}}}
 data: {{name: digits}}
 grid: {{alpha: [-1, 0.5, 3], beta: [-0.25, 1, 5]}}
-compute: {{data_shards: {shards}, device: cpu}}
+compute: {{data_shards: {shards}, points_per_tile: 4, device: cpu}}
 output: {folder}/reference.h5
 """
 
@@ -61,3 +61,18 @@ def test_more_ranks_than_tiles_is_no_trouble(study, launch, contents, writer, co
     done = launch(5, "-m", "mpi_landscape.surface", str(study.configuration), *arguments, "--writer", writer)
     assert done.returncode == 0, done.stderr
     assert contents(output) == reference
+
+
+@pytest.mark.mpi
+def test_how_points_are_cut_into_tiles_leaves_no_trace_in_the_results(study, launch, contents, computed):
+    """Tiles follow from a measured cost, and so may differ from run to run."""
+    computed("--set", "compute.points_per_tile=1")
+    reference = contents(study.output)
+    for size, points in [(2, 5), (3, 28)]:
+        output = study.folder / f"{points}.h5"
+        arguments = ("--set", f"compute.points_per_tile={points}", "--output", str(output))
+        done = launch(size, "-m", "mpi_landscape.surface", str(study.configuration), *arguments)
+        assert done.returncode == 0, done.stderr
+        found = contents(output)
+        for name in reference.keys() - {"tiles/status", "tiles/checksum", "tile"}:
+            assert found[name] == reference[name], name
