@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator
+from mpi_landscape.evaluation.precision import computing_in, is_approximate
 from mpi_landscape.evaluation.resident import Examples
 from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
 from mpi_landscape.geometry.directions import cosine
@@ -32,8 +33,7 @@ def certify(
     residents: Mapping[str, Examples],
     device: torch.device,
     dtype: torch.dtype,
-    *,
-    approximate: bool = False,
+    precision: str = "float32",
 ) -> tuple[dict[str, float], float]:
     """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
 
@@ -44,7 +44,7 @@ def certify(
         residents: The data by split.
         device: Where both compute.
         dtype: Of the data and of the plain network.
-        approximate: Whether the engine computes in a format of fewer bits, so that the two may differ.
+        precision: In which the engine computes; where it has fewer bits, the two may differ.
 
     Returns:
         `certificate_<split>_loss` and `certificate_<split>_loss_plain`, nats per example; and the seconds that one
@@ -62,7 +62,8 @@ def certify(
         with closing(resident.pieces(first, stop)) as pieces:
             for share in pieces:
                 start = time.perf_counter()
-                rows[0, first : first + len(share)] = evaluator.batch_sums(share)
+                with computing_in(precision):
+                    rows[0, first : first + len(share)] = evaluator.batch_sums(share)
                 seconds += time.perf_counter() - start
                 rows[1, first : first + len(share)] = premises.plain_sums(
                     problem.model, problem.loss, share, device=device, dtype=dtype
@@ -72,7 +73,7 @@ def certify(
             add_in_order(part)[0] / resident.num_examples for part in sum_over_ranks(ranks, rows)
         )
         # The sums are the same on every rank, and so is a refusal.
-        if not approximate:
+        if not is_approximate(precision):
             ranks.together(partial(premises.check_plain, split, float(engine), float(plain)))
         facts[f"certificate_{split}_loss"] = float(engine)
         facts[f"certificate_{split}_loss_plain"] = float(plain)

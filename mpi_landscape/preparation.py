@@ -28,7 +28,6 @@ from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import (
     COMPUTED,
     check_precision,
-    computing_in,
     data_type,
     is_approximate,
 )
@@ -153,7 +152,11 @@ def prepare(
     # An eighth of what is free may go into further points.
     spare = threads if free is None else free // (32 * job.layout.size)
     # Rank 0's number for all: it is in the plan.
-    at_once = 1 if sampled else ranks.share(points_at_once(threads, shards, residents, spare))
+    at_once = (
+        1
+        if sampled or device.type == "cuda"
+        else ranks.share(points_at_once(threads, shards, residents, spare))
+    )
     evaluator = ranks.together(
         lambda: Evaluator(
             setting.model,
@@ -173,10 +176,7 @@ def prepare(
     if is_approximate(precision):
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
         errors = calibration.measure_error(setting, evaluator, precision, job.grid, first, ranks)
-    with computing_in(precision):
-        certificate, seconds = certify(
-            job.problem, ranks, evaluator, residents, device, dtype, approximate=is_approximate(precision)
-        )
+    certificate, seconds = certify(job.problem, ranks, evaluator, residents, device, dtype, precision)
     # The center alone kept one crew of threads busy.
     seconds /= at_once
     plan = make_plan(job.grid, job.compute, shards, residents, engine, at_once, seconds, stored)
