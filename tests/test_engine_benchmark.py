@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_every_point_of_the_other_packages_lies_on_our_grid(steps, finer, reason
 @pytest.mark.slow
 @pytest.mark.mpi
 @pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec; pip install 'mpi_landscape[mpich]' brings one")
-def test_our_losses_are_those_of_the_usual_protocol(tmp_path):
+def test_our_losses_are_those_of_the_usual_protocol(tmp_path, launch_environment):
     found = tmp_path / "found.json"
     command = [sys.executable, str(BENCHMARKS / "engine.py"), "--workloads", "resnet20", "--images", "33"]
     command += [
@@ -62,7 +63,9 @@ def test_our_losses_are_those_of_the_usual_protocol(tmp_path):
         "--json",
         str(found),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **launch_environment}
+    )
     assert done.returncode == 0, done.stderr
     runs = json.loads(found.read_text())["rows"][0]["runs"]
     ours = {(alpha, beta): loss for alpha, beta, loss in runs["float32"][0]["losses"]}
