@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.batches import tensors
+from mpi_landscape.evaluation.watching import watched
 
 
 def largest_output(network: nn.Module, run: Callable[[], Any], num_examples: int) -> int:
@@ -30,10 +30,5 @@ def largest_output(network: nn.Module, run: Callable[[], Any], num_examples: int
         largest = max([largest, *(tensor.numel() // num_examples for _, tensor in tensors(nest))])
 
     hooks = [module.register_forward_hook(after) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watched(hooks, run)
     return largest

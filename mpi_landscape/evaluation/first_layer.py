@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpi_landscape.evaluation.watching import watched
 from mpi_landscape.geometry.layout import Layout
 
 # A product with fewer inputs costs no more than reading three results and adding them.
@@ -109,12 +110,7 @@ def _inputs(layers: dict[str, nn.Linear], run: Callable[[], Any]) -> dict[str, l
         return before
 
     hooks = [layer.register_forward_pre_hook(keep(name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watched(hooks, run)
     return found
 
 

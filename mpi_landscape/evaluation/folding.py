@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from mpi_landscape.evaluation.watching import watched
 from mpi_landscape.geometry.layout import Layout
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -60,12 +61,8 @@ def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair
     hooks += [
         m.register_forward_hook(after_norm) for m in candidates if type(m) in _NORMS and _is_constant(m)
     ]
-    try:
-        with torch.no_grad(), _Uses(outputs) as uses:
-            run(network)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with _Uses(outputs) as uses:
+        watched(hooks, lambda: run(network))
     once = {names[module] for module, count in calls.items() if count == 1}
     return [pair for pair, output in found if once.issuperset(pair) and uses.counts[output] == 1]
 

@@ -73,16 +73,6 @@ def in_precision(batch: Any, dtype: torch.dtype) -> Any:
     return nests.map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
 
 
-def example_size(split: str, dataset: Dataset[Any]) -> int:
-    """Numbers in the largest tensor of the first example.
-
-    Raises:
-        LandscapeError: It cannot be read or collated.
-    """
-    example = collate(split, read_items(split, dataset, [0]), dtype=torch.float32)
-    return max((tensor.numel() for _, tensor in nests.tensors(example)), default=1)
-
-
 def one_line(error: BaseException) -> str:
     """What an exception says, as one line of bounded length."""
     return " ".join(str(error).split())[:300]

@@ -17,7 +17,7 @@ from mpi_landscape.evaluation import batches as nests
 from mpi_landscape.evaluation.digest import Digest, tensor_bytes
 from mpi_landscape.evaluation.examples import KEEP, Batch, Batches, Examples, Finisher, checked_order
 from mpi_landscape.evaluation.form import Form, find_form
-from mpi_landscape.evaluation.reading import collate, example_size, one_line, read_items
+from mpi_landscape.evaluation.reading import collate, one_line, read_items
 from mpi_landscape.evaluation.store import Store
 from mpi_landscape.evaluation.team import Alone, Team
 
@@ -26,7 +26,6 @@ __all__ = [
     "Examples",
     "Resident",
     "collate",
-    "example_size",
     "make_resident",
     "one_line",
     "read_items",
