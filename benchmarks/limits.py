@@ -26,7 +26,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CONVOLUTIONS = ((64, 16, 32), (64, 64, 32), (32, 128, 16), (32, 256, 16), (16, 512, 14))
 PRODUCTS = (512, 1024, 2048)
 # Where an example is small, a batch must be larger to fill a product.
-SMALL_BATCHES, LARGE_BATCHES = (32, 64), (64, 512, 4096)
+SMALL_BATCHES, LARGE_BATCHES = (32, 64, 128), (64, 512, 4096)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import choosing, premises
 from mpi_landscape.evaluation.engine import PLAIN, Engine, engine_of, steps_of
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import computing_in
+from mpi_landscape.evaluation.precision import COMPUTED, computing_in
 from mpi_landscape.evaluation.resident import Batch, Examples, one_line
 from mpi_landscape.evaluation.seat import own_copy
 from mpi_landscape.geometry.grid import Grid
@@ -79,7 +79,8 @@ def choose_batch(
                 f"valid is at most {max(1, free // per_example)}, or auto"
             )
         return compute.batch_size, per_example * size
-    size = choose_batch_size(largest, num_examples, on_gpu=device.type == "cuda")
+    width = COMPUTED[compute.precision].itemsize
+    size = choose_batch_size(largest * width, num_examples, on_gpu=device.type == "cuda")
     if sampled:
         size = sampled_batch_size(size, problem.splits)
     while free is not None and per_example * size > free / 2:

@@ -199,27 +199,28 @@ def test_messages_are_rare_where_a_large_job_runs_on_thousands_of_ranks():
 
 
 @pytest.mark.parametrize(
-    ("elements", "examples", "on_gpu", "expected", "why"),
+    ("size", "examples", "on_gpu", "expected", "why"),
     [
-        (16 * 32 * 32, 50_000, False, 128, "a ResNet-20 on CIFAR: what was measured fastest"),
-        (64 * 32 * 32, 50_000, False, 32, "a VGG-9 on CIFAR: what was measured fastest"),
+        (4 * 16 * 32 * 32, 50_000, False, 64, "a ResNet-20 on CIFAR: what was measured fastest"),
+        (2 * 16 * 32 * 32, 50_000, False, 128, "the same in bfloat16"),
+        (4 * 64 * 32 * 32, 50_000, False, 32, "a VGG-9 on CIFAR: what was measured fastest"),
         (
-            8 * 8 * 8,
+            4 * 8 * 8 * 8,
             1_442,
             False,
             512,
             "digits: launching operations is what takes time, but three batches are needed",
         ),
-        (64 * 112 * 112, 1_281_167, False, 16, "ImageNet on a CPU: never fewer"),
-        (10, 50_000, False, 2048, "a linear model: a sixteenth of the examples"),
-        (10, 1_281_167, False, 4096, "a linear model on many examples: never more"),
-        (16 * 32 * 32, 50_000, True, 1024, "a ResNet-20 on a GPU"),
-        (64 * 112 * 112, 1_281_167, True, 64, "ImageNet on a GPU: never fewer"),
-        (10, 1, True, 512, "fewer examples than the least bound"),
+        (4 * 64 * 112 * 112, 1_281_167, False, 32, "ImageNet on a CPU: never fewer"),
+        (4 * 10, 50_000, False, 2048, "a linear model: a sixteenth of the examples"),
+        (4 * 10, 1_281_167, False, 4096, "a linear model on many examples: never more"),
+        (4 * 16 * 32 * 32, 50_000, True, 1024, "a ResNet-20 on a GPU"),
+        (4 * 64 * 112 * 112, 1_281_167, True, 64, "ImageNet on a GPU: never fewer"),
+        (4 * 10, 1, True, 512, "fewer examples than the least bound"),
     ],
 )
-def test_batches_are_sized_by_the_activations(elements, examples, on_gpu, expected, why):
-    assert choose_batch_size(elements, examples, on_gpu=on_gpu) == expected, why
+def test_batches_are_sized_by_the_activations(size, examples, on_gpu, expected, why):
+    assert choose_batch_size(size, examples, on_gpu=on_gpu) == expected, why
 
 
 @pytest.mark.parametrize(
