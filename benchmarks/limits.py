@@ -132,6 +132,8 @@ def rate_of(work: Callable[[Tensor], Tensor], inputs: list[Tensor], flops: float
                 work(inputs[calls % len(inputs)])
                 calls += 1
             best = max(best, calls * flops / seconds)
+            if seconds > 10 * least:
+                break  # so long that another round would find the same
         return best
 
     return measure

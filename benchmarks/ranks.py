@@ -144,8 +144,8 @@ def measure_messages(count: int = 20_000) -> tuple[float, float]:
     """Seconds of rank 0's own code per request with its answer, and per result: two runs on messages from memory."""
     from mpi4py import MPI
 
-    from mpi_landscape.parallel.coordinator import Coordinator
     from mpi_landscape.parallel.ranks import Ranks
+    from mpi_landscape.parallel.root import Coordinator
     from mpi_landscape.parallel.worker import REQUEST, RESULT
 
     class Mail:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from mpi_landscape.parallel.coordinator import PAUSE, Coordinator
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.root import PAUSE, Coordinator
 from mpi_landscape.parallel.stopping import Stopped
 from mpi_landscape.parallel.worker import CLOSE, ORDER, RESULT, Evaluate, Step, protocol
 

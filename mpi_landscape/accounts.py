@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.geometry.samples import Estimate, estimate, shards_between, step
 from mpi_landscape.geometry.tiles import Plan, Tile
-from mpi_landscape.parallel.coordinator import WAIT
+from mpi_landscape.parallel.root import WAIT
 from mpi_landscape.storage import cells
 from mpi_landscape.storage.schema import SUMS
 

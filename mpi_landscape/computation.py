@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def compute(
     """
     stored = ranks.share(ranks.on_root(lambda: _stored(path, overwrite)))
     with Node(ranks) as node:
-        prepared = prepare(job, ranks, node, stored, None if overwrite else path)
+        with stopping.at_once():
+            prepared = prepare(job, ranks, node, stored, None if overwrite else path)
         with prepared.evaluator:
             for line in describe_plan(prepared, ranks.size):
                 say(ranks, line)
@@ -82,23 +83,15 @@ def compute(
                 for line in describe_cost(prepared, ranks.size):
                     say(ranks, line)
                 return Ending(stopped=None)
-            ranks.together(lambda: _check_time_limit(prepared, stopping.limit))
+            if not prepared.plan.samples:  # whose tiles are short
+                size = prepared.plan.points_per_tile
+                ranks.together(lambda: cost.check_time_limit(stopping.limit, prepared.tile_seconds, size))
             return _complete(prepared, ranks, path, writer, overwrite, stopping, attributes)
 
 
 def _stored(path: Path | None, overwrite: bool) -> dict[str, Any] | None:
     """The attributes of a file that may be continued; whether it is of this run shows later."""
     return dict(read_attributes(path)) if path is not None and path.exists() and not overwrite else None
-
-
-def _check_time_limit(prepared: Prepared, limit: float | None) -> None:
-    if prepared.plan.samples:
-        return  # their tiles are short
-    # The cost of a split goes with its batches.
-    batches = [prepared.residents[split].num_batches for split, _ in prepared.plan.shards]
-    shares = [count / sum(batches) for count in batches]
-    tile = cost.longest_tile(prepared.plan, prepared.seconds_per_point, shares)
-    cost.check_time_limit(limit, tile, prepared.plan.points_per_tile)
 
 
 def _complete(
@@ -128,15 +121,22 @@ def _complete(
         return Ending(stopped=None, summary=account.summary if account else "")
     comm = ranks.comm if kind == "parallel" else None
     open_here = kind == "parallel" or ranks.is_root
-    store = ranks.together(lambda: cells.open_cells(path, comm) if open_here else None)
-    with store if store is not None else nullcontext():
+    # Opening and closing a file together cannot be left from within.
+    in_time = ranks.watch.in_time if ranks.watch is not None and kind == "parallel" else nullcontext
+    with in_time():
+        store = ranks.together(lambda: cells.open_cells(path, comm) if open_here else None)
+    with ExitStack() as closing_file, store if store is not None else nullcontext():
         if store is not None and ranks.is_root and plan.samples:
             store.write_target(target or 0.0)
         for tile, values in unpublished:
             assert store is not None  # rank 0 always has it
             store.write_values(tile, values)
         stopped = _evaluate(prepared, ranks, store, kind == "parallel", account, num_left, stopping)
-    return Ending(stopped=stopped, summary=account.summary if account else "")
+        closing_file.enter_context(in_time())
+    if account is None:
+        return Ending(stopped=stopped)
+    left = f"with {account.num_left:,} of {plan.num_tiles:,} tiles left"
+    return Ending(stopped=stopped, summary=account.summary if stopped is None else left)
 
 
 def _evaluate(
@@ -201,6 +201,7 @@ def _evaluate(
             keep=keep,
             record=record,
             stopping=stopping,
+            tile_seconds=prepared.tile_seconds,
         )
 
 

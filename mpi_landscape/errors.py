@@ -13,5 +13,9 @@ class EchoedError(LandscapeError):
     """What another rank has refused, raised here too because both worked together; that rank says who it is."""
 
 
+class LostRankError(Exception):
+    """A rank is gone, or has been silent for too long; whoever meets it ends the job, which can be run again."""
+
+
 class AgreedError(LandscapeError):
     """A `LandscapeError` that every rank raises at the same place, so that all can leave in good order."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -78,7 +79,8 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
             "tiles_done": tiles[1],
             "tiles_damaged": tiles[2],
         },
-        **_sampling(surface),
+        **(sampling := _sampling(surface)),
+        **_left(tiles, sampling, attributes),
         "axes": {
             name: {"min": float(axis[0]), "max": float(axis[-1]), "num": len(axis)}
             for name, axis in (("alpha", surface.alpha), ("beta", surface.beta))
@@ -102,8 +104,10 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{facts['file']}: {facts['title']}",
         f"progress     {100 * progress['points']:.1f} % of the points, "
         f"{progress['tiles_done']} of {progress['tiles']} tiles{damaged}",
-        f"grid         {axes}",
     ]
+    if "left" in facts:
+        text += [f"left         {facts['left']['tiles']} tiles; to go on:", f"  {facts['left']['command']}"]
+    text.append(f"grid         {axes}")
     if "sampling" in facts:
         text.append(f"sampled      {_accuracy(facts['sampling'])}")
     for name, values in facts["quantities"].items():
@@ -130,6 +134,27 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if "cosine" in certificate:
         text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
     return text
+
+
+def _left(
+    tiles: tuple[int, int, int], sampling: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is left to do and the command that does it; nothing for a finished surface.
+
+    It is the command that made the file, on as many ranks, in the folder where that was.
+    """
+    num, done, damaged = tiles
+    left = num - done + damaged
+    if left == 0 or sampling.get("sampling", {}).get("finished"):
+        return {}
+    # Begun anew, it would lose what is done.
+    words = [word for word in shlex.split(str(attributes.get("command", ""))) if word != "--overwrite"]
+    ranks = str(attributes.get("ranks", "1"))
+    if ranks != "1":
+        words = ["mpiexec", "-n", ranks, *words]
+    folder = str(attributes.get("folder", ""))
+    place = f"cd {shlex.quote(folder)} && " if folder else ""
+    return {"left": {"tiles": left, "command": place + shlex.join(words)}}
 
 
 def _sampling(surface: Surface) -> dict[str, Any]:

@@ -20,7 +20,10 @@ from mpi_landscape.problem.sections.work import ComputeConfiguration
 
 
 def cut_data(
-    num_points: int, compute: ComputeConfiguration, examples: Mapping[str, Examples]
+    num_points: int,
+    compute: ComputeConfiguration,
+    examples: Mapping[str, Examples],
+    stored: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """The number of shards of every split: by rule, as the order of sums depends on it.
 
@@ -28,14 +31,26 @@ def cut_data(
         num_points: Of the grid.
         compute: What was asked for.
         examples: The data by split.
+        stored: The attributes of the file that may be continued: where memory has become short or plenty since, the data
+            may be held otherwise now, and are cut as they were.
     """
     batches = {split: each.num_batches for split, each in examples.items()}
+    before = _stored_shards(stored)
+    if compute.data_shards == "auto" and before.keys() == batches.keys():
+        return {split: min(count, before[split]) for split, count in batches.items()}
     automatic = (
         {split: choose_streamed_shards(num_points, count) for split, count in batches.items()}
         if _is_streamed(examples)
         else choose_shards(num_points, batches)
     )
     return {split: min(count, _or(compute.data_shards, automatic[split])) for split, count in batches.items()}
+
+
+def _stored_shards(stored: Mapping[str, Any] | None) -> dict[str, int]:
+    """By split, as a file has them; nothing without a file, or where its shards are those of samples."""
+    if stored is None or "shards" not in stored or "identity_samples" in stored:
+        return {}
+    return dict(zip(str(stored["splits"]).split(", "), map(int, stored["shards"]), strict=False))
 
 
 def points_at_once(

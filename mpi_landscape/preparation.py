@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mpi_landscape import calibration, sampling
+from mpi_landscape import calibration, cost, sampling
 from mpi_landscape.certificate import certify, certify_directions
 from mpi_landscape.data_placement import hold
 from mpi_landscape.description import describe_ranks
@@ -96,6 +96,14 @@ class Prepared:
     on_gpu: bool
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
+    @property
+    def tile_seconds(self) -> float:
+        """What the longest tile is expected to take."""
+        # The cost of a split goes with its batches.
+        batches = [self.residents[split].num_batches for split, _ in self.plan.shards]
+        shares = [count / sum(batches) for count in batches]
+        return cost.longest_tile(self.plan, self.seconds_per_point, shares)
+
 
 def prepare(
     job: Job, ranks: Ranks, node: Node, stored: Mapping[str, Any] | None = None, path: Path | None = None
@@ -148,7 +156,7 @@ def prepare(
         device=device,
     )
     engine = calibration.agree_engine(setting, job.compute, job.grid, residents, ranks, stored, dtype=dtype)
-    shards = cut_data(job.grid.num_points, job.compute, residents)
+    shards = cut_data(job.grid.num_points, job.compute, residents, stored)
     # An eighth of what is free may go into further points.
     spare = threads if free is None else free // (32 * job.layout.size)
     # Rank 0's number for all: it is in the plan.

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mpi_landscape.errors import AgreedError, LandscapeError
+from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError
 from mpi_landscape.memory import keep_freed_memory
 from mpi_landscape.parallel.ranks import Ranks, is_first_process, open_ranks
+from mpi_landscape.parallel.stopping import Interrupted, exit_status
+from mpi_landscape.parallel.watch import watched
 
-DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 75
+DONE, FAILED, REFUSED, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,7 +49,7 @@ def execute(
     *,
     use_mpi: bool = True,
 ) -> NoReturn:
-    """Run a program and leave with its exit status: 0 done, 2 refused, 75 stopped early and resumable, 1 else.
+    """Run a program and leave with its exit status: 0 done, 2 refused, 75 stopped early and resumable, 130 by Ctrl-C, 1 else.
 
     A refusal that all ranks share is printed by rank 0 and all leave in good order. Anything that one rank alone
     meets ends the whole job at once, with that rank's message: the others may be waiting for it.
@@ -66,7 +69,8 @@ def execute(
             if not ranks.is_root:
                 warnings.simplefilter("ignore")  # rank 0 gives the same warning
         warnings.showwarning = _one_line_warning  # type: ignore[assignment]
-        status = main(options, ranks)
+        with watched(ranks, getattr(options, "patience", None)) as watching:
+            status = main(options, watching)
     except AgreedError as error:
         if ranks.is_root:
             _print_error(str(error), options.debug)
@@ -78,13 +82,38 @@ def execute(
         # Whoever read our output has enough of it (`| head`); point it elsewhere, or closing it raises again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
+    except LostRankError as error:
+        _print_error(str(error), options.debug)
+        status = ranks.abort(FAILED)
+    except Interrupted as stop:
+        status = _end_at_once(stop.reason, ranks)
     except KeyboardInterrupt:
         _print_error(_named(ranks, "interrupted"), options.debug)
-        status = 130 if ranks.size == 1 else ranks.abort(130)
+        status = INTERRUPTED if ranks.size == 1 else ranks.abort(INTERRUPTED)
     except Exception as error:
         _print_error(_named(ranks, f"{_summary(error)}; run with --debug for a traceback"), options.debug)
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     raise SystemExit(status)
+
+
+def _end_at_once(reason: str, ranks: Ranks) -> int:
+    if not ranks.is_root:
+        # A signal mostly reaches all ranks, and one line is enough: this one is the first to speak where it is alone.
+        time.sleep(1)
+    sys.stderr.write(f"{_named(ranks, f'ended at once by {reason}')}; run the same command again to go on\n")
+    sys.stderr.flush()
+    status = exit_status(reason)
+    return status if ranks.size == 1 else ranks.abort(status)
+
+
+def patience_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that says how long ranks wait for each other."""
+    parser.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=seconds,
+        help=f"end the job when a rank is silent for so long (default: {default})",
+    )
 
 
 def seconds(text: str) -> float:

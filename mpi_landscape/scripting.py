@@ -18,6 +18,7 @@ from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.seat import LossFunction, own_copy
 from mpi_landscape.parallel.ranks import Ranks, open_ranks
 from mpi_landscape.parallel.stopping import Stopping
+from mpi_landscape.parallel.watch import watched
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.configuration import from_mapping, to_yaml
 from mpi_landscape.problem.losses import build_loss
@@ -85,6 +86,7 @@ def landscape(
         settings = {**(compute or {}), "relative_error": relative_error}
     with ExitStack() as resources:
         resources.enter_context(_nobody_waits(ranks))
+        ranks = resources.enter_context(watched(ranks))
         configuration = ranks.together(lambda: _configuration(named, alpha, beta, path, directions, settings))
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
@@ -150,7 +152,7 @@ def _nobody_waits(ranks: Ranks) -> Iterator[None]:
         yield
     except AgreedError:
         raise
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         if ranks.size == 1:
             raise
         traceback.print_exc()

@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         type=program.seconds,
         help="stop cleanly after this time (exit status 75)",
     )
+    program.patience_option(parser, "an hour before the first tile; then 20 tiles, five minutes at least")
     parser.add_argument(
         "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
     )
@@ -82,12 +83,14 @@ def _compute(
     from mpi_landscape.assembly import job_of_configuration
     from mpi_landscape.computation import compute
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-    from mpi_landscape.parallel.stopping import Stopping
+    from mpi_landscape.parallel.stopping import Stopping, exit_status
     from mpi_landscape.problem.configuration import to_yaml
 
     with Stopping(options.time_limit) as stopping, exact_arithmetic():
+        with stopping.at_once():
+            job = job_of_configuration(configuration, ranks, where)
         ending = compute(
-            job_of_configuration(configuration, ranks, where),
+            job,
             ranks,
             None if options.dry_run else path,
             writer=options.writer,
@@ -98,8 +101,10 @@ def _compute(
     if options.dry_run:
         return program.DONE
     if ending.stopped is not None:
-        program.say(ranks, f"stopped by {ending.stopped}; run the same command again to go on")
-        return program.STOPPED
+        program.say(
+            ranks, f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on"
+        )
+        return exit_status(ending.stopped)
     program.say(ranks, f"{path}: {ending.summary}")
     return program.DONE
 

@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         type=program.seconds,
         help="stop cleanly after this time (exit status 75)",
     )
+    program.patience_option(parser, "an hour")
     program.execute(parser, run, argv)
 
 
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     """Train what the options ask for; returns the exit status. Collective."""
     members = ranks.together(lambda: _members(options))
     # torch takes seconds to import; what the files alone show is refused before.
-    from mpi_landscape.parallel.stopping import Stopping
+    from mpi_landscape.parallel.stopping import Stopping, exit_status
     from mpi_landscape.sweep import Data, check, dry_run, train_all
 
     data = Data()
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         reason, diverged = train_all(members, data, ranks, overwrite=options.overwrite, stopping=stopping)
     if reason is not None:
         program.say(ranks, f"stopped by {reason}; run the same command again to go on")
-        return program.STOPPED
+        return exit_status(reason)
     return program.FAILED if diverged else program.DONE
 
 

@@ -14,16 +14,32 @@ import h5py
 import pytest
 
 import mpi_landscape
+from mpi_landscape.evaluation import engine
 
 
-def pytest_configure() -> None:
-    """Where an environment was made for parallel HDF5, skipping its tests would be a false pass."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The whole suite under another engine; tests that say which engine is chosen by itself are left out then."""
+    parser.addoption(
+        "--steps", help="what `compute.engine: auto` tries: names by commas, or nothing for plain"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the engine; and where an environment was made for parallel HDF5, skipping its tests would be a false pass."""
+    steps = config.getoption("--steps")
+    if steps is not None:
+        os.environ["MPI_LANDSCAPE_TEST_STEPS"] = steps
+        folder = str(Path(__file__).parent / "steps")
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+        engine.USUAL = tuple(filter(None, steps.split(",")))
     if os.environ.get("MPI_LANDSCAPE_EXPECT") == "parallel-hdf5" and not h5py.get_config().mpi:
         pytest.exit("parallel HDF5 is expected here, but h5py is built without MPI", returncode=1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Whoever uses `launch` is marked as `mpi`."""
+    if config.getoption("--steps") is not None:
+        items[:] = [item for item in items if item.path.name not in ("test_engines.py", "test_engine.py")]
     for item in items:
         if "launch" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mpi)

@@ -6,7 +6,7 @@ import pytest
 from mpi_landscape.accounts import Refinement
 from mpi_landscape.geometry.samples import cut
 from mpi_landscape.geometry.tiles import Plan
-from mpi_landscape.parallel.coordinator import WAIT
+from mpi_landscape.parallel.root import WAIT
 
 SAMPLES = (cut([640, 640], 64), cut([320], 64))
 PLAN = Plan(

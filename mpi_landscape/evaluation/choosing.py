@@ -113,14 +113,18 @@ def _with(step: str, engine: Engine, probe: _Probe, points_per_pass: int) -> Eng
         # oneDNN's kernels, which have no float64.
         fits = setting.device.type == "cpu" and probe.dtype == torch.float32
         return replace(engine, fused=True) if fits and engine.channels_last else None
+    if step == "graphed":
+        return replace(engine, graphed=True) if setting.device.type == "cuda" else None
     if step == "first_layer":
+        if engine.graphed:  # its products are made anew for every batch, at places of their own
+            return None
         biases = {layer for layer, _ in engine.folded if f"{layer}.bias" not in probe.names}
         found = find_first_layers(probe.network, lambda: probe.run(probe.network), probe.move)
         names = tuple(name for name in found if name not in biases)
         return replace(engine, first_layer=names) if names else None
     if step == "compiled":
         return replace(engine, compiled=True)
-    together = points_per_pass > 1 and not engine.first_layer
+    together = points_per_pass > 1 and not engine.first_layer and not engine.graphed
     # A fused convolution has no rule for several weights at once.
     return replace(engine, points_per_pass=points_per_pass, fused=False) if together else None
 

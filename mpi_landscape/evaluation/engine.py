@@ -11,7 +11,7 @@ from typing import Any
 from mpi_landscape.errors import LandscapeError
 
 # In the order in which they are applied; what each does is said by `Engine`.
-STEPS = ("folded", "channels_last", "fused", "compiled", "first_layer", "grouped")
+STEPS = ("folded", "channels_last", "fused", "compiled", "graphed", "first_layer", "grouped")
 # Those that are tried unless asked otherwise. A compiled network needs a C++ compiler where it runs, which one node may
 # have and another not; several points in one pass took as long as one by one on every CPU measured.
 USUAL = ("folded", "channels_last", "fused", "first_layer")
@@ -27,6 +27,7 @@ class Engine:
         channels_last: Weights of convolutions are kept in channels-last order, and so are the activations.
         fused: What follows a convolution (an activation, a sum with a shortcut) is done by the convolution's own kernel.
         compiled: The network goes through torch.compile.
+        graphed: On a GPU a pass over a batch is recorded once, as a CUDA graph, and replayed.
         first_layer: Linear layers whose input is the data alone: W(α, β) x = W x + α D x + β E x, so three products
             serve all points of a tile.
         points_per_pass: Points that go through the network together.
@@ -38,10 +39,16 @@ class Engine:
     compiled: bool = False
     first_layer: tuple[str, ...] = ()
     points_per_pass: int = 1
+    graphed: bool = False
 
     def text(self) -> str:
         """All of it as one line of JSON, for a file."""
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.graphed:
+            del fields[
+                "graphed"
+            ]  # so that files that were begun before there was such a step keep their identity
+        return json.dumps(fields, sort_keys=True)
 
     def label(self) -> str:
         """What tells two engines apart, in words and by a fingerprint of the names in it."""
@@ -54,6 +61,7 @@ class Engine:
             "channels-last" if self.channels_last else "",
             "convolutions fused with what follows" if self.fused else "",
             "compiled" if self.compiled else "",
+            "passes replayed as CUDA graphs" if self.graphed else "",
             f"first layer ({', '.join(self.first_layer)}) once per tile" if self.first_layer else "",
             f"{self.points_per_pass} points in a pass" if self.points_per_pass > 1 else "",
         ]

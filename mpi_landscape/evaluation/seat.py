@@ -16,6 +16,7 @@ from mpi_landscape.evaluation.batches import map_tensors
 from mpi_landscape.evaluation.engine import Engine
 from mpi_landscape.evaluation.first_layer import FirstLayer, install
 from mpi_landscape.evaluation.fusing import fuse
+from mpi_landscape.evaluation.graphs import Graphs
 from mpi_landscape.evaluation.resident import Batch, one_line
 from mpi_landscape.evaluation.sums import example_sums
 from mpi_landscape.evaluation.vectors import Vectors
@@ -60,11 +61,15 @@ class Seat:
         if lower is not None:
             network.register_forward_pre_hook(_cast_inputs(lower), with_kwargs=True)
             network.register_forward_hook(_raise_outputs)
+        self._replayed = Graphs(self._sums) if engine.graphed else None
         self.network: nn.Module = torch.compile(network) if engine.compiled else network  # type: ignore[assignment]
 
     def sums(self, batch: Batch) -> Tensor:
         """(1, NUM_SUMS) float64 of a batch at the vectors' point."""
-        return example_sums(self._loss(self.network, batch.data), batch.valid)[None]
+        return (self._replayed or self._sums)(batch.data, batch.valid)
+
+    def _sums(self, data: Any, valid: int) -> Tensor:
+        return example_sums(self._loss(self.network, data), valid)[None]
 
     def sums_of_points(
         self, batch: Batch, points: Sequence[tuple[float, ...]], between: Callable[[], None] | None

@@ -9,9 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mpi_landscape.errors import AgreedError, EchoedError, LandscapeError
+
+if TYPE_CHECKING:
+    from mpi_landscape.parallel.watch import Watch
 
 T = TypeVar("T")
 
@@ -39,6 +42,7 @@ class Ranks:
         local_rank: 0 to local_size - 1, this process among those that share its node's memory.
         local_size: Number of ranks on this node.
         host: The node's name.
+        watch: Who looks after the others while waiting for them; None where nobody does.
     """
 
     comm: Any = None
@@ -47,6 +51,7 @@ class Ranks:
     local_rank: int = 0
     local_size: int = 1
     host: str = ""
+    watch: Watch | None = None
 
     @property
     def is_root(self) -> bool:
@@ -60,9 +65,12 @@ class Ranks:
         one on which a slower rank is still reading data.
         """
         if self.comm is not None:
+            look = self.watch.waiting() if self.watch is not None else None
             arrival = self.comm.Ibarrier()
             while not arrival.Test():
                 time.sleep(_PAUSE)
+                if look is not None:
+                    look()
 
     def gather(self, value: T) -> list[T]:
         """One small value from every rank, in rank order, on every rank."""

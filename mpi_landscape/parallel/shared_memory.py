@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import AgreedError, EchoedError, LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.watch import Watch
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Node:
             rank=ranks.local_rank if self._comm is not None else 0,
             size=ranks.local_size if self._comm is not None else 1,
             host=ranks.host,
+            watch=_watch(ranks, self._comm),
         )
 
     def __enter__(self) -> Node:
@@ -63,6 +65,8 @@ class Node:
                 self._free(address)
             if self._comm is not None:
                 self._ranks.meet()
+                if self._ranks.watch is not None:
+                    self._ranks.watch.close()
                 self._comm.Free()
                 self._comm = None
 
@@ -147,6 +151,13 @@ class Node:
     def _sync(self) -> None:
         for window in self._windows.values():
             window.Sync()
+
+
+def _watch(ranks: Ranks, comm: Any) -> Watch | None:
+    """For those of a node: one that reads data for ever keeps the others of its node first."""
+    if comm is None or ranks.watch is None:
+        return None
+    return ranks.watch.over(comm, comm.allgather(ranks.rank))
 
 
 def room(environment: Mapping[str, str] = os.environ) -> int:

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
+# A scheduler's signal can reach a process twice, from its launcher and by itself: that is not a second one.
+_AGAIN = 1.0
 # SLURM warns with USR1 or USR2 when asked (--signal), and sends TERM at preemption; INT is Ctrl-C.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
 class Stopped(Exception):  # noqa: N818 - a request that was granted, not an error
     """Raised between batches when the computation must end now; the file already holds all that is done."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised by a signal that ends the job at once, as there is nothing to finish."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.reason = signal.Signals(number).name
+
+
+def exit_status(reason: str) -> int:
+    """Of a job that stopped early: 130 by Ctrl-C, as shells have it, otherwise 75, for "try again".
+
+    Args:
+        reason: A signal's name, perhaps with the rank that got it, or that the time is up.
+    """
+    return 130 if reason.startswith("SIGINT") else 75
+
+
+def _leave(number: int) -> NoReturn:
+    """End this process in the middle of whatever it does; what is committed is in the file.
+
+    Not by an exception: on its way up it would wait for threads that are in the middle of a long batch. The launcher,
+    or another rank, sees that this one is gone.
+    """
+    name = signal.Signals(number).name
+    # Written straight through: a print could interrupt another one.
+    os.write(2, f"ended at once by a second signal, {name}; run the same command again to go on\n".encode())
+    os._exit(exit_status(name))
 
 
 class Reason(Protocol):
@@ -27,9 +61,9 @@ class Reason(Protocol):
 class Stopping:
     """Watches for a reason to stop while it is open (`with`).
 
-    The handlers only set a flag: a print in a signal handler can interrupt another print and raise.
-    A second Ctrl-C ends the process in the usual way. Python lets only the main thread handle signals: in
-    another one, only the time limit counts.
+    The handlers only set a flag: a print in a signal handler can interrupt another print and raise. A second signal, a
+    second or more after the first, ends the process; within `at_once` the first one raises `Interrupted`. Python lets
+    only the main thread handle signals: in another one, only the time limit counts.
 
     Args:
         time_limit: Seconds from now after which to stop; None for no limit.
@@ -39,6 +73,8 @@ class Stopping:
         self._deadline = None if time_limit is None else time.monotonic() + time_limit
         self._limit = time_limit
         self._signal: int | None = None
+        self._since = 0.0
+        self._at_once = False
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Stopping:
@@ -54,9 +90,28 @@ class Stopping:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._signal = number
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        now = time.monotonic()
+        if self._signal is None:
+            self._signal, self._since = number, now
+            if self._at_once:
+                raise Interrupted(number)
+        elif now - self._since >= _AGAIN:
+            _leave(number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While nothing is under way that a stop would lose: a signal ends the block.
+
+        Raises:
+            Interrupted: By a signal, also by one that came before.
+        """
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
     @property
     def limit(self) -> float | None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Reason, Stopped
+from mpi_landscape.parallel.watch import Silence
 
-REQUEST, ORDER, RESULT, LEAVING, CLOSE = 1, 2, 3, 4, 5
+REQUEST, ORDER, RESULT, LEAVING, CLOSE, ALIVE = 1, 2, 3, 4, 5, 6
 NOTHING_LEFT = -1
 
 Sums = NDArray[np.float64]
@@ -89,13 +90,23 @@ def work(
     keep: Callable[[int, Sums], None],
     stopping: Reason,
     pause: Callable[[], None],
+    silence: Silence | None = None,
 ) -> str | None:
     """Be a worker until rank 0 closes; returns the own reason to stop, where this rank was the one to ask."""
     comm = ranks.comm
     reason: str | None = None
+    nothing = np.empty(1, dtype=np.int64)
+
+    def listen() -> None:
+        while comm.Iprobe(source=0, tag=ALIVE):
+            comm.Recv(nothing, source=0, tag=ALIVE)
+            if silence is not None:
+                silence.heard(0)
 
     def between() -> None:
         nonlocal reason
+        if silence is not None and silence.beat:
+            comm.Send(nothing[:0], dest=0, tag=ALIVE)
         if comm.Iprobe(source=0, tag=CLOSE):
             raise Stopped
         reason = stopping.reason
@@ -105,10 +116,18 @@ def work(
     def do(step: Step) -> Sums | None:
         if isinstance(step, Evaluate):
             return evaluate(step.tile, between)
+        if silence is not None:
+            # While it evaluates, nothing is expected of rank 0.
+            silence.heard(0)
         while not step.request.Test():
             if step.stoppable:
                 between()
+            if silence is not None:
+                listen()
+                silence.check()
             pause()
+        # What rank 0 sent before its last message is here, too.
+        listen()
         return None
 
     steps = protocol(comm, sums_size, keep, lambda: reason is not None)

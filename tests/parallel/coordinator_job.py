@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from mpi_landscape.parallel import coordinator
+from mpi_landscape.parallel import coordinator, root
 from mpi_landscape.parallel.ranks import open_ranks
 from mpi_landscape.parallel.stopping import Stopping
 
@@ -60,7 +60,7 @@ def play(case):
                 outstanding.add(todo_now[0])
                 yield todo_now.pop(0)
             else:
-                yield coordinator.WAIT
+                yield root.WAIT
 
     def record(tile, sums):
         recorded.append([tile, sums.tobytes() == sums_of(tile, width).tobytes()])

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from mpi_landscape.parallel.stopping import SIGNALS, Stopping
+from mpi_landscape.parallel import stopping as stopping_module
+from mpi_landscape.parallel.stopping import SIGNALS, Interrupted, Stopping
 
 
 def test_without_a_signal_or_a_limit_there_is_no_reason():
@@ -24,15 +25,36 @@ def test_a_signal_is_the_reason_and_nothing_else_happens(number):
         assert stopping.reason == signal.Signals(number).name, "it stays"
 
 
-def test_a_second_signal_of_a_scheduler_changes_nothing_but_a_second_interrupt_ends():
+def test_a_signal_that_comes_twice_is_one_and_a_second_one_later_ends_at_once(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(stopping_module.time, "monotonic", lambda: now[0])
     with Stopping() as stopping:
-        for _ in range(3):
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping.reason == "SIGTERM"
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+            now[0] += 0.4
+        assert stopping.reason == "SIGTERM", "the first one is the reason"
+        now[0] += 0.4
+        left = []
+        monkeypatch.setattr(stopping_module, "_leave", left.append)
         os.kill(os.getpid(), signal.SIGINT)
-        assert stopping.reason == "SIGINT"
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+        assert left == [signal.SIGINT]
+
+
+def test_while_nothing_is_under_way_the_first_signal_ends_at_once():
+    with Stopping() as stopping:
+        with stopping.at_once(), pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(Interrupted) as caught, stopping.at_once():
+            raise AssertionError("it was told before")
+        assert caught.value.reason == "SIGUSR1"
+
+
+def test_after_that_a_signal_is_only_noted():
+    with Stopping() as stopping:
+        with stopping.at_once():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping.reason == "SIGTERM"
 
 
 def test_the_handlers_that_were_there_come_back():

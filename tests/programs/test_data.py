@@ -139,3 +139,24 @@ def test_the_shards_of_streamed_data_follow_from_the_problem(study, here, comput
     said = computed("--set", "compute.data=streamed", "--dry-run").out
     # 10 and 7 examples in batches of 4: as many shards as batches, and a point per tile.
     assert "data shards: 3 of train, 2 of test" in said
+
+
+@pytest.mark.parametrize(("first", "then"), [("resident", "streamed"), ("streamed", "resident")])
+def test_data_that_are_held_otherwise_than_before_continue_the_same_file(
+    study, computed, contents, first, then
+):
+    # By themselves they would be cut otherwise, and memory may have become short or plenty since.
+    study.edit("data_shards: 1, ", "")
+    study.edit("[-0.75, 1.5, 7]", "[-0.75, 1.5, 70]")
+    study.edit("[0, 2, 4]", "[0, 2, 41]")
+    shards = {
+        kind: computed("--set", f"compute.data={kind}", "--dry-run").out.split("data shards: ")[1]
+        for kind in (first, then)
+    }
+    assert len(set(shards.values())) == 2, "the two would be cut alike: nothing is tested"
+    computed("--set", f"compute.data={first}")
+    reference = contents(study.output)
+    with h5py.File(study.output, "r+") as file:
+        file["tiles/status"][5:400] = 0
+    computed("--set", f"compute.data={then}")
+    assert contents(study.output) == reference

@@ -1,8 +1,10 @@
 """What `inspect` says against what was put into the file."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -50,6 +52,34 @@ def test_an_unfinished_and_damaged_file_is_described_as_it_is(study, here):
     assert facts["progress"]["tiles_damaged"] == 1
     assert facts["quantities"]["train_loss"]["done"] == 14
     assert "1 damaged" in here(inspect.main, study.output).out
+
+
+def test_what_is_left_is_said_with_the_command_that_goes_on(study, contents):
+    study.surface()
+    reference = contents(study.output)
+    study.output.unlink()
+    study.surface("--overwrite", "--set", "compute.threads=1")
+    with h5py.File(study.output, "r+") as file:
+        file["tiles/status"][15:] = 0
+        file["tiles/train_sums"][0, 0, 0] += 1
+
+    def inspected(*arguments):
+        command = [sys.executable, "-m", "mpi_landscape.inspect", str(study.output), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    left = json.loads(inspected("--json"))["left"]
+    assert left["tiles"] == 6
+    assert f"cd {study.folder} && python -m mpi_landscape.surface {study.configuration}" in left["command"]
+    assert "--overwrite" not in left["command"]
+    assert left["command"] in inspected()
+    # As a person would, but with this interpreter.
+    again = left["command"].replace("&& python ", f"&& {sys.executable} ")
+    house = str(Path(surface.__file__).parents[1])
+    subprocess.run(
+        again, shell=True, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": house}
+    )
+    assert contents(study.output) == reference
+    assert "left" not in json.loads(inspected("--json"))
 
 
 def test_json_has_no_number_that_json_does_not_know(study, here):

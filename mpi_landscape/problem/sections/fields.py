@@ -58,10 +58,12 @@ Precision = Annotated[
     Literal["float32", "tf32", "bfloat16", "float64"], expecting("float32, tf32, bfloat16 or float64")
 ]
 # The steps of evaluation.engine, which this room does not import.
-EngineStep = Literal["folded", "channels_last", "fused", "compiled", "first_layer", "grouped"]
+EngineStep = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first_layer", "grouped"]
 EngineChoice = Annotated[
     Literal["auto", "plain"] | tuple[EngineStep, ...],
-    expecting("auto, plain, or a list of folded, channels_last, fused, compiled, first_layer, grouped"),
+    expecting(
+        "auto, plain, or a list of folded, channels_last, fused, compiled, graphed, first_layer, grouped"
+    ),
 ]
 Optimizer = Annotated[Literal["sgd", "adam"], expecting("sgd or adam")]
 Placement = Annotated[Literal["auto", "resident", "streamed"], expecting("auto, resident or streamed")]

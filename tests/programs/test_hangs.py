@@ -1,0 +1,218 @@
+"""No job sits there doing nothing: a rank that is gone, stopped or stuck ends it, and is named."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from mpi_landscape.storage.reader import read_surface, verify_tiles
+
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+WITHIN = 10  # seconds: the requirement
+PATIENCE = 3
+
+# The planted fault: on the rank of this number, once a tile is done.
+PLANT = """
+    rank = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
+    open(f"rank_{{rank}}_{{os.getpid()}}", "w").close()
+    if rank == {rank} and {when}:
+        open("stamp", "a").close()
+        {fault}
+    return model(batch[0])
+"""
+
+
+def _plant(study, rank, fault):
+    study.edit_module("import os\n", "import os\nimport signal\n")
+    when = f"os.path.exists({str(study.output)!r}) and tiles_done() > 2"
+    study.edit_module(
+        "    return model(batch[0])", PLANT.format(rank=rank, fault=fault, when=when).strip("\n")
+    )
+    study.edit_module(
+        "def loss(model, batch):",
+        "def tiles_done():\n"
+        "    from mpi_landscape.storage.reader import verify_tiles\n"
+        f"    return verify_tiles({str(study.output)!r})[1]\n\n"
+        "def loss(model, batch):",
+    )
+
+
+def _left_over(study):
+    """Ranks that outlived their job."""
+    numbers = [int(path.name.split("_")[2]) for path in study.folder.glob("rank_*")]
+    alive = [process for process in map(_process, numbers) if process is not None]
+    _, alive = psutil.wait_procs(alive, timeout=1)
+    return alive
+
+
+def _process(number):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(number)
+        return process if "mpi_landscape.surface" in " ".join(process.cmdline()) else None
+    return None
+
+
+FAULTS = [
+    ("os._exit(0)", 0, "", "it leaves as if all were well"),
+    ("os._exit(3)", 0, "", "it leaves"),
+    ("os.kill(os.getpid(), signal.SIGKILL)", 0, "", "it is killed, by a system short of memory perhaps"),
+    (
+        "os.kill(os.getpid(), signal.SIGSTOP)",
+        PATIENCE,
+        "has not been heard of",
+        "it neither works nor ends",
+    ),
+    ("time.sleep(1000)", PATIENCE, "has not been heard of", "it is stuck in a batch"),
+]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("fault", "silent", "words", "reason"), FAULTS, ids=[row[-1] for row in FAULTS])
+def test_a_rank_that_is_gone_or_silent_ends_the_job_in_time_and_nothing_is_lost(
+    study, launch, contents, computed, fault, silent, words, reason, rank
+):
+    computed("--output", str(study.folder / "reference.h5"))
+    before = (study.folder / f"{study.module}.py").read_text()
+    _plant(study, rank, fault)
+    done = launch(
+        3,
+        "-m",
+        "mpi_landscape.surface",
+        str(study.configuration),
+        "--patience",
+        str(PATIENCE),
+        cwd=study.folder,
+        env={"SLEEP": "0.05"},
+    )
+    ended_after = time.time() - (study.folder / "stamp").stat().st_mtime
+    assert not _left_over(study)
+    # A stopped rank is missed only when it could have spoken; rank 0 looks between its batches.
+    assert ended_after < WITHIN + 2 * silent, reason
+    assert done.returncode not in (0, 2, 75), done.stdout + done.stderr
+    if words:
+        (line,) = {line for line in done.stderr.splitlines() if words in line}
+        assert f"rank {rank} of 3 (" in line
+        # The coordinator knows who was at work on what.
+        assert rank == 0 or "in the middle of tile" in line
+    assert 0 < read_surface(study.output).progress < 1
+    assert verify_tiles(study.output)[2] == 0
+    (study.folder / f"{study.module}.py").write_text(before)
+    computed()
+    assert contents(study.output) == contents(study.folder / "reference.h5")
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_rank_that_never_comes_to_a_meeting_is_named(study, launch, rank):
+    study.edit_module(
+        "    def __getitem__(self, index):",
+        "    def __getitem__(self, index):\n"
+        f'        if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "{rank}":\n'
+        "            time.sleep(1000)",
+    )
+    start = time.monotonic()
+    done = launch(
+        3, "-m", "mpi_landscape.surface", str(study.configuration), "--patience", "2", cwd=study.folder
+    )
+    assert done.returncode not in (0, 2, 75)
+    assert f"in vain for rank {rank} of 3 (" in done.stderr
+    assert "Traceback" not in done.stderr
+    # Patience, the start of three interpreters, and what the others wait longer than rank 0.
+    assert time.monotonic() - start < 60
+    assert not study.output.exists()
+
+
+def _start(study, command, *arguments, **environment):
+    return subprocess.Popen(
+        [*command, sys.executable, "-m", "mpi_landscape.surface", str(study.configuration), *arguments],
+        cwd=study.folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _await(condition, job):
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert job.poll() is None, job.stdout.read()
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("ranks", [0, 2], ids=["alone", "two ranks"])
+def test_a_signal_while_nothing_is_under_way_ends_the_job_at_once(study, launcher, number, ranks):
+    study.edit_module(
+        "        return self.values[index], 0",
+        "        open(f'rank_{os.getpid()}', 'w').close(); time.sleep(0.5)\n"
+        "        return self.values[index], 0",
+    )
+    study.edit_module("train=10, test=7", "train=1000, test=7")
+    job = _start(study, launcher(ranks) if ranks else [])
+    _await(lambda: list(study.folder.glob("rank_*")), job)
+    told = max(int(path.name.split("_")[1]) for path in study.folder.glob("rank_*"))
+    os.kill(told, number)
+    start = time.monotonic()
+    output, _ = job.communicate(timeout=60)
+    assert time.monotonic() - start < 5, "the bound is the requirement"
+    assert job.returncode == (130 if number == signal.SIGINT else 75), output
+    assert f"ended at once by {number.name}; run the same command again" in output
+    assert "Traceback" not in output
+    assert not study.output.exists()
+    assert ranks or not list(study.folder.glob(".*")), "no lock and no half file stays behind"
+
+
+def test_ctrl_c_stops_between_batches_with_its_own_exit_status(study, contents, computed):
+    computed("--output", str(study.folder / "reference.h5"))
+    job = _start(study, [], SLEEP="0.05")
+    _await(lambda: study.output.exists() and verify_tiles(study.output)[1] > 1, job)
+    job.send_signal(signal.SIGINT)
+    output, _ = job.communicate(timeout=30)
+    assert job.returncode == 130, output
+    assert "stopped by SIGINT, with " in output
+    assert " tiles left; run the same command again" in output
+    assert 0 < read_surface(study.output).progress < 1
+    computed()
+    assert contents(study.output) == contents(study.folder / "reference.h5")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_a_long_batch_at_once_and_loses_nothing(
+    study, contents, computed, number, status
+):
+    computed("--output", str(study.folder / "reference.h5"))
+    before = (study.folder / f"{study.module}.py").read_text()
+    study.edit_module(
+        "    return model(batch[0])",
+        "    if os.path.exists('slow'):\n"
+        "        open('begun', 'w').close()\n"
+        "        for _ in range(10000):\n"
+        "            time.sleep(0.1)\n"
+        "    return model(batch[0])",
+    )
+    job = _start(study, [], SLEEP="0.05")
+    _await(lambda: study.output.exists() and verify_tiles(study.output)[1] > 1, job)
+    (study.folder / "slow").touch()
+    _await((study.folder / "begun").exists, job)
+    done = verify_tiles(study.output)[1]
+    job.send_signal(number)
+    time.sleep(1.5)
+    assert job.poll() is None, "the first signal waits for the batch"
+    job.send_signal(number)
+    start = time.monotonic()
+    output, _ = job.communicate(timeout=60)
+    assert time.monotonic() - start < 5, "the bound is the requirement"
+    assert job.returncode == status, output
+    assert f"ended at once by a second signal, {number.name}; run the same command again" in output
+    assert verify_tiles(study.output)[1:] == (done, 0)
+    (study.folder / f"{study.module}.py").write_text(before)
+    computed()
+    assert contents(study.output) == contents(study.folder / "reference.h5")
