@@ -127,12 +127,18 @@ def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
             )
         return _checked(values, layout, here)
     if path.suffix == ".npy":
+        if not path.is_file():
+            raise LandscapeError(f"{here}: is not a regular file; expected an .npy array")
         try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            # Mapped: an array that claims to be larger than its file is refused before it takes memory.
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        # numpy parses the header as Python's literals, which can fail in many ways.
+        except Exception as error:
             raise LandscapeError(
                 f"{here}: cannot be read as an .npy array ({' '.join(str(error).split())})"
             ) from error
+        if not isinstance(values, np.ndarray):
+            raise LandscapeError(f"{here}: holds several arrays; expected an .npy array")
         return _checked(values, layout, here)
     return layout.flatten(read_state(path), where=here)
 

@@ -1,5 +1,7 @@
 """The one family of errors that a user is expected to meet."""
 
+import unicodedata
+
 
 class LandscapeError(Exception):
     """Bad input or a refusal, known before any expensive work.
@@ -7,6 +9,9 @@ class LandscapeError(Exception):
     The text is one line: where, what was given, what is valid or what to do. Programs print
     it without a traceback and leave with exit status 2.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class EchoedError(LandscapeError):
@@ -19,3 +24,25 @@ class LostRankError(Exception):
 
 class AgreedError(LandscapeError):
     """A `LandscapeError` that every rank raises at the same place, so that all can leave in good order."""
+
+
+def printable(text: str) -> str:
+    r"""Write what a terminal would obey, hide or reorder as its escape: files and messages may hold anything.
+
+    Args:
+        text: From a file, a file's name or the command line.
+
+    Returns:
+        The same text without control and format characters; line breaks and tabulators stay.
+
+    Example:
+        >>> printable("red: \x1b[31m")
+        'red: \\\\x1b[31m'
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    kind = unicodedata.category(character)
+    harmless = character in "\n\t" or (kind[0] != "C" and kind not in ("Zl", "Zp"))
+    return character if harmless else character.encode("unicode_escape").decode()

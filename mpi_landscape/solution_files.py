@@ -23,6 +23,7 @@ from mpi_landscape.storage.lock import exclusive
 
 CONFIGURATION, HISTORY, FINAL, STATE = "configuration.yaml", "history.h5", "final.pt", "state.pt"
 _OURS = (CONFIGURATION, HISTORY, FINAL, STATE, "epoch_*.pt", "phase_*.pt")
+_FACTS = {"threads": (1, 2**16), "piece_size": (0, 2**31 - 1), "channels_last": (0, 1)}
 _ADVICE = "choose another training.output, or --overwrite to train again"
 
 Standing = Literal["new", "begun", "complete"]
@@ -109,13 +110,31 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         LandscapeError: It is damaged.
     """
-    import torch
+    # Imports torch, which a training that is complete does not need.
+    from mpi_landscape.problem.checkpoints import read_content
 
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # depending on where the damage is, almost anything
-        raise LandscapeError(f"{path}: is damaged; {_ADVICE}") from error
+        content = read_content(path)
+    except LandscapeError as error:
+        raise LandscapeError(f"{error}; {_ADVICE}") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), int) for k in ("epoch", "step")):
+        raise LandscapeError(f"{path}: is not the state of a training; {_ADVICE}")
     return content
+
+
+def read_facts(folder: Path) -> Mapping[str, Any]:
+    """What an earlier start of a training decided, from its history.
+
+    Raises:
+        LandscapeError: The history does not say it.
+    """
+    history = folder / HISTORY
+    known = read_history(history).attributes
+    for name, (least, most) in _FACTS.items():
+        value = known.get(name)
+        if not isinstance(value, int) or not least <= value <= most:
+            raise LandscapeError(f"{history}: is damaged: its attribute {name} is {value!r}; {_ADVICE}")
+    return known
 
 
 def _plain(value: Any) -> Any:

@@ -162,7 +162,7 @@ class _Trainer:
             known = state = None
             if standing == "begun":
                 state = files.read_state(member.folder / files.STATE)
-                known = read_history(member.folder / files.HISTORY).attributes
+                known = files.read_facts(member.folder)
                 threads = int(known["threads"])
             device = choose_device(member.configuration.compute.device, self._ranks)
             with exact_arithmetic(threads):

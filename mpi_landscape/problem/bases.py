@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem import yaml_text
@@ -123,13 +123,11 @@ def _mapping(text: str, where: str) -> Mapping[str, Any]:
 
 def _text(path: Path, where: str) -> str:
     try:
-        content = path.read_bytes() if path.is_file() else _refused(path, where)
+        content, size = _bytes(path) if path.is_file() else _refused(path, where)
     except OSError as error:
         raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
     if len(content) > _LARGEST_FILE:
-        raise LandscapeError(
-            f"{where}: has {len(content)} bytes; a configuration has at most {_LARGEST_FILE}"
-        )
+        raise LandscapeError(f"{where}: has {size} bytes; a configuration has at most {_LARGEST_FILE}")
     try:
         # -sig: editors on some systems begin a file with a byte-order mark.
         return content.decode("utf-8-sig")
@@ -139,7 +137,15 @@ def _text(path: Path, where: str) -> str:
         ) from error
 
 
-def _refused(path: Path, where: str) -> bytes:
+def _bytes(path: Path) -> tuple[bytes, int]:
+    """What a file holds, as far as it can be a configuration, and how much it holds."""
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_FILE + 1)
+        # Files of /proc have no size.
+        return content, max(len(content), os.fstat(file.fileno()).st_size)
+
+
+def _refused(path: Path, where: str) -> NoReturn:
     if path.is_dir():
         raise LandscapeError(f"{where}: is a folder; expected a YAML file")
     if path.exists():

@@ -2,9 +2,11 @@
 
 import argparse
 import collections
+import itertools
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,22 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import listed, reason
+from mpi_landscape.problem.messages import listed, reason, shortened, shown
 
 # Where training scripts keep the parameters: the code of Li et al., Lightning, timm, fairseq, tutorials.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+# One inside another: a checkpoint of a checkpoint is known, more is not.
+_MOST_WRAPPERS = 3
 _PREFIXES = ("module.", "_orig_mod.")
 _MOST_NAMED = 3
+_ZIP = b"PK\x03\x04"
+_NUMBERS = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64"),
+        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
+    )
+)
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -36,19 +48,45 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         LandscapeError: If the file is absent, damaged, of another kind, would run code when loaded, or
-            holds no state dictionary.
+            holds no state dictionary, or one with tensors that are no dense tensors of real numbers.
     """
     where = os.fspath(path)
-    content = _loaded(Path(path), where)
+    content = read_content(path)
     state = _found(content)
     if state is None:
-        keys = [str(key) for key in content][:8] if isinstance(content, Mapping) else []
+        keys = (
+            [shortened(str(key), 40) for key in itertools.islice(content, 8)]
+            if isinstance(content, Mapping)
+            else []
+        )
         held = f"the keys {listed(keys)}" if keys else f"an object of type {type(content).__name__}"
         raise LandscapeError(
             f"{where}: has no state dictionary: it holds {held}; expected tensors by name, or a mapping that "
             f"holds them under one of {listed(_WRAPPERS)}"
         )
-    return _without_prefixes({name: value for name, value in state.items() if isinstance(value, Tensor)})
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        if value.is_meta or value.layout != torch.strided or value.is_nested or value.dtype not in _NUMBERS:
+            kind = "without values" if value.is_meta else f"{value.layout}, {value.dtype}"
+            raise LandscapeError(f"{where}: {shown(name)} is {kind}; expected a dense tensor of real numbers")
+    return _without_prefixes(tensors)
+
+
+def read_content(path: str | os.PathLike[str]) -> Any:
+    """Read all that a file of torch.save holds, without running code from it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors on the CPU, numbers, texts and their containers. The tensors of a zip archive are the file itself, mapped
+        into memory, and not a copy: what an archive claims to hold is then never more than what it does hold.
+
+    Raises:
+        LandscapeError: If the file is absent, damaged, of another kind, or would run code when loaded.
+    """
+    where = os.fspath(path)
+    return _unpickled(Path(path), where, is_zip=_first_bytes(Path(path), where) == _ZIP)
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
@@ -90,29 +128,37 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
         raise LandscapeError(f"{where}: the network refuses it ({reason(error)})") from error
 
 
-def _loaded(path: Path, where: str) -> Any:
+def _first_bytes(path: Path, where: str) -> bytes:
     if path.is_dir():
         raise LandscapeError(f"{where}: is a folder; expected a checkpoint of torch.save")
     if not path.exists():
         raise LandscapeError(f"{where}: no such checkpoint (working folder {Path.cwd()})")
+    if not path.is_file():
+        raise LandscapeError(f"{where}: is not a regular file; expected a checkpoint of torch.save")
     if path.suffix == ".safetensors":
         raise LandscapeError(f"{where}: is of the kind safetensors; convert it to a checkpoint of torch.save")
     try:
         with path.open("rb") as file:
-            first = file.read(1)
+            first = file.read(len(_ZIP))
     except OSError as error:
         raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
     if not first:
         raise LandscapeError(f"{where}: is empty; expected a checkpoint of torch.save")
-    return _unpickled(path, where)
+    return first
 
 
-def _unpickled(path: Path, where: str) -> Any:
+def _unpickled(path: Path, where: str, *, is_zip: bool) -> Any:
     try:
+        if is_zip:
+            _refuse_compressed(path, where)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             # Torch comments on files that are refused below all the same.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Mapped, the length of a tensor is held against the file; read, torch.load believes the archive and takes
+            # what lies behind the tensor in memory.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except LandscapeError:
+        raise
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):
             raise LandscapeError(
@@ -133,6 +179,19 @@ def _unpickled(path: Path, where: str) -> Any:
         ) from error
 
 
+def _refuse_compressed(path: Path, where: str) -> None:
+    """torch.save stores; what is compressed may be a thousand times as large as the file."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    # TorchScript compresses its code, and is refused by torch.load before any of it is read.
+    is_script = any(each.filename.endswith("constants.pkl") for each in parts)
+    compressed = next((each for each in parts if each.compress_type != zipfile.ZIP_STORED), None)
+    if compressed is not None and not is_script:
+        raise LandscapeError(
+            f"{where}: {shown(compressed.filename)} in it is compressed; expected a checkpoint as torch.save leaves it"
+        )
+
+
 def _harmless() -> list[Any]:
     """List types that training scripts keep beside the parameters, and that only hold values."""
     scalar: Any = np.float64(0).__reduce__()[0]
@@ -147,14 +206,15 @@ def _harmless() -> list[Any]:
     return [*moved, np.dtype, np.ndarray, *types, argparse.Namespace, collections.defaultdict]
 
 
-def _found(content: Any) -> Mapping[str, Any] | None:
-    if not isinstance(content, Mapping):
+def _found(content: Any, depth: int = 0) -> Mapping[str, Any] | None:
+    # A mapping may hold itself.
+    if not isinstance(content, Mapping) or depth > _MOST_WRAPPERS:
         return None
     if content and all(isinstance(name, str) for name in content):
         values = [value for name, value in content.items() if not name.endswith("_extra_state")]
         if values and all(isinstance(value, Tensor) for value in values):
             return content
-    inner = (_found(content[name]) for name in _WRAPPERS if name in content)
+    inner = (_found(content[name], depth + 1) for name in _WRAPPERS if name in content)
     return next((state for state in inner if state is not None), None)
 
 

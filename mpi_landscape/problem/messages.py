@@ -20,7 +20,7 @@ def shown(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _shortened(" ".join(repr(value).split()), _LONGEST_VALUE)
+    return shortened(" ".join(repr(value).split()), _LONGEST_VALUE)
 
 
 def reason(error: BaseException) -> str:
@@ -34,7 +34,7 @@ def reason(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())
     kind = type(error).__name__
-    return _shortened(f"{kind}: {text}" if text else kind, _LONGEST_REASON)
+    return shortened(f"{kind}: {text}" if text else kind, _LONGEST_REASON)
 
 
 def listed(names: Iterable[object]) -> str:
@@ -63,5 +63,14 @@ def suggestion(given: object, valid: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _shortened(text: str, longest: int) -> str:
+def shortened(text: str, longest: int = _LONGEST_REASON) -> str:
+    """Cut a text that may be as long as a file.
+
+    Args:
+        text: One line.
+        longest: Characters that are kept.
+
+    Returns:
+        The text, or its beginning and an ellipsis.
+    """
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

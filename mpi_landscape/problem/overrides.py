@@ -7,7 +7,7 @@ from typing import Any
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem import yaml_text
-from mpi_landscape.problem.messages import shown
+from mpi_landscape.problem.messages import shortened, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ def apply(
 
 def _parsed(text: str) -> Override:
     key, equals, value = text.partition("=")
+    given = shortened(" ".join(text.split()))
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise LandscapeError(f"--set {text}: expected dotted.key=value, such as grid.alpha.num=11")
-    return Override(text=" ".join(text.split()), key=key, value=yaml_text.parse(value, where=f"--set {key}"))
+        raise LandscapeError(f"--set {given}: expected dotted.key=value, such as grid.alpha.num=11")
+    return Override(text=given, key=key, value=yaml_text.parse(value, where=f"--set {shortened(key)}"))

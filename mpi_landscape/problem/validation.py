@@ -9,11 +9,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem import shape
-from mpi_landscape.problem.messages import listed, shown, suggestion
+from mpi_landscape.problem.messages import listed, shortened, shown, suggestion
 from mpi_landscape.problem.shape import Place
 
 Section = TypeVar("Section")
 
+_LONGEST_STEP = 80
 # A misspelt field is also a missing one: what explains the most is said first.
 _UNKNOWN = ("unexpected_keyword_argument", "invalid_key")
 
@@ -81,7 +82,8 @@ def dotted(place: Place) -> str:
     """
     path = ""
     for step in place:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+        name = shortened(str(step), _LONGEST_STEP)
+        path += f"[{step}]" if isinstance(step, int) else f".{name}" if path else name
     return path
 
 
@@ -100,7 +102,7 @@ def _explained(finding: ErrorDetails, root: type, besides: Sequence[str]) -> str
         if kind == "missing":
             return f"{parent} has no field '{place[-1]}', which it needs; its fields are {listed(valid)}"
         guess = suggestion(place[-1], valid)
-        return f"{parent} has unknown field '{place[-1]}'; valid fields are {listed(valid)}{guess}"
+        return f"{parent} has unknown field '{shortened(str(place[-1]))}'; valid fields are {listed(valid)}{guess}"
     if kind == "expected":
         return f"{path} is {shown(finding['input'])}; expected {context['expected']}"
     if kind == "value_error":

@@ -6,11 +6,15 @@ from typing import Any
 import yaml
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import reason, shown
+from mpi_landscape.problem.messages import reason, shortened, shown
 
-# A configuration has some hundred values. Aliases of aliases can stand for billions in a few lines.
+# A configuration has some hundred values. Aliases of aliases can stand for billions in a few lines, and aliases of one
+# long text for gigabytes, so a text counts as one value for every hundred characters.
 _MOST_VALUES = 10_000
+_CHARACTERS_OF_A_VALUE = 100
 _DEEPEST = 50
+# Python refuses to write a number of more than 4,300 digits (14,284 bits), also into a message.
+_MOST_BITS = 8192
 
 _RESOLVED = {
     "null": (r"~|null|Null|NULL|", "~nN\0"),
@@ -27,6 +31,9 @@ _RESOLVED = {
 }
 
 
+_NUMBER = re.compile(f"{_RESOLVED['int'][0]}|{_RESOLVED['float'][0]}")
+
+
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for name, (pattern, starts) in _RESOLVED.items():
@@ -39,6 +46,50 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = _resolvers()
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._composed = self._depth = 0
+
+    # While it is composed: a megabyte of brackets would otherwise take half a minute before it can be counted.
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._composed += 1
+        self._depth += 1
+        if self._composed > _MOST_VALUES:
+            raise yaml.composer.ComposerError(
+                None, None, f"has more than {_MOST_VALUES} values", self._mark()
+            )
+        if self._depth > _DEEPEST:
+            raise yaml.composer.ComposerError(
+                None, None, f"is nested more than {_DEEPEST} deep", self._mark()
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _mark(self) -> Any:
+        return self.get_mark()
+
+    # Base 60, which only an explicit tag asks for, takes time with the square of the length.
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        self._refuse_unless_number(node)
+        value: int = super().construct_yaml_int(node)
+        if value.bit_length() > _MOST_BITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"has a whole number of more than {_MOST_BITS} bits", node.start_mark
+            )
+        return value
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        self._refuse_unless_number(node)
+        value: float = super().construct_yaml_float(node)
+        return value
+
+    def _refuse_unless_number(self, node: yaml.ScalarNode) -> None:
+        if not isinstance(node.value, str) or not _NUMBER.fullmatch(node.value):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{shown(node.value)} is not the number that its tags say", node.start_mark
+            )
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
         for key_node, _ in node.value:
@@ -50,6 +101,11 @@ class _Loader(yaml.SafeLoader):
                 )
             keys.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
+
+
+# SafeLoader's table names its own methods, not those of a subclass.
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -72,7 +128,8 @@ def parse(text: str, *, where: str) -> Any:
 
     Raises:
         LandscapeError: If it does not parse (with line and column), repeats a key, is nested more than 50
-            deep, or unfolds through its aliases to more than 10,000 values.
+            deep, has a whole number of more than 8,192 bits, or unfolds through its aliases to more than 10,000
+            values, where a text counts as one for every hundred characters.
     """
     loader = None
     try:
@@ -95,7 +152,7 @@ def parse(text: str, *, where: str) -> Any:
     except RecursionError as error:
         raise LandscapeError(f"{where}: is nested too deeply") from error
     # PyYAML lets these out of explicit tags, such as !!bool maybe or !!int "".
-    except (ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, IndexError, TypeError, OverflowError) as error:
         raise LandscapeError(f"{where}: does not hold what its tags say ({reason(error)})") from error
     finally:
         if loader is not None:
@@ -130,12 +187,14 @@ def _num_values(node: yaml.Node, known: dict[int, int], depth: int, where: str) 
         raise LandscapeError(f"{where}: {_position(node.start_mark)}is nested more than {_DEEPEST} deep")
     if size is None:
         known[id(node)] = 0
-        children = []
+        children, own = [], 1
         if isinstance(node, yaml.MappingNode):
             children = [child for pair in node.value for child in pair]
         elif isinstance(node, yaml.SequenceNode):
             children = node.value
-        size = known[id(node)] = 1 + sum(_num_values(child, known, depth + 1, where) for child in children)
+        else:
+            own += len(node.value) // _CHARACTERS_OF_A_VALUE
+        size = known[id(node)] = own + sum(_num_values(child, known, depth + 1, where) for child in children)
     return size
 
 
@@ -145,4 +204,4 @@ def _position(mark: Any) -> str:
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     parts = [part for part in (error.context, error.problem) if part]
-    return " ".join(", ".join(parts).split()) or "does not parse"
+    return shortened(" ".join(", ".join(parts).split())) or "does not parse"

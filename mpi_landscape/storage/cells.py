@@ -16,9 +16,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.tiles import Plan, Tile
 from mpi_landscape.storage import schema
+from mpi_landscape.storage.soundness import damage_named
 
 DONE = 1
 Sums = NDArray[np.float64]
@@ -276,8 +278,13 @@ def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Cells:
         LandscapeError: The file cannot be opened.
     """
     file = schema.open_file(path, mode, comm)
-    grid, plan, accuracy = schema.read_plan(file)
-    datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
+    try:
+        with damage_named(path):
+            grid, plan, accuracy = schema.read_plan(file)
+            datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
+    except LandscapeError:
+        file.close()
+        raise
     # A parallel file is written straight through, and its flush is collective; a serial one keeps up to 64 kB back.
     flush = (lambda: None) if comm is not None else file.flush
     return Cells(datasets, grid, plan, accuracy=accuracy, flush=flush, close=file.close)

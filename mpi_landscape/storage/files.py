@@ -6,8 +6,10 @@ raw values at fixed offsets change. `libver="latest"` must not be used, it makes
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.errors import LandscapeError, printable
+from mpi_landscape.storage.soundness import damage_named
 
 PROGRAM = "mpi_landscape"
 _ADVICE = "choose another --output"
@@ -37,7 +40,7 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
         LandscapeError: The folder cannot be written.
     """
     # A link stays a link: the file that it leads to is replaced.
-    real = path.resolve()
+    real = Path(os.path.realpath(path))  # which, unlike Path.resolve, takes a ring of links
     temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +64,9 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
 
 def _reserve(path: Path, size: int) -> None:
     """Meet a full disk here: where HDF5 meets it, the file cannot be closed and the process crashes (HDF5 2.0)."""
+    # Before it is filled: others need the disk too.
+    if size > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -92,10 +98,28 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
     return {name: _plain(value) for name, value in file.attrs.items() if name not in hidden}
 
 
+def readable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes for people: no text of a file may steer the terminal that shows it, or pretend to be a line of ours."""
+    return {printable(name): _readable(value, name == "configuration") for name, value in attributes.items()}
+
+
+def _readable(value: Any, has_lines: bool) -> Any:
+    if isinstance(value, list):
+        return [_readable(each, has_lines) for each in value]
+    if not isinstance(value, str):
+        return value
+    return printable(value) if has_lines else printable(value).replace("\n", "\\n")
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+    """Numbers, texts and lists of them; whatever else an attribute can be in HDF5, as a text."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str = _ADVICE) -> h5py.File:
@@ -114,13 +138,25 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
     try:
         if not path.exists():
             raise LandscapeError(f"{path}: there is no such file")
+        # HDF5 would wait for ever for a named pipe.
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "no regular file"
+            raise LandscapeError(f"{path}: is not {kind} ({found}); {advice}")
         parallel = {"driver": "mpio", "comm": comm} if comm is not None else {"locking": False}
         file = h5py.File(path, mode, **parallel)
-    except OSError as error:
+    except LandscapeError:
+        raise
+    # A damaged file is mostly an OSError, but not always.
+    except Exception as error:
         if isinstance(error, PermissionError) or "Permission denied" in str(error):
             raise LandscapeError(f"{path}: permission denied") from error
         raise LandscapeError(f"{path}: is not {kind} (HDF5 cannot open it); {advice}") from error
-    if file.attrs.get("program") != PROGRAM:
+    try:
+        with damage_named(path):
+            program = file.attrs.get("program")
+            if not isinstance(program, str) or program != PROGRAM:
+                raise LandscapeError(f"{path}: is an HDF5 file, but not one of {PROGRAM}; {advice}")
+    except LandscapeError:
         file.close()
-        raise LandscapeError(f"{path}: is an HDF5 file, but not one of {PROGRAM}; {advice}")
+        raise
     return file

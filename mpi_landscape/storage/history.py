@@ -21,6 +21,14 @@ from numpy.typing import NDArray
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage import files
 from mpi_landscape.storage.dimensions import Dimensions
+from mpi_landscape.storage.soundness import (
+    Shape,
+    check_datasets,
+    check_names,
+    damage_named,
+    text,
+    whole_numbers,
+)
 
 SCHEMA = 1
 KIND = "history"
@@ -177,8 +185,9 @@ class HistoryWriter:
 def is_history(path: str | Path) -> bool:
     """Whether a file is a training history by its content; False for one that cannot be opened."""
     try:
-        with files.open_ours(Path(path), "r", "a training history") as file:
-            return bool(file.attrs.get("kind") == KIND)
+        with files.open_ours(Path(path), "r", "a training history") as file, damage_named(Path(path)):
+            kind = file.attrs.get("kind")
+            return isinstance(kind, str) and kind == KIND
     except LandscapeError:
         return False
 
@@ -192,7 +201,7 @@ def read_history(path: str | Path) -> History:
     Raises:
         LandscapeError: There is no such file, or it is no history.
     """
-    with _open(Path(path), "r") as file:
+    with _open(Path(path), "r") as file, damage_named(Path(path)):
         splits = _splits(file)
         # The marks first: what is marked now has had its values before.
         phase = file["phase"][...]
@@ -203,30 +212,39 @@ def read_history(path: str | Path) -> History:
             phase=phase,
             values={name: np.where(done, file[name][...], np.nan) for name in quantities(splits)},
             done=done,
-            attributes=files.read_attributes(file),
+            attributes=files.readable(files.read_attributes(file)),
             splits=splits,
         )
 
 
 def _splits(file: h5py.File) -> tuple[str, ...]:
-    return tuple(str(file.attrs["splits"]).split(", "))
+    path = Path(file.filename)
+    return check_names(path, text(path, file, "splits"))
+
+
+def _check(path: Path, file: h5py.File) -> None:
+    """Refuse what is no history, or does not hold what it says."""
+    if "kind" not in file.attrs or text(path, file, "kind") != KIND:
+        raise LandscapeError(f"{path}: is a surface file, not a training history")
+    schema = whole_numbers(path, file, "schema")
+    if schema != [SCHEMA]:
+        raise LandscapeError(
+            f"{path}: has schema {', '.join(map(str, schema))}, this version reads and writes schema {SCHEMA}"
+        )
+    check_datasets(path, file, {"epoch": ((None,), "i8")})
+    rows = file["epoch"].shape
+    expected: dict[str, tuple[Shape, str]] = {"epoch": (rows, "i8"), "phase": (rows, "i8")}
+    check_datasets(path, file, expected | dict.fromkeys(quantities(_splits(file)), (rows, "f8")))
+    if not rows[0] or not np.array_equal(file["epoch"][...], np.arange(rows[0])):
+        raise LandscapeError(f"{path}: is damaged: its epochs are not 0, 1, 2, ...")
 
 
 def _open(path: Path, mode: str) -> h5py.File:
     """Open a history; refuses every other file in one line."""
     file = files.open_ours(path, mode, "a training history", advice="give a history.h5 of a training")
     try:
-        if file.attrs.get("kind") != KIND:
-            raise LandscapeError(f"{path}: is a surface file, not a training history")
-        if int(file.attrs.get("schema", 0)) != SCHEMA:
-            raise LandscapeError(
-                f"{path}: has schema {file.attrs.get('schema')}, this version reads and writes schema {SCHEMA}"
-            )
-        missing = [name for name in ("epoch", "phase", *quantities(_splits(file))) if name not in file]
-        if missing:
-            raise LandscapeError(
-                f"{path}: has lost its {missing[0]}, perhaps as a copy made by another program"
-            )
+        with damage_named(path):
+            _check(path, file)
     except LandscapeError:
         file.close()
         raise

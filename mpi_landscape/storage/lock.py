@@ -20,7 +20,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 def lock_path(path: Path) -> Path:
     """The lock that belongs to a file, beside it; the same one whatever links lead to the file."""
-    real = path.resolve()
+    real = Path(os.path.realpath(path))
     return real.with_name(f".{real.name}.lock")
 
 

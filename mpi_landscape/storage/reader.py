@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from mpi_landscape.geometry.samples import Sample
 from mpi_landscape.geometry.tiles import Plan
 from mpi_landscape.storage import files, schema
 from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
+from mpi_landscape.storage.soundness import check_attributes, check_datasets, damage_named, holds
 from mpi_landscape.storage.surface import Surface
 
 
@@ -30,15 +33,17 @@ def read_surface(path: str | Path) -> Surface:
     Raises:
         LandscapeError: No such file, or not one of ours.
     """
-    with schema.open_file(Path(path), "r") as file:
+    with _reading(path) as file:
         grid, plan, accuracy = schema.read_plan(file)
+        attributes = files.read_attributes(file)
+        check_attributes(Path(path), attributes)
         return Surface(
             path=str(path),
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
             values={name: file[name][...] for name, _ in schema.quantities(plan, accuracy)},
             done=_done(file, grid, plan, accuracy),
-            attributes=files.read_attributes(file),
+            attributes=files.readable(attributes),
             **_sampling(file, plan),
         )
 
@@ -60,15 +65,17 @@ def _sampling(file: h5py.File, plan: Plan) -> dict[str, float]:
 
 def read_orders(path: str | Path) -> tuple[tuple[Sample, ...], dict[str, NDArray[np.int64]]]:
     """How a file's splits are cut into samples, and the order of their examples by split; both empty without samples."""
-    with schema.open_file(Path(path), "r") as file:
+    with _reading(path) as file:
         _, plan, _ = schema.read_plan(file)
         splits = [split for split, _ in plan.shards] if plan.samples else []
+        for split, sample in zip(splits, plan.samples, strict=True):
+            _check_order(Path(path), file, f"tiles/{split}_order", sample.stops[-1])
         return plan.samples, {split: file[f"tiles/{split}_order"][...] for split in splits}
 
 
 def verify_tiles(path: str | Path) -> tuple[int, int, int]:
     """How many tiles there are, how many are marked as done, and how many of those fail their checksum."""
-    with schema.open_file(Path(path), "r") as file:
+    with _reading(path) as file:
         grid, plan, accuracy = schema.read_plan(file)
         cells = Cells(
             {name: file[name] for name in schema.arrays(grid, plan, accuracy)}, grid, plan, accuracy=accuracy
@@ -82,9 +89,29 @@ def verify_tiles(path: str | Path) -> tuple[int, int, int]:
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
-    """What a file says of itself: identity, provenance, certificate."""
-    with schema.open_file(Path(path), "r") as file:
-        return files.read_attributes(file)
+    """What a file says of itself, letter by letter: identity, provenance, certificate."""
+    with _reading(path) as file:
+        attributes = files.read_attributes(file)
+        check_attributes(Path(path), attributes)
+        return attributes
+
+
+def check_plan(path: str | Path, grid: Grid, plan: Plan) -> None:
+    """Refuse to continue a file that is cut otherwise than its identity says.
+
+    Raises:
+        LandscapeError: It is.
+    """
+    with _reading(path) as file:
+        _, stored, _ = schema.read_plan(file)
+        axes = {"alpha": grid.alpha} if grid.beta is None else {"alpha": grid.alpha, "beta": grid.beta}
+        same = all(np.array_equal(file[name][...], axis.values) for name, axis in axes.items())
+        same &= stored.num_points == plan.num_points and stored.shards == plan.shards
+        if not same or stored.points_per_tile != plan.points_per_tile:
+            raise LandscapeError(
+                f"{path}: is damaged: its grid and tiles are not those of its identity; choose another --output, or "
+                f"--overwrite to replace it"
+            )
 
 
 def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], list[str]]:
@@ -93,12 +120,27 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
     Raises:
         LandscapeError: The file has no such vector.
     """
-    with schema.open_file(Path(path), "r") as file:
-        group = file["directions"]
-        if name not in ("center", "alpha", "beta") or name not in group:
-            valid = ", ".join(known for known in ("center", "alpha", "beta") if known in group)
-            raise LandscapeError(f"{path}: holds no direction {name!r}; it has {valid}")
-        return group[name][...], [text.decode() for text in group["tensor_name"][...]]
+    with _reading(path) as file:
+        there = [known for known in ("center", "alpha", "beta") if holds(file, f"directions/{known}")]
+        if name not in there:
+            raise LandscapeError(f"{path}: holds no direction {name!r}; it has {', '.join(there)}")
+        vector, names = f"directions/{name}", "directions/tensor_name"
+        check_datasets(Path(path), file, {vector: ((None,), "f4"), names: ((None,), "O")})
+        return file[vector][...], [text.decode() for text in file[names][...]]
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[h5py.File]:
+    """A surface file, open for as long as the `with` lasts; what goes wrong in it names the file."""
+    with schema.open_file(Path(path), "r") as file, damage_named(Path(path)):
+        yield file
+
+
+def _check_order(path: Path, file: h5py.File, name: str, num_examples: int) -> None:
+    """The order of a split's examples has each of them once."""
+    check_datasets(path, file, {name: ((num_examples,), "i8")})
+    if not np.array_equal(np.sort(file[name][...]), np.arange(num_examples)):
+        raise LandscapeError(f"{path}: is damaged: {name} is no order of {num_examples} examples")
 
 
 def _done(file: h5py.File, grid: Grid, plan: Plan, accuracy: bool) -> dict[str, NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.grid import Axis, Grid
+from mpi_landscape.geometry.grid import MAX_AXIS_POINTS, Axis, Grid
 from mpi_landscape.geometry.samples import Sample
 from mpi_landscape.geometry.tiles import Plan
 from mpi_landscape.storage.dimensions import Dimensions
 from mpi_landscape.storage.files import allocated, appearing, open_ours, write_attributes
+from mpi_landscape.storage.soundness import (
+    Shape,
+    check_datasets,
+    check_names,
+    damage_named,
+    holds,
+    text,
+    whole_numbers,
+)
 
 SCHEMA = 1
 # The columns of a tile's partial sums.
@@ -153,17 +162,30 @@ def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) 
             dimensions.name(dataset, (dimension,), "tiles/")
 
 
-def read_samples(file: h5py.File, splits: Sequence[str]) -> tuple[Sample, ...]:
-    """How the splits are cut, empty for a plan without samples."""
-    if TARGET not in file:
-        return ()
-    return tuple(
+def read_samples(file: h5py.File, shards: Sequence[tuple[str, int]]) -> tuple[Sample, ...]:
+    """How the splits are cut, of a plan with samples."""
+    path = Path(file.filename)
+    check_datasets(
+        path,
+        file,
+        {
+            f"tiles/{split}_{name}": ((count,), "i8")
+            for split, count in shards
+            for name in ("strata", "examples")
+        },
+    )
+    samples = tuple(
         Sample(
             strata=tuple(file[f"tiles/{split}_strata"][...].tolist()),
             examples=tuple(file[f"tiles/{split}_examples"][...].tolist()),
         )
-        for split in splits
+        for split, _ in shards
     )
+    for sample in samples:
+        steps = np.diff(sample.strata, prepend=-1)
+        if min(sample.examples) < 1 or steps[0] != 1 or not np.isin(steps, (0, 1)).all():
+            raise LandscapeError(f"{path}: is damaged: its samples are none")
+    return samples
 
 
 def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
@@ -197,14 +219,16 @@ def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
     """
     file = open_ours(path, mode, "a surface file", comm)
     try:
-        if file.attrs.get("kind") == "history":
-            raise LandscapeError(f"{path}: is a training history, not a surface file")
-        if int(file.attrs.get("schema", 0)) != SCHEMA:
-            raise LandscapeError(
-                f"{path}: has schema {file.attrs.get('schema')}, this version reads and writes schema {SCHEMA}"
-            )
-        if "tiles/status" not in file:
-            raise LandscapeError(f"{path}: has lost its tiles, perhaps as a copy made by another program")
+        with damage_named(path):
+            if "kind" in file.attrs and text(path, file, "kind") == "history":
+                raise LandscapeError(f"{path}: is a training history, not a surface file")
+            schema = whole_numbers(path, file, "schema")
+            if schema != [SCHEMA]:
+                raise LandscapeError(
+                    f"{path}: has schema {', '.join(map(str, schema))}, this version reads and writes schema {SCHEMA}"
+                )
+            if not holds(file, "tiles/status"):
+                raise LandscapeError(f"{path}: has lost its tiles, perhaps as a copy made by another program")
     except LandscapeError:
         file.close()
         raise
@@ -212,18 +236,47 @@ def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:
 
 
 def read_plan(file: h5py.File) -> tuple[Grid, Plan, bool]:
-    """The grid, the plan and whether there are accuracies, as a file says them."""
+    """The grid, the plan and whether there are accuracies, as a file says them.
+
+    Raises:
+        LandscapeError: The file does not hold what it says; after this, every array of `arrays` is there as it should be.
+    """
+    path = Path(file.filename)
     axes = [
-        Axis(float(v[0]), float(v[-1]), len(v))
-        for v in (file[n][...] for n in ("alpha", "beta") if n in file)
+        _read_axis(path, file, name) for name in ("alpha", "beta") if name == "alpha" or holds(file, name)
     ]
-    splits = str(file.attrs["splits"]).split(", ")
-    shards = tuple(zip(splits, (int(count) for count in file.attrs["shards"]), strict=True))
     grid = Grid(axes[0], axes[1] if len(axes) > 1 else None)
-    plan = Plan(
-        num_points=grid.num_points,
-        points_per_tile=int(file.attrs["points_per_tile"]),
-        shards=shards,
-        samples=read_samples(file, splits),
-    )
-    return grid, plan, f"{splits[0]}_accuracy" in file
+    splits = check_names(path, text(path, file, "splits"))
+    counts, points = whole_numbers(path, file, "shards"), whole_numbers(path, file, "points_per_tile")
+    if len(counts) != len(splits) or len(points) != 1:
+        raise LandscapeError(
+            f"{path}: is damaged: its attributes splits, shards and points_per_tile do not fit"
+        )
+    shards = tuple(zip(splits, counts, strict=True))
+    accuracy = holds(file, f"{splits[0]}_accuracy")
+    try:
+        plan = Plan(num_points=grid.num_points, points_per_tile=points[0], shards=shards)
+        check_datasets(path, file, _expected(grid, plan, accuracy))
+        if holds(file, TARGET):
+            plan = replace(plan, samples=read_samples(file, shards))
+            check_datasets(path, file, _expected(grid, plan, accuracy))
+    except LandscapeError as error:
+        # What a plan refuses does not name the file.
+        raise LandscapeError(
+            str(error) if str(path) in str(error) else f"{path}: is damaged: {error}"
+        ) from error
+    return grid, plan, accuracy
+
+
+def _expected(grid: Grid, plan: Plan, accuracy: bool) -> dict[str, tuple[Shape, str]]:
+    return {name: (shape, dtype.str[1:]) for name, (shape, dtype, _) in arrays(grid, plan, accuracy).items()}
+
+
+def _read_axis(path: Path, file: h5py.File, name: str) -> Axis:
+    check_datasets(path, file, {name: ((None,), "f8")})
+    if not 1 <= file[name].size <= MAX_AXIS_POINTS:
+        raise LandscapeError(f"{path}: is damaged: {name} has {file[name].size} values")
+    values = file[name][...]
+    if not (np.isfinite(values).all() and (np.diff(values) > 0).all()):
+        raise LandscapeError(f"{path}: is damaged: the values of {name} do not increase")
+    return Axis(float(values[0]), float(values[-1]), len(values))

@@ -7,6 +7,9 @@ from torch import nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.messages import reason, shown, suggestion
 
+# timm reads these files itself, and not every release refuses code in them.
+_OF_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
+
 
 def timm_network(name: str, /, **arguments: Any) -> nn.Module:
     """Build a model of timm.
@@ -21,7 +24,7 @@ def timm_network(name: str, /, **arguments: Any) -> nn.Module:
         The network.
 
     Raises:
-        LandscapeError: If timm is not installed or has no such model.
+        LandscapeError: If timm is not installed or has no such model, or is to read a file by itself.
     """
     try:
         import timm
@@ -33,6 +36,11 @@ def timm_network(name: str, /, **arguments: Any) -> nn.Module:
         raise LandscapeError(
             f"name is {shown(f'timm/{name}')}; timm {timm.__version__} has no such model"
             f"{suggestion(name, timm.list_models())}; timm.list_models() lists them"
+        )
+    foreign = next((each for each in _OF_FILES if each in arguments), None)
+    if foreign is not None:
+        raise LandscapeError(
+            f"arguments.{foreign} would have timm read a file in its own way; give the file as model.checkpoint"
         )
     network: nn.Module = timm.create_model(name, **arguments)
     return network

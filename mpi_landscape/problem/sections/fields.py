@@ -13,8 +13,17 @@ STRICT = ConfigDict(extra="forbid")
 _LARGEST_COUNT = 2**31 - 1
 # torch.manual_seed takes 64 bits; the sign bit is left out.
 _LARGEST_SEED = 2**63 - 1
+# Each of these is multiplied by memory or time that is taken at once: a history has a row for every epoch, an image is
+# framed by its shift, a thread has a network of its own, and so has a point of a pass.
+MOST_EPOCHS = 1_000_000
+_LARGEST_SHIFT, _MOST_THREADS, _MOST_AT_ONCE = 512, 4096, 1024
 
-Text = Annotated[str, Field(strict=True, min_length=1), expecting("text")]
+# Names and files: a NUL ends a name for the system, and a terminal obeys other control characters.
+Text = Annotated[
+    str,
+    Field(strict=True, min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    expecting("text without control characters"),
+]
 Flag = Annotated[bool, Field(strict=True), expecting("true or false")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), expecting("a finite number")]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0), expecting("a number above 0")]
@@ -32,12 +41,23 @@ BelowOne = Annotated[
 Count = Annotated[
     int, Field(strict=True, ge=1, le=_LARGEST_COUNT), expecting(f"a whole number from 1 to {_LARGEST_COUNT}")
 ]
-CountOrZero = Annotated[
-    int, Field(strict=True, ge=0, le=_LARGEST_COUNT), expecting(f"a whole number from 0 to {_LARGEST_COUNT}")
+Epochs = Annotated[
+    int, Field(strict=True, ge=0, le=MOST_EPOCHS), expecting(f"a whole number from 0 to {MOST_EPOCHS}")
+]
+Shift = Annotated[
+    int, Field(strict=True, ge=0, le=_LARGEST_SHIFT), expecting(f"a whole number from 0 to {_LARGEST_SHIFT}")
 ]
 CountOrAuto = Annotated[
     Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["auto"],
     expecting("a whole number of at least 1, or auto"),
+]
+ThreadsOrAuto = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=_MOST_THREADS)] | Literal["auto"],
+    expecting(f"a whole number from 1 to {_MOST_THREADS}, or auto"),
+]
+AtOnceOrAuto = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=_MOST_AT_ONCE)] | Literal["auto"],
+    expecting(f"a whole number from 1 to {_MOST_AT_ONCE}, or auto"),
 ]
 CountOrAll = Annotated[
     Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["all"],

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, fields
 
-from mpi_landscape.problem.messages import listed, shown
+from mpi_landscape.problem.messages import listed, shortened, shown
 from mpi_landscape.problem.sections.fields import (
+    MOST_EPOCHS,
     STRICT,
     Count,
     CountOrAll,
     CountOrAuto,
-    CountOrZero,
+    Epochs,
     Flag,
     Fraction,
     InvalidSectionError,
@@ -18,6 +19,7 @@ from mpi_landscape.problem.sections.fields import (
     Placement,
     Positive,
     Seed,
+    Shift,
     Text,
 )
 
@@ -45,7 +47,9 @@ class ScheduleConfiguration:
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise InvalidSectionError(f"milestones are {listed(self.milestones)}; expected increasing epochs")
+            raise InvalidSectionError(
+                f"milestones are {shortened(listed(self.milestones))}; expected increasing epochs"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ class AugmentationConfiguration:
 
     __pydantic_config__ = STRICT
 
-    shift: CountOrZero = 0
+    shift: Shift = 0
     flip: Flag = False
 
 
@@ -85,7 +89,7 @@ class PhaseConfiguration:
 
     __pydantic_config__ = STRICT
 
-    epochs: CountOrZero
+    epochs: Epochs
     optimizer: Optimizer
     batch_size: CountOrAll
     learning_rate: Positive
@@ -125,7 +129,7 @@ class PhaseChanges:
 
     __pydantic_config__ = STRICT
 
-    epochs: CountOrZero | None = None
+    epochs: Epochs | None = None
     optimizer: Optimizer | None = None
     batch_size: CountOrAll | None = None
     learning_rate: Positive | None = None
@@ -170,7 +174,7 @@ class TrainingConfiguration:
     piece_size: CountOrAuto = "auto"
     data: Placement = "auto"
     checkpoint_every: Count = 1
-    epochs: CountOrZero | None = None
+    epochs: Epochs | None = None
     optimizer: Optimizer = "sgd"
     batch_size: CountOrAll = 128
     learning_rate: Positive | None = None
@@ -184,7 +188,9 @@ class TrainingConfiguration:
     def __post_init__(self) -> None:
         if self.phases is not None and not self.phases:
             raise InvalidSectionError("phases is []; expected at least one, or none of the field")
-        _ = self.plan
+        total = sum(phase.epochs for phase in self.plan)
+        if total > MOST_EPOCHS:
+            raise InvalidSectionError(f"all phases have {total} epochs; expected at most {MOST_EPOCHS}")
 
     @property
     def plan(self) -> tuple[PhaseConfiguration, ...]:

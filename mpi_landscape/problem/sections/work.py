@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from mpi_landscape.problem.sections.fields import (
     STRICT,
+    AtOnceOrAuto,
     BelowOne,
     CountOrAuto,
     Device,
     EngineChoice,
     Placement,
     Precision,
+    ThreadsOrAuto,
 )
 
 
@@ -42,6 +44,6 @@ class ComputeConfiguration:
     batch_size: CountOrAuto = "auto"
     data_shards: CountOrAuto = "auto"
     points_per_tile: CountOrAuto = "auto"
-    points_per_pass: CountOrAuto = "auto"
-    threads: CountOrAuto = "auto"
+    points_per_pass: AtOnceOrAuto = "auto"
+    threads: ThreadsOrAuto = "auto"
     relative_error: BelowOne | None = None

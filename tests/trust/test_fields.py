@@ -1,0 +1,207 @@
+"""Values of every wrong type for every field, made from the sections themselves."""
+
+import dataclasses
+import json
+import math
+import random
+import types
+import typing
+
+import pytest
+import yaml
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem import configuration as reading
+from mpi_landscape.problem.sections import fields
+from mpi_landscape.problem.sections.whole import Configuration
+
+# Everything else that stands in the configuration; a field's section lies over it.
+REST = {
+    "model": {"name": "mlp"},
+    "data": {"name": "digits"},
+    "output": "x.h5",
+    "training": {"output": "run", "epochs": 1},
+}
+VALUES = {
+    "true": True,
+    "zero": 0,
+    "minus one": -1,
+    "three": 3,
+    "two to the 31": 2**31,
+    "ten to the twelve": 10**12,
+    "ten to the three hundred": 10**300,
+    "a half": 0.5,
+    "one and a half": 1.5,
+    "minus a half": -0.5,
+    "NaN": math.nan,
+    "infinity": math.inf,
+    "minus infinity": -math.inf,
+    "the largest float": 1.7e308,
+    "text": "text",
+    "no text": "",
+    "spaces": "  ",
+    "a number as text": "3",
+    "text with NUL": "a\0b",
+    "text with an escape": "\x1b[2Ja",
+    "full-width digits": "３",
+    "a look-alike": "аuto",
+    "auto and more": "auto ",
+    "an empty list": [],
+    "a list": [1, 2],
+    "a list of texts": ["a", "b"],
+    "a list of lists": [[1], [2]],
+    "a list of mappings": [{"a": 1}],
+    "a list of nothing": [None],
+    "an empty mapping": {},
+    "a mapping": {"a": 1},
+    "a mapping of numbers": {1: 2},
+    "a mapping of nothing": {None: None},
+    "deep": {"a": {"b": {"c": [{"d": 1}]}}},
+}
+
+
+def is_whole(value, least, most):
+    return type(value) is int and least <= value <= most
+
+
+def is_number(value):
+    # A whole number too large for a float is none.
+    return type(value) in (int, float) and abs(value) < 1.8e308
+
+
+def is_text(value):
+    return (
+        type(value) is str and value != "" and not any(ord(sign) < 32 or ord(sign) == 127 for sign in value)
+    )
+
+
+def is_list(value, inner):
+    return type(value) is list and all(inner(each) for each in value)
+
+
+COUNT = 2**31 - 1
+# What a field takes, said once more and in other words; a list of single values is a sweep, which one file may not have.
+TAKES = {
+    "Text": is_text,
+    "Flag": lambda value: type(value) is bool,
+    "Number": is_number,
+    "Positive": lambda value: is_number(value) and value > 0,
+    "NotNegative": lambda value: is_number(value) and value >= 0,
+    "Fraction": lambda value: is_number(value) and 0 <= value < 1,
+    "BelowOne": lambda value: is_number(value) and 0 < value < 1,
+    "Count": lambda value: is_whole(value, 1, COUNT),
+    "Epochs": lambda value: is_whole(value, 0, 10**6),
+    "Shift": lambda value: is_whole(value, 0, 512),
+    "CountOrAuto": lambda value: value == "auto" or is_whole(value, 1, COUNT),
+    "ThreadsOrAuto": lambda value: value == "auto" or is_whole(value, 1, 4096),
+    "AtOnceOrAuto": lambda value: value == "auto" or is_whole(value, 1, 1024),
+    "CountOrAll": lambda value: value == "all" or is_whole(value, 1, COUNT),
+    "Seed": lambda value: is_whole(value, 0, 2**63 - 1),
+    "Device": lambda value: value in ("auto", "cpu"),
+    "Arguments": lambda value: type(value) is dict and all(type(key) is str for key in value),
+    "Names": lambda value: is_list(value, is_text),
+    "Milestones": lambda value: is_list(value, lambda each: is_whole(each, 1, COUNT)),
+    "Precision": lambda value: value == "float32",
+    "EngineChoice": lambda value: value in ("auto", []),
+    "Optimizer": lambda value: value == "sgd",
+    "Placement": lambda value: value == "auto",
+    "Kind": lambda value: value == "random",
+    "Normalize": lambda value: value == "filter",
+}
+NAMES = {id(getattr(fields, name)): name for name in TAKES}
+
+
+def leaves(section, path=()):
+    """Every field of every section: its place, and the name of its type."""
+    hints = typing.get_type_hints(section, include_extras=True)
+    for each in dataclasses.fields(section):
+        options = [hints[each.name]]
+        if typing.get_origin(options[0]) in (types.UnionType, typing.Union):
+            options = list(typing.get_args(options[0]))
+        for option in options:
+            place = (*path, each.name)
+            if typing.get_origin(option) is tuple and dataclasses.is_dataclass(typing.get_args(option)[0]):
+                yield from leaves(typing.get_args(option)[0], (*place, 0))
+            elif dataclasses.is_dataclass(option):
+                yield place, "section"
+                yield from leaves(option, place)
+            elif option is not type(None):
+                yield place, name_of(option)
+
+
+def name_of(option):
+    return next(name for name in TAKES if getattr(fields, name) == option)
+
+
+LEAVES = list(leaves(Configuration))
+
+
+def nested(place, value):
+    for step in reversed(place):
+        value = [value] if step == 0 else {step: value}
+    return value
+
+
+def whole(place, value):
+    """A configuration in which one field has a value, and all that must be there is there."""
+    made = {section: dict(values) if isinstance(values, dict) else values for section, values in REST.items()}
+    top = place[0]
+    if len(place) == 1:
+        return {**made, top: value}
+    inner = nested(place[1:], value)
+    needed = dict(made.get(top) or {})
+    if place[1] in ("target",):
+        needed.pop("name", None)
+    if place[:2] == ("training", "schedule") and len(place) > 2 and place[2] != "milestones":
+        inner["schedule"]["milestones"] = []
+    return {**made, top: {**needed, **inner}}
+
+
+def is_taken(kind, value):
+    if kind == "section":
+        return type(value) is dict and not value
+    return TAKES[kind](value)
+
+
+def test_every_field_of_the_configuration_is_there():
+    assert len(LEAVES) > 70
+    assert ("training", "phases", 0, "schedule", "milestones") in [place for place, _ in LEAVES]
+    assert {kind for _, kind in LEAVES} == {*TAKES, "section"}
+
+
+@pytest.mark.parametrize(("place", "kind"), LEAVES, ids=[".".join(map(str, place)) for place, _ in LEAVES])
+def test_a_value_of_a_wrong_type_is_refused_in_one_line_that_names_the_field(tmp_path, place, kind):
+    file = tmp_path / "wrong.yaml"
+    tried = 0
+    for name, value in VALUES.items():
+        # These say something else by the words that the documentation gives them: a section by its name, an axis.
+        if is_taken(kind, value) or (kind == "section" and value in ("", "  ")) or value == {}:
+            continue
+        if place in (("model",), ("data",), ("loss",)) and isinstance(value, str):
+            continue
+        file.write_text(yaml.safe_dump(whole(place, value), allow_unicode=True), encoding="utf-8")
+        with pytest.raises(LandscapeError) as caught:
+            reading.load(file)
+        message = str(caught.value)
+        assert message.isprintable(), name
+        assert len(message) < 2000, name
+        assert place[-1] in message or str(place[-2]) in message, (name, message)
+        tried += 1
+    assert tried >= 10
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_wrong_value_is_refused_by_the_programs_too(study, refused, seed):
+    chance = random.Random(seed)
+    place, kind = chance.choice([leaf for leaf in LEAVES if leaf[1] not in ("section", "Arguments")])
+    value = chance.choice(
+        [each for each in VALUES.values() if not is_taken(kind, each) and each not in ({}, [])]
+    )
+    (study.folder / "wrong.yaml").write_text(
+        yaml.safe_dump(whole(place, value), allow_unicode=True), encoding="utf-8"
+    )
+    for program in ("surface", "train"):
+        # A list where a single value is expected is a sweep to the training, each of whose members is wrong.
+        assert place[-1] in refused(program, "wrong.yaml", "--dry-run", folder=study.folder) or isinstance(
+            value, list
+        ), json.dumps(value)

@@ -1,0 +1,409 @@
+"""Surface files and histories that mean harm, or are broken, for everything that reads them."""
+
+import json
+import random
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from mpi_landscape.storage.history import HistoryWriter, create_history
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, cage, filled):
+    """A study with its surface, one half done, one of samples, and a history: all sound."""
+    folder = tmp_path_factory.mktemp("whole")
+    filled(folder)
+    for name, options in {
+        "surface.h5": (),
+        "sampled.h5": ("--relative-error", "0.5"),
+        "line.h5": ("--line",),
+    }.items():
+        ended = cage("surface", "study.yaml", "--output", name, *options, folder=folder)
+        assert ended.status == 0, ended
+    create_history(
+        folder / "history.h5",
+        num_epochs=5,
+        splits=("train", "test"),
+        attributes={"title": "net on data", "identity_model": "net"},
+    )
+    with HistoryWriter(folder / "history.h5") as writer:
+        for number in range(4):
+            values = {"train_loss": 2.0 / (number + 1), "test_accuracy": number / 8, "learning_rate": 0.1}
+            writer.record(number, values | {"weight_norm": 3.5 + number}, phase=number // 2)
+    return folder
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """The whole study once more, to be spoiled."""
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    return folder
+
+
+def readers(folder, name):
+    """Every program that reads such a file, with pictures going elsewhere."""
+    pictures = folder.parent / "pictures"
+    return [
+        ("inspect", name),
+        ("inspect", name, "--json"),
+        ("plotting", name, "--kind", "all", "--output", f"{pictures}/", "--dpi", "20"),
+    ]
+
+
+def test_the_sound_files_are_read_by_every_program(copy, harmless):
+    for name in ("surface.h5", "sampled.h5", "line.h5", "history.h5"):
+        for program, *argv in readers(copy, name):
+            assert harmless(program, *argv, folder=copy).status == 0, name
+
+
+def attribute(name, value):
+    def change(file):
+        if name in file.attrs:
+            del file.attrs[name]
+        file.attrs[name] = value
+
+    return change
+
+
+def without(name):
+    return lambda file: file.attrs.__delitem__(name)
+
+
+def dataset(name, value=None, **settings):
+    """Another dataset under the name of one that is there."""
+
+    def change(file):
+        del file[name]
+        if value is None:
+            file.create_dataset(name, **settings)
+        else:
+            file[name] = value
+
+    return change
+
+
+def values(name, change):
+    def edit(file):
+        data = file[name][...]
+        file[name][...] = change(data)
+
+    return edit
+
+
+def linked(name, link):
+    def change(file):
+        del file[name]
+        file[name] = link
+
+    return change
+
+
+def virtual(name, source):
+    def change(file):
+        shape, dtype = file[name].shape, file[name].dtype
+        layout = h5py.VirtualLayout(shape=shape, dtype=dtype)
+        layout[...] = h5py.VirtualSource(source, name, shape=shape)
+        del file[name]
+        file.create_virtual_dataset(name, layout)
+
+    return change
+
+
+def external(name, source):
+    def change(file):
+        shape, dtype = file[name].shape, file[name].dtype
+        del file[name]
+        file.create_dataset(name, shape=shape, dtype=dtype, external=[(source, 0, h5py.h5f.UNLIMITED)])
+
+    return change
+
+
+def huge(name, shape, dtype="f8"):
+    """Claims a shape, and has no storage."""
+    return dataset(name, shape=shape, dtype=dtype)
+
+
+def compressed(name, shape, dtype="f8"):
+    return dataset(name, shape=shape, dtype=dtype, chunks=True, compression="gzip", fillvalue=0)
+
+
+def reference(file):
+    file.attrs["title"] = file["alpha"].ref
+
+
+COMPOUND = np.zeros(5, dtype=[("a", "f8"), ("b", "i4")])
+# What is done to a sound surface file; it must be refused by each of its readers and not be resumed.
+SPOILED = {
+    "no alpha": lambda file: file.__delitem__("alpha"),
+    "alpha that falls": values("alpha", lambda data: data[::-1]),
+    "alpha that stands": values("alpha", lambda data: data * 0),
+    "alpha with NaN": values("alpha", lambda data: data * np.nan),
+    "alpha with NaN within": values("alpha", lambda data: np.where(np.arange(5) == 2, np.nan, data)),
+    "alpha without end": values("alpha", lambda data: data * np.inf),
+    "alpha of nothing": dataset("alpha", np.zeros(0)),
+    "alpha of two dimensions": dataset("alpha", np.ones((5, 3))),
+    "alpha of none": dataset("alpha", 1.0),
+    "alpha without a space": dataset("alpha", h5py.Empty("f8")),
+    "alpha of text": dataset("alpha", np.array(["a", "b", "c", "d", "e"], dtype=object), dtype=h5py.string_dtype()),
+    "alpha of fixed text": dataset("alpha", np.array([b"1", b"2", b"3", b"4", b"5"])),
+    "alpha of a compound": dataset("alpha", COMPOUND),
+    "alpha of complex numbers": dataset("alpha", np.arange(5, dtype=complex)),
+    "alpha of whole numbers": dataset("alpha", np.arange(5)),
+    "alpha of truth values": dataset("alpha", np.ones(5, bool)),
+    "alpha of references": dataset("alpha", shape=(5,), dtype=h5py.ref_dtype),
+    "alpha of lists": dataset("alpha", shape=(5,), dtype=h5py.vlen_dtype(np.float64)),
+    "alpha of arrays": dataset("alpha", shape=(5,), dtype=np.dtype("(3,)f8")),
+    "alpha of opaque bytes": dataset("alpha", shape=(5,), dtype="V8"),
+    "alpha that is a group": lambda file: (file.__delitem__("alpha"), file.create_group("alpha")),
+    "alpha that is a type": linked("alpha", np.dtype("f8")),
+    "one more alpha": dataset("alpha", np.linspace(0, 1, 6)),
+    "a million million of alpha": huge("alpha", (10**12,)),
+    "beta that is another length": dataset("beta", np.linspace(0, 1, 4)),
+    "beta of a million million": huge("beta", (10**12,)),
+    "losses of another shape": dataset("train_loss", np.zeros((3, 5))),
+    "losses of one dimension": dataset("train_loss", np.zeros(15)),
+    "losses of three": dataset("train_loss", np.zeros((5, 3, 1))),
+    "losses of half the precision": dataset("train_loss", np.zeros((5, 3), np.float32)),
+    "losses of text": dataset("train_loss", np.full((5, 3), b"nan")),
+    "losses of a compound": dataset("train_loss", shape=(5, 3), dtype=[("a", "f8")]),
+    "losses without storage": huge("train_loss", (5, 3)),
+    "losses of ten to the twelve": huge("train_loss", (10**6, 10**6)),
+    "losses of two to the sixty": huge("train_loss", (2**30, 2**30)),
+    "losses that are compressed zeros": compressed("train_loss", (10**5, 10**5)),
+    "losses that are a group": lambda file: (file.__delitem__("train_loss"), file.create_group("train_loss")),
+    "no losses": lambda file: file.__delitem__("test_loss"),
+    "losses in another file, by a link": linked("train_loss", h5py.ExternalLink("line.h5", "/train_loss")),
+    "losses in everybody's file, by a link": linked("train_loss", h5py.ExternalLink("/etc/passwd", "/train_loss")),
+    "losses by a link to another name": linked("train_loss", h5py.SoftLink("/test_loss")),
+    "losses by a link to itself": linked("train_loss", h5py.SoftLink("/train_loss")),
+    "losses by a link to nothing": linked("train_loss", h5py.SoftLink("/nothing")),
+    "losses in another file, virtually": virtual("train_loss", "sampled.h5"),
+    "losses in everybody's file, virtually": virtual("train_loss", "/etc/passwd"),
+    "losses in another file, by raw bytes": external("train_loss", "study.yaml"),
+    "losses in everybody's file, by raw bytes": external("train_loss", "/etc/passwd"),
+    "alpha in everybody's file, by raw bytes": external("alpha", "/etc/passwd"),
+    "tiles in another file": linked("tiles", h5py.ExternalLink("sampled.h5", "/tiles")),
+    "tiles that are the root": lambda file: (file.__delitem__("tiles"), file.__setitem__("tiles", file["/"])),
+    "no tiles": lambda file: file.__delitem__("tiles"),
+    "no status": lambda file: file.__delitem__("tiles/status"),
+    "a status of another length": dataset("tiles/status", np.zeros(3, np.uint8)),
+    "a status of floats": dataset("tiles/status", np.zeros(8)),
+    "a status by a link": linked("tiles/status", h5py.SoftLink("/tiles/checksum")),
+    "no checksums": lambda file: file.__delitem__("tiles/checksum"),
+    "sums of another shape": dataset("tiles/train_sums", np.zeros((1, 15, 3))),
+    "sums of ten to the twelve": huge("tiles/train_sums", (1, 10**12, 4)),
+    "samples of nothing": lambda file: file.create_dataset("tiles/target", data=np.zeros(1)),
+    "no splits": without("splits"),
+    "splits of no name": attribute("splits", ""),
+    "a split that is not there": attribute("splits", "train, valid"),
+    "a split twice": attribute("splits", "train, train"),
+    "one split more": attribute("splits", "train, test, more"),
+    "splits of numbers": attribute("splits", 3),
+    "splits as a list": attribute("splits", ["train", "test"]),
+    "a split with a path": attribute("splits", "train, ../../../escaped"),
+    "a split with an escape": attribute("splits", "train, \x1b[2J"),
+    "a split with dollars": attribute("splits", "train, $\\frac{"),
+    "a split of a hundred thousand letters": attribute("splits", "train, " + "x" * 60_000),
+    "no shards": without("shards"),
+    "negative shards": attribute("shards", np.array([-1, 1])),
+    "shards of nothing": attribute("shards", np.array([0, 1])),
+    "shards of two to the sixty": attribute("shards", np.array([2**60, 1])),
+    "shards of floats": attribute("shards", np.array([1.0, 1.0])),
+    "shards of text": attribute("shards", "1, 1"),
+    "a single shard": attribute("shards", 1),
+    "no points per tile": without("points_per_tile"),
+    "negative points per tile": attribute("points_per_tile", -4),
+    "no point per tile": attribute("points_per_tile", 0),
+    "points per tile beyond all": attribute("points_per_tile", 2**62),
+    "points per tile of text": attribute("points_per_tile", "4"),
+    "points per tile of NaN": attribute("points_per_tile", np.nan),
+    "another number of points per tile": attribute("points_per_tile", 5),
+    "no program": without("program"),
+    "another program": attribute("program", "other"),
+    "a program of numbers": attribute("program", np.arange(3)),
+    "a program of nothing": attribute("program", h5py.Empty("S1")),
+    "a list of programs": attribute("program", ["mpi_landscape", "mpi_landscape"]),
+    "no schema": without("schema"),
+    "a schema of text": attribute("schema", "\x1b[2J1"),
+    "a schema of NaN": attribute("schema", np.nan),
+    "schemas": attribute("schema", np.array([1, 1])),
+    "a kind of numbers": attribute("kind", np.arange(3)),
+    "a surface that says it is a history": attribute("kind", "history"),
+    "a batch size of text": attribute("batch_size", "4"),
+    "a negative batch size": attribute("batch_size", -4),
+    "a batch size beyond all": attribute("batch_size", 2**62),
+    "a certificate of text": attribute("certificate_train_loss", "good"),
+    "a certificate of several": attribute("certificate_cosine", np.zeros(3)),
+    "a certificate without its other half": without("certificate_test_loss_plain"),
+    "a precision of text": attribute("precision_error", "small"),
+    "a precision without its points": attribute("precision_error", 0.5),
+    "a title of numbers": attribute("title", np.arange(4)),
+    "a title that is a reference": reference,
+    "a title of nothing": attribute("title", h5py.Empty("f8")),
+    "an engine of numbers": attribute("engine", 4.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_spoiled_surface_file_is_refused_by_every_reader_and_not_resumed(copy, refused, spoil):
+    with h5py.File(copy / "surface.h5", "r+") as file:
+        spoil(file)
+    for program, *argv in [*readers(copy, "surface.h5"), ("surface", "study.yaml")]:
+        line = refused(program, *argv, folder=copy)
+        assert "surface.h5" in line, line
+        assert "root:" not in line, "of another file"
+
+
+DIRECTIONS = {
+    "no directions": lambda file: file.__delitem__("directions"),
+    "directions in another file": linked("directions", h5py.ExternalLink("line.h5", "/directions")),
+    "a direction by a link": linked("directions/alpha", h5py.SoftLink("/directions/center")),
+    "a direction of another length": dataset("directions/alpha", np.zeros(5, np.float32)),
+    "a direction of ten to the twelve": huge("directions/alpha", (10**12,), "f4"),
+    "a direction of text": dataset("directions/alpha", np.array([b"a"] * 17)),
+    "a direction of NaN": values("directions/alpha", lambda data: data * np.nan),
+    "a direction of raw bytes": external("directions/alpha", "/etc/passwd"),
+    "no names": lambda file: file.__delitem__("directions/tensor_name"),
+    "names of numbers": dataset("directions/tensor_name", np.arange(2)),
+    "names that are no text": dataset("directions/tensor_name", np.array([b"\xff\xfe", b"\x1b[2J"])),
+    "names of another network": dataset("directions/tensor_name", np.array([b"\x1b[2J", b"x" * 10_000])),
+}
+
+
+@pytest.mark.parametrize("spoil", DIRECTIONS.values(), ids=DIRECTIONS)
+def test_a_spoiled_direction_is_refused(copy, refused, spoil):
+    with h5py.File(copy / "sampled.h5", "r+") as file:
+        spoil(file)
+    argv = ("study.yaml", "--output", "new.h5", "--set", "directions.alpha={kind: file, path: sampled.h5}")
+    assert "sampled.h5" in refused("surface", *argv, folder=copy)
+
+
+SAMPLES = {
+    "a target of text": dataset("tiles/target", np.array([b"x"])),
+    "targets": dataset("tiles/target", np.zeros(2)),
+    "strata that jump": values("tiles/train_strata", lambda data: data + 7),
+    "strata below nothing": values("tiles/train_strata", lambda data: data - 1),
+    "no strata": lambda file: file.__delitem__("tiles/train_strata"),
+    "negative examples": values("tiles/train_examples", lambda data: -data),
+    "examples of floats": dataset("tiles/train_examples", np.ones(1)),
+    "no standard errors": lambda file: file.__delitem__("train_loss_stderr"),
+}
+ORDERS = {
+    "an order with one twice": values("tiles/train_order", lambda data: data * 0),
+    "an order out of range": values("tiles/train_order", lambda data: data + 2**40),
+    "an order below nothing": values("tiles/train_order", lambda data: data - 10**9),
+    "an order of another length": dataset("tiles/train_order", np.arange(3)),
+}
+
+
+@pytest.mark.parametrize("spoil", (SAMPLES | ORDERS).values(), ids=SAMPLES | ORDERS)
+def test_spoiled_samples_are_refused(copy, refused, spoil):
+    with h5py.File(copy / "sampled.h5", "r+") as file:
+        spoil(file)
+    resume = ("surface", "study.yaml", "--output", "sampled.h5", "--relative-error", "0.5")
+    for program, *argv in [resume] if spoil in ORDERS.values() else [*readers(copy, "sampled.h5"), resume]:
+        assert "sampled.h5" in refused(program, *argv, folder=copy)
+
+
+HISTORIES = {
+    "no epochs": lambda file: file.__delitem__("epoch"),
+    "epochs of nothing": dataset("epoch", np.zeros(0, np.int64)),
+    "epochs that fall": values("epoch", lambda data: data[::-1]),
+    "epochs of floats": dataset("epoch", np.arange(6.0)),
+    "epochs of ten to the twelve": huge("epoch", (10**12,), "i8"),
+    "no phases": lambda file: file.__delitem__("phase"),
+    "phases of text": dataset("phase", np.array([b"1"] * 6)),
+    "losses of another length": dataset("train_loss", np.zeros(5)),
+    "losses of text": dataset("train_loss", np.array([b"1"] * 6)),
+    "losses by a link": linked("train_loss", h5py.ExternalLink("/etc/passwd", "/x")),
+    "losses of raw bytes": external("train_loss", "/etc/passwd"),
+    "losses of ten to the twelve": huge("train_loss", (10**12,)),
+    "no splits": without("splits"),
+    "splits of numbers": attribute("splits", np.arange(2)),
+    "a split with a path": attribute("splits", "train, ../../x"),
+    "no schema": without("schema"),
+    "a schema of text": attribute("schema", "one"),
+    "a title of numbers": attribute("title", np.arange(2)),
+}
+
+
+@pytest.mark.parametrize("spoil", HISTORIES.values(), ids=HISTORIES)
+def test_a_spoiled_history_is_refused(copy, refused, spoil):
+    with h5py.File(copy / "history.h5", "r+") as file:
+        spoil(file)
+    for program, *argv in readers(copy, "history.h5"):
+        assert "history.h5" in refused(program, *argv, folder=copy)
+
+
+STRANGE = {
+    "numbers near the largest": values("train_loss", lambda data: np.where(data > data.mean(), 1.7e308, -1.7e308)),
+    "numbers near nothing": values("train_loss", lambda data: data * 5e-324),
+    "one number near the largest": values("train_loss", lambda data: np.where(data == data.max(), 1.7e308, data)),
+    "infinities of both signs": values("train_loss", lambda data: np.where(data > data.mean(), np.inf, -np.inf)),
+    "NaN with a message": values("train_loss", lambda data: np.full(data.shape, 0x7FF4DEADBEEF0000, np.int64).view("f8")),
+    "accuracies of ten to the hundred": values("test_loss", lambda data: data * 1e100),
+    "coordinates near the largest": values("alpha", lambda data: np.linspace(-1.7e308, 1.7e308, 5)),
+    "coordinates near nothing": values("alpha", lambda data: np.arange(5) * 5e-324),
+    "coordinates that differ by a bit": values("alpha", lambda data: 1 + np.arange(5) * 2.0**-52),
+    "coordinates of two scales": values("alpha", lambda data: np.array([-1e300, -1e-300, 0, 1e-300, 1e300])),
+    "a title of control characters": attribute("title", "".join(map(chr, range(1, 160)))),
+    "a title of escapes": attribute("title", "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b2J\u202eevil"),
+    "a title of lines": attribute("title", "a\nprogress     100.0 % of the points\nb"),
+    "a title of dollars": attribute("title", "$\\frac{$ $$ \\input{/etc/passwd} $"),
+    "a title of sixty thousand letters": attribute("title", "x" * 60_000),
+    "a title of sixty thousand words": attribute("title", "x " * 30_000),
+    "a title of bytes": attribute("title", np.bytes_(b"\xff\xfe\x1b[2J")),
+    "a provenance of everything": attribute("host", h5py.Empty("f8")),
+    "a provenance of references": lambda file: file.attrs.__setitem__("host", file["alpha"].ref),
+    "a provenance of compounds": attribute("host", COMPOUND),
+    "a provenance of complex numbers": attribute("host", np.arange(3) * 1j),
+    "a provenance of NaN": attribute("host", np.array([np.nan, np.inf])),
+    "a provenance of escapes": attribute("\x1b[2J", "\x1b[2J"),
+    "a provenance of lists of escapes": attribute("host", ["\x9b2J", "\x1b[2J"]),
+    "an identity of escapes": attribute("identity_\x9b2J", "\x1b[2J"),
+    "a configuration of escapes": attribute("configuration", "model: \x1b[2J\nloss: \x9b2J"),
+    "a certificate of NaN": attribute("certificate_train_loss", np.nan),
+    "a certificate of the largest": attribute("certificate_train_loss", 1.7e308),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", STRANGE.values(), ids=STRANGE)
+def test_a_strange_surface_file_is_shown_or_refused_and_steers_no_terminal(copy, harmless, spoil):
+    with h5py.File(copy / "surface.h5", "r+") as file:
+        spoil(file)
+    for program, *argv in readers(copy, "surface.h5"):
+        ended = harmless(program, *argv, folder=copy)
+        shown = ended.out.replace("\n", "")
+        assert not [sign for sign in shown if not sign.isprintable()], ascii(shown)
+        assert ended.out.count("progress     ") <= 1
+        if "--json" in argv and ended.status == 0:
+            json.loads(ended.out)
+    assert not (copy.parent.parent / "escaped").exists()
+
+
+@pytest.mark.parametrize("part", ["header", "anywhere", "cut", "zeros", "noise"])
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", ["surface.h5", "sampled.h5", "history.h5"])
+def test_a_damaged_file_is_shown_or_refused(copy, harmless, name, part, seed):
+    chance = random.Random(f"{name} {part} {seed}")
+    content = bytearray((copy / name).read_bytes())
+    # What is not a value: headers of objects, trees of names, heaps of texts.
+    meta = [place for place in range(len(content)) if content[place]]
+    if part == "cut":
+        del content[chance.randrange(len(content)) :]
+    elif part in ("zeros", "noise"):
+        start = chance.choice(meta)
+        length = chance.choice((8, 64, 512))
+        content[start : start + length] = bytes(length) if part == "zeros" else chance.randbytes(length)
+    else:
+        for _ in range(chance.choice((1, 2, 8))):
+            content[chance.choice(meta) if part == "header" else chance.randrange(len(content))] ^= (
+                1 << chance.randrange(8)
+            )
+    (copy / name).write_bytes(content)
+    for program, *argv in readers(copy, name):
+        harmless(program, *argv, folder=copy)
