@@ -27,7 +27,7 @@ from mpi_landscape.program import say
 from mpi_landscape.progress import Progress
 from mpi_landscape.storage import cells, identity, schema
 from mpi_landscape.storage.provenance import provenance
-from mpi_landscape.storage.reader import read_attributes
+from mpi_landscape.storage.reader import check_constants, read_attributes
 from mpi_landscape.storage.writer import choose_writer
 
 
@@ -211,6 +211,7 @@ def _ensure_file(prepared: Prepared, path: Path, overwrite: bool, attributes: Ma
         stored = read_attributes(path)
         identity.check_same(path, stored, prepared.identity)
         _check_center(path, stored, prepared.certificate)
+        check_constants(path, job.grid)
         return
     schema.create(
         path,

@@ -13,7 +13,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.samples import Sample
 from mpi_landscape.geometry.tiles import Plan
-from mpi_landscape.storage import files, schema
+from mpi_landscape.storage import files, identity, schema
 from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
 from mpi_landscape.storage.surface import Surface
 
@@ -91,14 +91,53 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
     """One flat vector of a file (`center`, `alpha` or `beta`) and the names of its tensors.
 
     Raises:
-        LandscapeError: The file has no such vector.
+        LandscapeError: The file has no such vector, or it is damaged.
     """
     with schema.open_file(Path(path), "r") as file:
         group = file["directions"]
         if name not in ("center", "alpha", "beta") or name not in group:
             valid = ", ".join(known for known in ("center", "alpha", "beta") if known in group)
             raise LandscapeError(f"{path}: holds no direction {name!r}; it has {valid}")
-        return group[name][...], [text.decode() for text in group["tensor_name"][...]]
+        return _vector(file, path, name), [text.decode() for text in group["tensor_name"][...]]
+
+
+def check_constants(path: Path, grid: Grid) -> None:
+    """Refuse a file whose vectors or coordinates are not the ones that it was made with.
+
+    Tiles have checksums and are done again where they are damaged; what defines them has its fingerprints.
+
+    Args:
+        path: A file of this very run, as `identity.check_same` has found.
+        grid: The points.
+
+    Raises:
+        LandscapeError: One of them is damaged; names it.
+    """
+    with schema.open_file(path, "r") as file:
+        for name, axis in (("alpha", grid.alpha), ("beta", grid.beta)):
+            if axis is not None and file[name][...].tobytes() != axis.values.tobytes():
+                raise _damaged(path, name)
+        for name in ("center", "alpha", "beta"):
+            if name in file["directions"]:
+                _vector(file, path, name)
+
+
+def _vector(file: h5py.File, path: str | Path, name: str) -> NDArray[np.float32]:
+    """A flat vector whose values fit the fingerprint that the file has of it, if it has one."""
+    vector: NDArray[np.float32] = file[f"directions/{name}"][...]
+    known = identity.of_attributes(files.read_attributes(file)).get(
+        name if name == "center" else f"direction_{name}"
+    )
+    if known is not None and identity.fingerprint(vector) != known:
+        raise _damaged(path, f"directions/{name}")
+    return vector
+
+
+def _damaged(path: str | Path, name: str) -> LandscapeError:
+    return LandscapeError(
+        f"{path}: {name} is damaged, its values are not those that the file was made with; use another copy of the file, "
+        f"or --overwrite to compute it anew"
+    )
 
 
 def _done(file: h5py.File, grid: Grid, plan: Plan, accuracy: bool) -> dict[str, NDArray[np.bool_]]:
