@@ -16,9 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.tiles import Plan, Tile
-from mpi_landscape.storage import schema
+from mpi_landscape.storage import files, schema
 
 DONE = 1
 Sums = NDArray[np.float64]
@@ -34,6 +35,7 @@ class Cells:
         accuracy: Whether there are accuracies.
         flush: Called after each write that must survive a kill.
         close: Called at the end.
+        path: The file, for messages.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Cells:
         accuracy: bool,
         flush: Callable[[], None] = lambda: None,
         close: Callable[[], None] = lambda: None,
+        path: Path | None = None,
     ) -> None:
         self._arrays = arrays
         self._grid = grid
@@ -52,6 +55,7 @@ class Cells:
         self._accuracy = accuracy
         self._flush = flush
         self._close = close
+        self._path = path
 
     def __enter__(self) -> Cells:
         return self
@@ -61,7 +65,18 @@ class Cells:
     ) -> None:
         # Closing a parallel file is collective: a rank that raises must not wait there for the others.
         if error is None:
-            self._close()
+            try:
+                self._close()
+            except (OSError, RuntimeError) as failed:
+                error = failed
+        cause = None if error is None else files.write_failure(error)
+        if cause is not None:
+            raise LandscapeError(
+                f"{self._path}: cannot be written: {cause}; what is finished is kept: see to the disk and run the same command "
+                f"again"
+            ) from error
+        if kind is None and error is not None:
+            raise error
 
     def write_tile(self, tile: Tile, sums: Sums) -> None:
         """Keep a tile's sums: values, then their checksum, then the mark that it is done.
@@ -275,9 +290,10 @@ def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Cells:
     Raises:
         LandscapeError: The file cannot be opened.
     """
-    file = schema.open_file(path, mode, comm)
-    grid, plan, accuracy = schema.read_plan(file)
-    datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
+    with files.sound(path):
+        file = schema.open_file(path, mode, comm)
+        grid, plan, accuracy = schema.read_plan(file)
+        datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
     # A parallel file is written straight through, and its flush is collective; a serial one keeps up to 64 kB back.
     flush = (lambda: None) if comm is not None else file.flush
-    return Cells(datasets, grid, plan, accuracy=accuracy, flush=flush, close=file.close)
+    return Cells(datasets, grid, plan, accuracy=accuracy, flush=flush, close=file.close, path=path)

@@ -1,11 +1,14 @@
 """HDF5 files of this program, of any kind: they appear whole, and open whenever their writer is killed.
 
 All datasets that change are contiguous, of fixed size, and allocated before the file has its name; from then on only
-raw values at fixed offsets change. `libver="latest"` must not be used, it makes a killed file refuse to open.
+raw values at fixed offsets change. `libver="latest"` must not be used, it makes a killed file refuse to open. The format of
+HDF5 1.8 does not, and has checksums on its metadata: with the earliest one, a single turned bit could move a dataset to
+other bytes of the file without a word.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +22,7 @@ import numpy as np
 from mpi_landscape.errors import LandscapeError
 
 PROGRAM = "mpi_landscape"
+FORMAT = ("v108", "v108")
 _ADVICE = "choose another --output"
 
 
@@ -41,22 +45,50 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
     temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
+        # What a job left that was killed while it made the file; nobody else makes it now, by `lock`.
+        for abandoned in real.parent.glob(f".{glob.escape(real.name)}.*.new"):
+            abandoned.unlink(missing_ok=True)
         _reserve(temporary, size)
         # POSIX locks are not ours: a reader may look at any time, and a second writer is kept out by `lock`.
-        with h5py.File(temporary, "w", locking=False) as file:
+        with h5py.File(temporary, "w", locking=False, libver=FORMAT) as file:
             yield file
             file.flush()
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(real)
     except (OSError, RuntimeError) as error:
-        # A disk that fills up is an OSError or, when h5py notices it late, a RuntimeError; both quote the system.
-        quoted = re.search(r"error message = '([^']*)'", str(error))
-        cause = quoted[1] if quoted else getattr(error, "strerror", None) or error
+        cause = write_failure(error) or getattr(error, "strerror", None) or error
         raise LandscapeError(f"{path}: cannot be written: {cause}; {advice}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_failure(error: BaseException) -> str | None:
+    """The cause in an error of HDF5 that could not write, in the system's words; None in any other error."""
+    # A disk that fills up is an OSError or, when h5py notices it late, a RuntimeError; both quote the system. The parallel
+    # driver does not.
+    text = str(error)
+    quoted = re.search(r"error message = '([^']*)'", text)
+    if not isinstance(error, (OSError, RuntimeError)) or not (quoted or "write failed" in text):
+        return None
+    return quoted[1] if quoted else "file write failed"
+
+
+@contextmanager
+def sound(path: str | Path) -> Iterator[None]:
+    """What cannot be read in a file of ours is damage, whatever HDF5 says of it.
+
+    Raises:
+        LandscapeError: HDF5 could not read it, or read nonsense.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        cause = " ".join(str(error).strip("'\"").split())
+        raise LandscapeError(
+            f"{path}: is damaged ({cause}); use another copy of the file, or --overwrite to compute it anew"
+        ) from error
 
 
 def _reserve(path: Path, size: int) -> None:

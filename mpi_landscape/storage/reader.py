@@ -30,7 +30,7 @@ def read_surface(path: str | Path) -> Surface:
     Raises:
         LandscapeError: No such file, or not one of ours.
     """
-    with schema.open_file(Path(path), "r") as file:
+    with files.sound(path), schema.open_file(Path(path), "r") as file:
         grid, plan, accuracy = schema.read_plan(file)
         return Surface(
             path=str(path),
@@ -60,7 +60,7 @@ def _sampling(file: h5py.File, plan: Plan) -> dict[str, float]:
 
 def read_orders(path: str | Path) -> tuple[tuple[Sample, ...], dict[str, NDArray[np.int64]]]:
     """How a file's splits are cut into samples, and the order of their examples by split; both empty without samples."""
-    with schema.open_file(Path(path), "r") as file:
+    with files.sound(path), schema.open_file(Path(path), "r") as file:
         _, plan, _ = schema.read_plan(file)
         splits = [split for split, _ in plan.shards] if plan.samples else []
         return plan.samples, {split: file[f"tiles/{split}_order"][...] for split in splits}
@@ -68,7 +68,7 @@ def read_orders(path: str | Path) -> tuple[tuple[Sample, ...], dict[str, NDArray
 
 def verify_tiles(path: str | Path) -> tuple[int, int, int]:
     """How many tiles there are, how many are marked as done, and how many of those fail their checksum."""
-    with schema.open_file(Path(path), "r") as file:
+    with files.sound(path), schema.open_file(Path(path), "r") as file:
         grid, plan, accuracy = schema.read_plan(file)
         cells = Cells(
             {name: file[name] for name in schema.arrays(grid, plan, accuracy)}, grid, plan, accuracy=accuracy
@@ -83,7 +83,7 @@ def verify_tiles(path: str | Path) -> tuple[int, int, int]:
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """What a file says of itself: identity, provenance, certificate."""
-    with schema.open_file(Path(path), "r") as file:
+    with files.sound(path), schema.open_file(Path(path), "r") as file:
         return files.read_attributes(file)
 
 
@@ -93,7 +93,7 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
     Raises:
         LandscapeError: The file has no such vector, or it is damaged.
     """
-    with schema.open_file(Path(path), "r") as file:
+    with files.sound(path), schema.open_file(Path(path), "r") as file:
         group = file["directions"]
         if name not in ("center", "alpha", "beta") or name not in group:
             valid = ", ".join(known for known in ("center", "alpha", "beta") if known in group)
@@ -113,7 +113,9 @@ def check_constants(path: Path, grid: Grid) -> None:
     Raises:
         LandscapeError: One of them is damaged; names it.
     """
-    with schema.open_file(path, "r") as file:
+    with files.sound(path), schema.open_file(path, "r") as file:
+        # Every object, also those that only other programs read: HDF5 checks what it looks at.
+        file.visititems(lambda _name, _item: None)
         for name, axis in (("alpha", grid.alpha), ("beta", grid.beta)):
             if axis is not None and file[name][...].tobytes() != axis.values.tobytes():
                 raise _damaged(path, name)

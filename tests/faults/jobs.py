@@ -160,9 +160,10 @@ def _under_strace(job: Job, rank: int, strace: tuple[str, ...], trace: Path | No
     file = job.file.resolve()
     files = f"-P {shlex.quote(str(file))} -P {shlex.quote(f'{file.parent}/.{file.name}.')}$$.new"
     words = " ".join(shlex.quote(word) for word in ("-s", "0", "-o", str(trace or os.devnull), *strace))
-    # A filter in the kernel makes all other calls free, but with it strace 6.1 delivers no signals.
-    fast = "" if any("signal=" in word for word in strace) else "--seccomp-bpf"
-    return f'[ "{RANK}" = {rank} ] || exec "$@"; exec strace -D -f -qq {fast} {files} {words} "$@"'
+    # A filter in the kernel makes all other calls free, but with it strace 6.1 delivers no signals; then at least the
+    # other threads, which do not write, are left alone.
+    fast = "" if any("signal=" in word for word in strace) else "-f --seccomp-bpf"
+    return f'[ "{RANK}" = {rank} ] || exec "$@"; exec strace -D -qq {fast} {files} {words} "$@"'
 
 
 def end(process: subprocess.Popen, timeout: float = HANGS) -> tuple[str, str]:

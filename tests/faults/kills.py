@@ -109,6 +109,8 @@ def _wait_for_work(job: Job, process: subprocess.Popen, begun: int, before: set[
 
 def _kill(job: Job, process: subprocess.Popen, whom: str) -> float | None:
     """Kill; returns the seconds until nobody was left, None where the rank had not begun or had ended."""
+    if process.poll() is not None:
+        return None
     family = [psutil.Process(process.pid), *jobs.descendants(process)]
     ranks = [each for each in family if _is_rank(job, each)]
     start = time.monotonic()

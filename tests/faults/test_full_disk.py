@@ -1,6 +1,5 @@
 """A file system that is really full: a small tmpfs, mounted for the test."""
 
-import os
 import subprocess
 
 import pytest
