@@ -9,6 +9,7 @@ other bytes of the file without a word.
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -49,11 +50,11 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
         for abandoned in real.parent.glob(f".{glob.escape(real.name)}.*.new"):
             abandoned.unlink(missing_ok=True)
         _reserve(temporary, size)
-        # POSIX locks are not ours: a reader may look at any time, and a second writer is kept out by `lock`.
-        with h5py.File(temporary, "w", locking=False, libver=FORMAT) as file:
-            yield file
-            file.flush()
-        with temporary.open("rb+") as written:
+        with Patient(temporary, "wb+") as written:
+            with h5py.File(written, "w", libver=FORMAT) as file:
+                yield file
+            if written.failure is not None:
+                raise written.failure
             os.fsync(written.fileno())
         temporary.replace(real)
     except (OSError, RuntimeError) as error:
@@ -75,6 +76,13 @@ def write_failure(error: BaseException) -> str | None:
     return quoted[1] if quoted else "file write failed"
 
 
+def not_kept(path: str | Path, cause: str) -> LandscapeError:
+    """The refusal of a tile that could not be written."""
+    return LandscapeError(
+        f"{path}: cannot be written: {cause}; what is finished is kept: see to the disk and run the same command again"
+    )
+
+
 @contextmanager
 def sound(path: str | Path) -> Iterator[None]:
     """What cannot be read in a file of ours is damage, whatever HDF5 says of it.
@@ -92,10 +100,51 @@ def sound(path: str | Path) -> Iterator[None]:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Meet a full disk here: where HDF5 meets it, the file cannot be closed and the process crashes (HDF5 2.0)."""
+    """Meet a full disk before anything is made."""
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
+
+
+class Patient(io.FileIO):
+    """A file for HDF5 to write into, whose errors are for us and not for HDF5.
+
+    Where a write fails, HDF5 2.0 cannot close the file, and the process crashes at its end. So it is not told; after the first
+    error nothing is written any more, and whoever writes asks for it in time.
+
+    Attributes:
+        failure: The first error, None when all was written.
+    """
+
+    failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error, if there was one.
+
+        Raises:
+            LandscapeError: Something could not be written.
+        """
+        if self.failure is not None:
+            raise not_kept(str(self.name), str(self.failure.strerror)) from self.failure
+
+    def write(self, data: Any) -> int:
+        """Write all, or note the error."""
+        whole = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.failure is None and done < len(whole):
+                done += super().write(whole[done:]) or 0
+        except OSError as error:
+            self.failure = self.failure or error
+        return len(whole)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or lengthen, or note the error."""
+        try:
+            return super().truncate(size) if self.failure is None else size or 0
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
 
 
 def allocated(
