@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.tiles import Plan, Tile
-from mpi_landscape.storage import schema
+from mpi_landscape.storage import elements, files, schema
 from mpi_landscape.storage.soundness import damage_named
 
 DONE = 1
@@ -36,6 +37,8 @@ class Cells:
         accuracy: Whether there are accuracies.
         flush: Called after each write that must survive a kill.
         close: Called at the end.
+        abandon: Called instead where something was raised.
+        path: The file, for messages.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class Cells:
         accuracy: bool,
         flush: Callable[[], None] = lambda: None,
         close: Callable[[], None] = lambda: None,
+        abandon: Callable[[], None] = lambda: None,
+        path: Path | None = None,
     ) -> None:
         self._arrays = arrays
         self._grid = grid
@@ -54,6 +59,8 @@ class Cells:
         self._accuracy = accuracy
         self._flush = flush
         self._close = close
+        self._abandon = abandon
+        self._path = path
 
     def __enter__(self) -> Cells:
         return self
@@ -61,9 +68,18 @@ class Cells:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Closing a parallel file is collective: a rank that raises must not wait there for the others.
-        if error is None:
-            self._close()
+        if error is not None:
+            self._abandon()
+        else:
+            try:
+                self._close()
+            except (OSError, RuntimeError) as failed:
+                error = failed
+        cause = None if error is None else files.write_failure(error)
+        if cause is not None:
+            raise files.not_kept(str(self._path), cause) from error
+        if kind is None and error is not None:
+            raise error
 
     def write_tile(self, tile: Tile, sums: Sums) -> None:
         """Keep a tile's sums: values, then their checksum, then the mark that it is done.
@@ -72,11 +88,11 @@ class Cells:
             tile: Which one.
             sums: (tile.num_points, 4) float64, the columns of `schema.SUMS` per point.
         """
-        _write_block(
+        elements.write_block(
             self._arrays[schema.sums_name(tile.split)], (tile.shard, tile.start, 0), sums[np.newaxis]
         )
-        _write_block(self._arrays["tiles/checksum"], (tile.index,), np.array([checksum(tile, sums)]))
-        _write_block(self._arrays["tiles/status"], (tile.index,), np.array([DONE]))
+        elements.write_block(self._arrays["tiles/checksum"], (tile.index,), np.array([checksum(tile, sums)]))
+        elements.write_block(self._arrays["tiles/status"], (tile.index,), np.array([DONE]))
         self._flush()
 
     def write_points(self, tile: Tile, totals: Sums) -> None:
@@ -96,7 +112,7 @@ class Cells:
             values: By kind, in the order in which to write them: (tile.num_points,) float64 each.
         """
         for kind, column in values.items():
-            _write_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile), column)
+            elements.write_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile), column)
         self._flush()
 
     def holds_points(self, tile: Tile, totals: Sums) -> bool:
@@ -106,7 +122,8 @@ class Cells:
     def holds_values(self, tile: Tile, values: Mapping[str, Sums]) -> bool:
         """Whether `write_values` with these would change nothing, bit for bit."""
         return all(
-            _read_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile)).tobytes() == column.tobytes()
+            elements.read_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile)).tobytes()
+            == column.tobytes()
             for kind, column in values.items()
         )
 
@@ -223,40 +240,6 @@ def checksum(tile: Tile, sums: Sums) -> int:
     return zlib.crc32(np.ascontiguousarray(sums, dtype=np.float64).tobytes(), tile.index & 0xFFFFFFFF)
 
 
-# Rank 0 may have thousands of tiles to write in a second: 190 microseconds for each through h5py's own indexing, so 80.
-def _write_block(array: Any, start: tuple[int, ...], values: NDArray[Any]) -> None:
-    values = np.ascontiguousarray(values, dtype=array.dtype)
-    if isinstance(array, np.ndarray):
-        array[tuple(slice(at, at + num) for at, num in zip(start, values.shape, strict=True))] = values
-        return
-    space = array.id.get_space()
-    space.select_hyperslab(start, values.shape)
-    array.id.write(h5py.h5s.create_simple(values.shape), space, values)
-
-
-# Point by point, h5py takes 100 microseconds for each; in one call, 3.
-def _write_at(array: Any, places: tuple[NDArray[np.int64], ...], values: Sums) -> None:
-    if isinstance(array, np.ndarray):
-        array[places] = values
-    else:
-        array.id.write(*_selection(array, places), np.ascontiguousarray(values))
-
-
-def _read_at(array: Any, places: tuple[NDArray[np.int64], ...]) -> Sums:
-    if isinstance(array, np.ndarray):
-        return array[places]
-    values = np.empty(places[0].size)
-    array.id.read(*_selection(array, places), values)
-    return values
-
-
-def _selection(dataset: h5py.Dataset, places: tuple[NDArray[np.int64], ...]) -> tuple[Any, Any]:
-    """These elements of a dataset, in this order: in memory, and in the file."""
-    space = dataset.id.get_space()
-    space.select_elements(np.stack(places, axis=1))
-    return h5py.h5s.create_simple((places[0].size,)), space
-
-
 def in_memory(grid: Grid, plan: Plan, *, accuracy: bool) -> tuple[Cells, dict[str, NDArray[Any]]]:
     """The twin of a file: the same cells in memory, and its arrays to look at."""
     made = {
@@ -277,14 +260,30 @@ def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Cells:
     Raises:
         LandscapeError: The file cannot be opened.
     """
+    patient = None
     file = schema.open_file(path, mode, comm)
     try:
         with damage_named(path):
+            if comm is None and mode != "r":
+                file.close()
+                patient = files.Patient(path, "rb+")
+                file = h5py.File(patient, mode)
             grid, plan, accuracy = schema.read_plan(file)
             datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
     except LandscapeError:
         file.close()
         raise
+
+    def kept(work: Callable[[], None]) -> None:
+        work()
+        if patient is not None:
+            patient.check()
+
     # A parallel file is written straight through, and its flush is collective; a serial one keeps up to 64 kB back.
-    flush = (lambda: None) if comm is not None else file.flush
-    return Cells(datasets, grid, plan, accuracy=accuracy, flush=flush, close=file.close)
+    flush = (lambda: None) if comm is not None else partial(kept, file.flush)
+    close = partial(kept, file.close)
+    # Closing a parallel file is collective: a rank that raises must not wait there for the others.
+    abandon = (lambda: None) if comm is not None else file.close
+    return Cells(
+        datasets, grid, plan, accuracy=accuracy, flush=flush, close=close, abandon=abandon, path=path
+    )

@@ -1,12 +1,16 @@
 """HDF5 files of this program, of any kind: they appear whole, and open whenever their writer is killed.
 
 All datasets that change are contiguous, of fixed size, and allocated before the file has its name; from then on only
-raw values at fixed offsets change. `libver="latest"` must not be used, it makes a killed file refuse to open.
+raw values at fixed offsets change. `libver="latest"` must not be used, it makes a killed file refuse to open. The format of
+HDF5 1.8 does not, and has checksums on its metadata: with the earliest one, a single turned bit could move a dataset to
+other bytes of the file without a word.
 """
 
 from __future__ import annotations
 
 import errno
+import glob
+import io
 import os
 import re
 import shutil
@@ -22,6 +26,7 @@ from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.storage.soundness import damage_named
 
 PROGRAM = "mpi_landscape"
+FORMAT = ("v108", "v108")
 _ADVICE = "choose another --output"
 
 
@@ -44,32 +49,92 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
     temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
+        # What a job left that was killed while it made the file; nobody else makes it now, by `lock`.
+        for abandoned in real.parent.glob(f".{glob.escape(real.name)}.*.new"):
+            abandoned.unlink(missing_ok=True)
         _reserve(temporary, size)
-        # POSIX locks are not ours: a reader may look at any time, and a second writer is kept out by `lock`.
-        with h5py.File(temporary, "w", locking=False) as file:
-            yield file
-            file.flush()
-        with temporary.open("rb+") as written:
+        with Patient(temporary, "wb+") as written:
+            with h5py.File(written, "w", libver=FORMAT) as file:
+                yield file
+            if written.failure is not None:
+                raise written.failure
             os.fsync(written.fileno())
         temporary.replace(real)
     except (OSError, RuntimeError) as error:
-        # A disk that fills up is an OSError or, when h5py notices it late, a RuntimeError; both quote the system.
-        quoted = re.search(r"error message = '([^']*)'", str(error))
-        cause = quoted[1] if quoted else getattr(error, "strerror", None) or error
+        cause = write_failure(error) or getattr(error, "strerror", None) or error
         raise LandscapeError(f"{path}: cannot be written: {cause}; {advice}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
 
 
+def write_failure(error: BaseException) -> str | None:
+    """The cause in an error of HDF5 that could not write, in the system's words; None in any other error."""
+    # A disk that fills up is an OSError or, when h5py notices it late, a RuntimeError; both quote the system. The parallel
+    # driver does not.
+    text = str(error)
+    quoted = re.search(r"error message = '([^']*)'", text)
+    if not isinstance(error, (OSError, RuntimeError)) or not (quoted or "write failed" in text):
+        return None
+    return quoted[1] if quoted else "file write failed"
+
+
+def not_kept(path: str | Path, cause: str) -> LandscapeError:
+    """The refusal of a tile that could not be written."""
+    return LandscapeError(
+        f"{path}: cannot be written: {cause}; what is finished is kept: see to the disk and run the same command again"
+    )
+
+
 def _reserve(path: Path, size: int) -> None:
-    """Meet a full disk here: where HDF5 meets it, the file cannot be closed and the process crashes (HDF5 2.0)."""
-    # Before it is filled: others need the disk too.
+    """Meet a full disk before anything is made."""
+    # And before it is filled: others need the disk too.
     if size > shutil.disk_usage(path.parent).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
+
+
+class Patient(io.FileIO):
+    """A file for HDF5 to write into, whose errors are for us and not for HDF5.
+
+    Where a write fails, HDF5 2.0 cannot close the file, and the process crashes at its end. So it is not told; after the first
+    error nothing is written any more, and whoever writes asks for it in time.
+
+    Attributes:
+        failure: The first error, None when all was written.
+    """
+
+    failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error, if there was one.
+
+        Raises:
+            LandscapeError: Something could not be written.
+        """
+        if self.failure is not None:
+            raise not_kept(str(self.name), str(self.failure.strerror)) from self.failure
+
+    def write(self, data: Any) -> int:
+        """Write all, or note the error."""
+        whole = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.failure is None and done < len(whole):
+                done += super().write(whole[done:]) or 0
+        except OSError as error:
+            self.failure = self.failure or error
+        return len(whole)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or lengthen, or note the error."""
+        try:
+            return super().truncate(size) if self.failure is None else size or 0
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
 
 
 def allocated(

@@ -15,7 +15,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.grid import Grid
 from mpi_landscape.geometry.samples import Sample
 from mpi_landscape.geometry.tiles import Plan
-from mpi_landscape.storage import files, schema
+from mpi_landscape.storage import files, identity, schema
 from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
 from mpi_landscape.storage.soundness import check_attributes, check_datasets, damage_named, holds
 from mpi_landscape.storage.surface import Surface
@@ -118,7 +118,7 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
     """One flat vector of a file (`center`, `alpha` or `beta`) and the names of its tensors.
 
     Raises:
-        LandscapeError: The file has no such vector.
+        LandscapeError: The file has no such vector, or it is damaged.
     """
     with _reading(path) as file:
         there = [known for known in ("center", "alpha", "beta") if holds(file, f"directions/{known}")]
@@ -126,13 +126,13 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
             raise LandscapeError(f"{path}: holds no direction {name!r}; it has {', '.join(there)}")
         vector, names = f"directions/{name}", "directions/tensor_name"
         check_datasets(Path(path), file, {vector: ((None,), "f4"), names: ((None,), "O")})
-        return file[vector][...], [text.decode() for text in file[names][...]]
+        return _vector(file, path, name), [text.decode() for text in file[names][...]]
 
 
 @contextmanager
 def _reading(path: str | Path) -> Iterator[h5py.File]:
     """A surface file, open for as long as the `with` lasts; what goes wrong in it names the file."""
-    with schema.open_file(Path(path), "r") as file, damage_named(Path(path)):
+    with damage_named(Path(path)), schema.open_file(Path(path), "r") as file:
         yield file
 
 
@@ -141,6 +141,47 @@ def _check_order(path: Path, file: h5py.File, name: str, num_examples: int) -> N
     check_datasets(path, file, {name: ((num_examples,), "i8")})
     if not np.array_equal(np.sort(file[name][...]), np.arange(num_examples)):
         raise LandscapeError(f"{path}: is damaged: {name} is no order of {num_examples} examples")
+
+
+def check_constants(path: Path, grid: Grid) -> None:
+    """Refuse a file whose vectors or coordinates are not the ones that it was made with.
+
+    Tiles have checksums and are done again where they are damaged; what defines them has its fingerprints.
+
+    Args:
+        path: A file of this very run, as `identity.check_same` has found.
+        grid: The points.
+
+    Raises:
+        LandscapeError: One of them is damaged; names it.
+    """
+    with _reading(path) as file:
+        # Every object, also those that only other programs read: HDF5 checks what it looks at.
+        file.visititems(lambda _name, _item: None)
+        for name, axis in (("alpha", grid.alpha), ("beta", grid.beta)):
+            if axis is not None and file[name][...].tobytes() != axis.values.tobytes():
+                raise _damaged(path, name)
+        for name in ("center", "alpha", "beta"):
+            if name in file["directions"]:
+                _vector(file, path, name)
+
+
+def _vector(file: h5py.File, path: str | Path, name: str) -> NDArray[np.float32]:
+    """A flat vector whose values fit the fingerprint that the file has of it, if it has one."""
+    vector: NDArray[np.float32] = file[f"directions/{name}"][...]
+    known = identity.of_attributes(files.read_attributes(file)).get(
+        name if name == "center" else f"direction_{name}"
+    )
+    if known is not None and identity.fingerprint(vector) != known:
+        raise _damaged(path, f"directions/{name}")
+    return vector
+
+
+def _damaged(path: str | Path, name: str) -> LandscapeError:
+    return LandscapeError(
+        f"{path}: {name} is damaged, its values are not those that the file was made with; use another copy of the file, "
+        f"or --overwrite to compute it anew"
+    )
 
 
 def _done(file: h5py.File, grid: Grid, plan: Plan, accuracy: bool) -> dict[str, NDArray[np.bool_]]:

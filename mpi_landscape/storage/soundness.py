@@ -42,7 +42,9 @@ def damage_named(path: Path) -> Iterator[None]:
     # KeyError, ValueError, TypeError, OSError, RuntimeError, MemoryError: a damaged file makes h5py raise each of them.
     except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_REASON]
-        raise LandscapeError(f"{path}: is damaged ({text})") from error
+        raise LandscapeError(
+            f"{path}: is damaged ({text}); use another copy of the file, or --overwrite to compute it anew"
+        ) from error
 
 
 def check_names(path: Path, splits: str) -> tuple[str, ...]:
