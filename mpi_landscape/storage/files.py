@@ -117,10 +117,20 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
         parallel = {"driver": "mpio", "comm": comm} if comm is not None else {"locking": False}
         file = h5py.File(path, mode, **parallel)
     except OSError as error:
-        if isinstance(error, PermissionError) or "Permission denied" in str(error):
-            raise LandscapeError(f"{path}: permission denied") from error
+        refusal = _refusal(path, mode)
+        if refusal is not None:
+            raise LandscapeError(f"{path}: {refusal}" + f"; {advice}" * (mode != "r")) from error
         raise LandscapeError(f"{path}: is not {kind} (HDF5 cannot open it); {advice}") from error
     if file.attrs.get("program") != PROGRAM:
         file.close()
         raise LandscapeError(f"{path}: is an HDF5 file, but not one of {PROGRAM}; {advice}")
     return file
+
+
+def _refusal(path: Path, mode: str) -> str | None:
+    """The system's own words where it does not let a file be opened; HDF5 may say something else."""
+    try:
+        with path.open("rb" if mode == "r" else "rb+"):
+            return None
+    except OSError as error:
+        return f"cannot be {'read' if mode == 'r' else 'written'}: {error.strerror}"
