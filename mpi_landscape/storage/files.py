@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
     temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path, real.parent, size, advice)
         _reserve(temporary, size)
         # POSIX locks are not ours: a reader may look at any time, and a second writer is kept out by `lock`.
         with h5py.File(temporary, "w", locking=False) as file:
@@ -57,6 +59,15 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _check_room(path: Path, folder: Path, size: int, advice: str) -> None:
+    """Say how much is missing, which the system does not; it knows of quotas, too, so it is asked all the same."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise LandscapeError(
+            f"{path}: takes {size / 1e9:.3g} GB, and its disk has {free / 1e9:.3g} GB free; {advice}"
+        )
 
 
 def _reserve(path: Path, size: int) -> None:
