@@ -118,7 +118,11 @@ def read_only(tmp_path):
 
     def run(place, module, *arguments, launcher=()):
         program = [*launcher, sys.executable, "-m", module, *map(str, arguments)]
-        return subprocess.run([*words, str(place), *program], capture_output=True, text=True, timeout=120)
+        # Without what an Open MPI in this very process has left for its children.
+        environment = dict(os.environ)
+        return subprocess.run(
+            [*words, str(place), *program], capture_output=True, text=True, timeout=120, env=environment
+        )
 
     return run
 
