@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from mpi_landscape import sampling
-from mpi_landscape.cost import duration, expected_seconds, memory_per_rank, table
+from mpi_landscape.cost import amount, duration, expected_seconds, memory_per_rank, table
 from mpi_landscape.parallel.devices import device_name, distinct
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage.schema import size_of_arrays
 
 if TYPE_CHECKING:
     from mpi_landscape.preparation import Prepared
@@ -42,9 +43,16 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}{sampling.describe(plan, target)}",
+        f"file        {amount(_file_size(prepared))}",
         f"expected    {most}{duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
+
+
+def _file_size(prepared: Prepared) -> int:
+    """Bytes, but for the names and attributes."""
+    vectors = 4 * prepared.job.layout.size * (1 + len(prepared.job.directions))
+    return vectors + size_of_arrays(prepared.job.grid, prepared.plan, prepared.accuracy)
 
 
 def describe_ranks(ranks: Ranks, device: torch.device, threads: int) -> str:

@@ -8,7 +8,6 @@ other bytes of the file without a word.
 
 from __future__ import annotations
 
-import errno
 import glob
 import io
 import os
@@ -52,6 +51,7 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
         # What a job left that was killed while it made the file; nobody else makes it now, by `lock`.
         for abandoned in real.parent.glob(f".{glob.escape(real.name)}.*.new"):
             abandoned.unlink(missing_ok=True)
+        _check_room(path, real.parent, size, advice)
         _reserve(temporary, size)
         with Patient(temporary, "wb+") as written:
             with h5py.File(written, "w", libver=FORMAT) as file:
@@ -86,11 +86,17 @@ def not_kept(path: str | Path, cause: str) -> LandscapeError:
     )
 
 
+def _check_room(path: Path, folder: Path, size: int, advice: str) -> None:
+    """Say how much is missing, which the system does not; it knows of quotas, too, so it is asked all the same."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise LandscapeError(
+            f"{path}: takes {size / 1e9:.3g} GB, and its disk has {free / 1e9:.3g} GB free; {advice}"
+        )
+
+
 def _reserve(path: Path, size: int) -> None:
     """Meet a full disk before anything is made."""
-    # And before it is filled: others need the disk too.
-    if size > shutil.disk_usage(path.parent).free:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -213,8 +219,9 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
         raise
     # A damaged file is mostly an OSError, but not always.
     except Exception as error:
-        if isinstance(error, PermissionError) or "Permission denied" in str(error):
-            raise LandscapeError(f"{path}: permission denied") from error
+        refusal = _refusal(path, mode)
+        if refusal is not None:
+            raise LandscapeError(f"{path}: {refusal}" + f"; {advice}" * (mode != "r")) from error
         raise LandscapeError(f"{path}: is not {kind} (HDF5 cannot open it); {advice}") from error
     try:
         with damage_named(path):
@@ -225,3 +232,12 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
         file.close()
         raise
     return file
+
+
+def _refusal(path: Path, mode: str) -> str | None:
+    """The system's own words where it does not let a file be opened; HDF5 may say something else."""
+    try:
+        with path.open("rb" if mode == "r" else "rb+"):
+            return None
+    except OSError as error:
+        return f"cannot be {'read' if mode == 'r' else 'written'}: {error.strerror}"

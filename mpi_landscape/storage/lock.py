@@ -20,6 +20,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 def lock_path(path: Path) -> Path:
     """The lock that belongs to a file, beside it; the same one whatever links lead to the file."""
+    # Not Path.resolve(): before Python 3.13 it raises where links lead in a circle.
     real = Path(os.path.realpath(path))
     return real.with_name(f".{real.name}.lock")
 
@@ -55,6 +56,8 @@ def _open(place: Path, path: Path) -> int:
     """A descriptor that holds the lock on the file that bears the name now, not on one just removed."""
     while True:
         try:
+            with suppress(FileNotFoundError):
+                path.stat()  # links may lead nowhere, but not in a circle
             place.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:

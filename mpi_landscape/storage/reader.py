@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from mpi_landscape.storage import files, identity, schema
 from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
 from mpi_landscape.storage.soundness import check_attributes, check_datasets, damage_named, holds
 from mpi_landscape.storage.surface import Surface
+
+# Points that are looked at together.
+_BLOCK = 2**20
 
 
 def read_surface(path: str | Path) -> Surface:
@@ -37,12 +40,17 @@ def read_surface(path: str | Path) -> Surface:
         grid, plan, accuracy = schema.read_plan(file)
         attributes = files.read_attributes(file)
         check_attributes(Path(path), attributes)
+        # What is written last is read first: a point that a writer adds meanwhile is then not yet shown as done.
+        status = file["tiles/status"][...] == DONE
+        names = [name for name, _ in schema.quantities(plan, accuracy)]
+        read = {name: file[name][...] for name in reversed(names)}
+        values = {name: read[name] for name in names}
         return Surface(
             path=str(path),
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
-            values={name: file[name][...] for name, _ in schema.quantities(plan, accuracy)},
-            done=_done(file, grid, plan, accuracy),
+            values=values,
+            done=_done(file, grid, plan, status, values),
             attributes=files.readable(attributes),
             **_sampling(file, plan),
         )
@@ -184,46 +192,64 @@ def _damaged(path: str | Path, name: str) -> LandscapeError:
     )
 
 
-def _done(file: h5py.File, grid: Grid, plan: Plan, accuracy: bool) -> dict[str, NDArray[np.bool_]]:
-    """Per split, which points have all their shards done, or an estimate, and their values written."""
+def _done(
+    file: h5py.File,
+    grid: Grid,
+    plan: Plan,
+    status: NDArray[np.bool_],
+    values: Mapping[str, NDArray[np.float64]],
+) -> dict[str, NDArray[np.bool_]]:
+    """Per split, which points have all their shards done, or an estimate, and their values written.
+
+    Args:
+        file: The surface file.
+        grid: The points.
+        plan: The tiles.
+        status: (num_tiles,) which are marked as done.
+        values: By quantity, as read after the status.
+    """
     if plan.samples:
-        return {split: ~np.isnan(file[f"{split}_loss_stderr"][...]) for split, _ in plan.shards}
-    status = np.zeros(plan.num_chunks * plan.num_units, dtype=bool)
-    status[: plan.num_tiles] = file["tiles/status"][...] == DONE
+        return {split: ~np.isnan(values[f"{split}_loss_stderr"]) for split, _ in plan.shards}
     per_chunk = status.reshape(plan.num_chunks, plan.num_units)
-    flat = grid.points(np.arange(grid.num_points))
-    chunk = np.arange(grid.num_points) // plan.points_per_tile
-    done, unit = {}, 0
-    for split, shards in plan.shards:
-        marked: NDArray[np.bool_] = np.all(per_chunk[chunk, unit : unit + shards], axis=1)
-        mask = np.zeros(grid.num_points, dtype=bool)
-        mask[flat] = marked & ~_unwritten(file, split, flat, marked, accuracy)
-        done[split] = mask.reshape(grid.shape)
-        unit += shards
-    return done
+    done = {split: np.zeros(grid.num_points, dtype=bool) for split, _ in plan.shards}
+    # Block by block: tables over all of 10^8 points would take 10 GB.
+    for start in range(0, grid.num_points, _BLOCK):
+        positions = np.arange(start, min(start + _BLOCK, grid.num_points))
+        flat, chunk, unit = grid.points(positions), positions // plan.points_per_tile, 0
+        for split, shards in plan.shards:
+            marked: NDArray[np.bool_] = np.all(per_chunk[chunk, unit : unit + shards], axis=1)
+            done[split][flat] = marked & ~_unwritten(file, split, flat, marked, values, start)
+            unit += shards
+    return {split: mask.reshape(grid.shape) for split, mask in done.items()}
 
 
 def _unwritten(
-    file: h5py.File, split: str, flat: NDArray[np.int64], marked: NDArray[np.bool_], accuracy: bool
+    file: h5py.File,
+    split: str,
+    flat: NDArray[np.int64],
+    marked: NDArray[np.bool_],
+    values: Mapping[str, NDArray[np.float64]],
+    start: int,
 ) -> NDArray[np.bool_]:
     """Which marked points are NaN only because a writer, at work or killed, has not come to them yet.
 
     Args:
         file: The surface file.
         split: Name of the split.
-        flat: (num_points,) flat index of each position.
-        marked: (num_points,) by position: all shards are marked as done.
-        accuracy: Whether there are accuracies.
+        flat: (n,) flat index of each of consecutive positions.
+        marked: (n,) all shards are marked as done.
+        values: By quantity.
+        start: The first position.
 
     Returns:
-        (num_points,) bool, by position.
+        (n,) bool.
     """
-    kinds = ("loss", "accuracy") if accuracy else ("loss",)
-    empty = {kind: marked & np.isnan(file[f"{split}_{kind}"][...].reshape(-1)[flat]) for kind in kinds}
+    read = {kind: values[f"{split}_{kind}"] for kind in ("loss", "accuracy") if f"{split}_{kind}" in values}
+    empty = {kind: marked & np.isnan(value.reshape(-1)[flat]) for kind, value in read.items()}
     result = np.zeros_like(marked)
     if any(mask.any() for mask in empty.values()):
-        totals = add_shards(file[schema.sums_name(split)][...])
-        means = mean_values(totals, accuracy)
+        totals = add_shards(file[schema.sums_name(split)][:, start : start + flat.size])
+        means = mean_values(totals, "accuracy" in read)
         for kind, mask in empty.items():
             # A count of examples is never NaN, once it is written.
             result |= mask & (~np.isnan(means[kind]) | np.isnan(totals[:, 2]))

@@ -111,10 +111,14 @@ def create(path: Path, contents: Contents) -> None:
         _fill(file, contents)
 
 
+def size_of_arrays(grid: Grid, plan: Plan, accuracy: bool) -> int:
+    """Bytes of the datasets that change while tiles come in: nearly all of a large file."""
+    return sum(dtype.itemsize * math.prod(shape) for shape, dtype, _ in arrays(grid, plan, accuracy).values())
+
+
 def _size(contents: Contents) -> int:
     """Bytes that a file takes, or more."""
-    changing = arrays(contents.grid, contents.plan, contents.accuracy).values()
-    size = sum(dtype.itemsize * math.prod(shape) for shape, dtype, _ in changing)
+    size = size_of_arrays(contents.grid, contents.plan, contents.accuracy)
     size += sum(2 * order.nbytes + 2**14 for order in contents.orders.values())
     size += contents.center.nbytes + sum(vector.nbytes for vector in contents.directions.values())
     # Generous for what is small: coordinates, layout and attributes.

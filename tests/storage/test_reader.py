@@ -7,7 +7,7 @@ import pytest
 
 from mpi_landscape import LandscapeError
 from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.storage import cells
+from mpi_landscape.storage import cells, reader
 from mpi_landscape.storage.reader import read_attributes, read_direction, read_surface, verify_tiles
 from mpi_landscape.storage.surface import Surface
 
@@ -80,6 +80,48 @@ def test_a_point_whose_value_is_not_written_yet_is_not_done(surface_file, sums_o
     np.testing.assert_array_equal(surface.done["train"], places_of(made, 0, 5))
     np.testing.assert_array_equal(surface.done["test"], places_of(made, 0, 5))
     assert verify_tiles(path) == (12, 8, 0), "though its tiles are"
+
+
+def test_what_a_writer_adds_between_two_readings_is_not_shown_by_halves(surface_file, sums_of, monkeypatch):
+    path, made = surface_file(shards=(("train", 1), ("test", 1)), points_per_tile=1)
+    read, totals = h5py.Dataset.__getitem__, cells.Totals(made.plan)
+
+    def writing(store):
+        for index in range(made.plan.num_tiles):
+            tile = made.plan.tile(index)
+            store.write_tile(tile, sums_of(tile))
+            yield
+            store.write_points(tile, totals.add(tile, sums_of(tile)))
+            yield
+
+    with cells.open_cells(path) as store:
+        steps = writing(store)
+        for _ in range(7):
+            next(steps)
+
+        def reading(dataset, selection):
+            next(steps)
+            return read(dataset, selection)
+
+        monkeypatch.setattr(h5py.Dataset, "__getitem__", reading)
+        surface = read_surface(path)
+        monkeypatch.undo()
+    assert 0 < surface.progress < 1
+    for split, done in surface.done.items():
+        assert np.isfinite(surface.values[f"{split}_loss"][done]).all()
+        assert np.isfinite(surface.values[f"{split}_accuracy"][done]).all()
+
+
+def test_points_are_looked_at_block_by_block_to_the_same_end(surface_file, sums_of, monkeypatch):
+    path, made = surface_file()
+    write(path, made, sums_of, [0, 1, 2, 3, 5, 7, 8, 9, 10])
+    write(path, made, sums_of, [11], points=False)
+    whole = read_surface(path)
+    assert 0 < whole.progress < 1
+    # Not a divisor of 12 points, nor of the 5 of a tile.
+    monkeypatch.setattr(reader, "_BLOCK", 7)
+    for split, done in read_surface(path).done.items():
+        np.testing.assert_array_equal(done, whole.done[split])
 
 
 def test_a_mark_without_values_is_not_done(surface_file):
