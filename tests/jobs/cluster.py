@@ -136,16 +136,18 @@ class Cluster:
         return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown.splitlines() if line.strip()]
 
     def wait(self, job: str, ready: Callable[[], object], what: str, timeout: float = FAR) -> None:
-        """Until something is so; a job that never gets there is shown."""
+        """Until something is so; a job that never gets there, or ends before, is shown."""
         deadline = time.monotonic() + timeout
         while not ready():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"job {job}: not {what} after {timeout:g} s\n{self.story(job)}")
+            if time.monotonic() > deadline or (self._is_over(job) and not ready()):
+                raise AssertionError(
+                    f"job {job}: not {what} within {timeout:g} s or its end\n{self.story(job)}"
+                )
             time.sleep(0.1)
 
     def wait_for_end(self, job: str, timeout: float = FAR) -> list[dict[str, str]]:
         """Until a job, or each of an array, ended for good; returns what is known of them."""
-        self.wait(job, lambda: all(each["JobState"] in ENDED for each in self.jobs(job)), "ended", timeout)
+        self.wait(job, lambda: self._is_over(job), "ended", timeout)
         return self.jobs(job)
 
     def story(self, job: str) -> str:
@@ -163,7 +165,12 @@ class Cluster:
             if name in self._daemons:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     found += psutil.Process(self._daemons[name].pid).children(recursive=True)
-        return [process for process in found if _runs(process)]
+        return [process for process in found if runs(process)]
+
+    def cancel_all(self) -> None:
+        """End all jobs, and wait until nothing of them runs."""
+        self.call("scancel", "--quiet", "--user=root")
+        self._until(lambda: not self.processes())
 
     def ranks(self) -> list[psutil.Process]:
         """The processes of the main program."""
@@ -247,6 +254,9 @@ class Cluster:
                 preexec_fn=_adopt_orphans,
             )
 
+    def _is_over(self, job: str) -> bool:
+        return all(each["JobState"] in ENDED for each in self.jobs(job))
+
     def _is_idle(self) -> bool:
         done = subprocess.run(
             ["sinfo", "--noheader", "--Node", "--partition=low", "--format=%T"],
@@ -268,7 +278,7 @@ class Cluster:
                 texts += [
                     f"--- {path.name}\n{path.read_text()}" for path in sorted(self.folder.glob("*.log"))
                 ]
-                raise AssertionError(f"SLURM does not start; ended: {ended}\n" + "\n".join(texts))
+                raise AssertionError(f"SLURM is not ready; ended: {ended}\n" + "\n".join(texts))
             time.sleep(0.05)
 
     def _end(self, name: str) -> None:
@@ -302,7 +312,8 @@ def _adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(adopt, 1, 0, 0, 0)
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended, though nobody may have taken note of its end yet."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
