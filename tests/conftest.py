@@ -15,6 +15,7 @@ import pytest
 
 import mpi_landscape
 from mpi_landscape.evaluation import engine
+from tests.jobs import cluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,16 +25,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _without_parallel_hdf5() -> str | None:
+    return None if h5py.get_config().mpi else "h5py is built without MPI"
+
+
+# What an environment may be made for -> what is missing of it, or None.
+EXPECTATIONS = {"parallel-hdf5": _without_parallel_hdf5, "slurm": cluster.missing}
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the engine; and where an environment was made for parallel HDF5, skipping its tests would be a false pass."""
+    """Set the engine; and where an environment was made for something, skipping its tests would be a false pass.
+
+    MPI_LANDSCAPE_EXPECT names what it was made for, with commas between.
+    """
     steps = config.getoption("--steps")
     if steps is not None:
         os.environ["MPI_LANDSCAPE_TEST_STEPS"] = steps
         folder = str(Path(__file__).parent / "steps")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
         engine.USUAL = tuple(filter(None, steps.split(",")))
-    if os.environ.get("MPI_LANDSCAPE_EXPECT") == "parallel-hdf5" and not h5py.get_config().mpi:
-        pytest.exit("parallel HDF5 is expected here, but h5py is built without MPI", returncode=1)
+    for name in filter(None, os.environ.get("MPI_LANDSCAPE_EXPECT", "").split(",")):
+        if name not in EXPECTATIONS:
+            pytest.exit(
+                f"MPI_LANDSCAPE_EXPECT: no {name!r}; valid are {', '.join(EXPECTATIONS)}", returncode=1
+            )
+        reason = EXPECTATIONS[name]()
+        if reason is not None:
+            pytest.exit(f"{name} is expected here, but: {reason}", returncode=1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
