@@ -46,7 +46,7 @@ WORKLOADS = {
     each.network: each
     for each in (
         Workload(network="resnet20", images=1024, finer=3),
-        Workload(network="resnet56", images=1024, float32=(3.0, 2.5), bfloat16=(6.0, 5.0)),
+        Workload(network="resnet56", images=1024, finer=3, float32=(3.0, 2.5), bfloat16=(6.0, 5.0)),
         Workload(network="vgg9", images=1024, float32=(2.0, 1.5)),
         Workload(network="densenet121", images=512, float32=(2.0, 1.5)),
         Workload(network="wrn56_2", images=512, float32=(2.0, 1.5)),

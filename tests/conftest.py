@@ -17,6 +17,9 @@ import mpi_landscape
 from mpi_landscape.evaluation import engine
 from tests.jobs import cluster
 
+# Rooms whose tests depend on the MPI and the HDF5 of the environment: they run once in each.
+STACK = {"parallel", "storage", "faults", "hosts", "jobs"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The whole suite under another engine; tests that say which engine is chosen by itself are left out then."""
@@ -55,12 +58,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whoever uses `launch` is marked as `mpi`."""
+    """Whoever starts several ranks is marked as `mpi`; whoever touches MPI, HDF5 or SLURM as `stack`."""
     if config.getoption("--steps") is not None:
         items[:] = [item for item in items if item.path.name not in ("test_engines.py", "test_engine.py")]
     for item in items:
-        if "launch" in getattr(item, "fixturenames", ()):
+        if {"launch", "launcher"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        if room in STACK or item.get_closest_marker("mpi") is not None:
+            item.add_marker(pytest.mark.stack)
 
 
 @pytest.fixture(scope="session")
