@@ -261,11 +261,12 @@ def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Cells:
     patient = None
     with files.sound(path):
         file = schema.open_file(path, mode, comm)
+        # Before it is opened anew: a file behind an object of Python has no name that leads to it.
+        grid, plan, accuracy = schema.read_plan(file)
         if comm is None and mode != "r":
             file.close()
             patient = files.Patient(path, "rb+")
             file = h5py.File(patient, mode)
-        grid, plan, accuracy = schema.read_plan(file)
         datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
 
     def kept(work: Callable[[], None]) -> None:
