@@ -264,11 +264,12 @@ def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Cells:
     file = schema.open_file(path, mode, comm)
     try:
         with damage_named(path):
+            # Before it is opened anew: a file behind an object of Python has no name that leads to it.
+            grid, plan, accuracy = schema.read_plan(file)
             if comm is None and mode != "r":
                 file.close()
                 patient = files.Patient(path, "rb+")
                 file = h5py.File(patient, mode)
-            grid, plan, accuracy = schema.read_plan(file)
             datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
     except LandscapeError:
         file.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,11 @@ def check_constants(path: Path, grid: Grid) -> None:
         for name in ("center", "alpha", "beta"):
             if name in file["directions"]:
                 _vector(file, path, name)
+        # The tensors lie one after the other.
+        shapes = [text.decode() for text in file["directions/tensor_shape"][...]]
+        sizes = [math.prod(int(side) for side in shape.split(",") if side) for shape in shapes]
+        if file["directions/tensor_offset"][...].tolist() != list(accumulate([0, *sizes]))[: len(sizes)]:
+            raise _damaged(path, "directions/tensor_offset or tensor_shape")
 
 
 def _vector(file: h5py.File, path: str | Path, name: str) -> NDArray[np.float32]:
