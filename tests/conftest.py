@@ -15,6 +15,7 @@ import pytest
 
 import mpi_landscape
 from mpi_landscape.evaluation import engine
+from tests.hosts.cluster import obstacle
 from tests.jobs import cluster
 
 # Rooms whose tests depend on the MPI and the HDF5 of the environment: they run once in each.
@@ -33,7 +34,7 @@ def _without_parallel_hdf5() -> str | None:
 
 
 # What an environment may be made for -> what is missing of it, or None.
-EXPECTATIONS = {"parallel-hdf5": _without_parallel_hdf5, "slurm": cluster.missing}
+EXPECTATIONS = {"parallel-hdf5": _without_parallel_hdf5, "slurm": cluster.missing, "hosts": obstacle}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -285,7 +285,9 @@ def test_what_is_no_surface_file_is_refused_by_name(surface_file, spoil, words, 
 
 def test_a_folder_and_an_impossible_name_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / ("n" * 300)):
-        with pytest.raises(LandscapeError, match=r"is not a surface file \(a folder\)|cannot be read: File name too long"):
+        with pytest.raises(
+            LandscapeError, match=r"is not a surface file \(a folder\)|cannot be read: File name too long"
+        ):
             schema.open_file(path, "r")
 
 
