@@ -134,7 +134,8 @@ def test_a_template_sets_what_every_job_needs(name):
     if name in SLURM:
         assert "#SBATCH --signal=USR1@180 " in text
         assert (
-            'srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --cpu-bind=cores \\\n' in text
+            'srun --kill-on-bad-exit=0 --wait=30 --cpus-per-task="$SLURM_CPUS_PER_TASK" --cpu-bind=cores \\\n'
+            in text
         )
 
 
