@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError
 from mpi_landscape.memory import keep_freed_memory
+from mpi_landscape.parallel.ending import end_launcher_later
 from mpi_landscape.parallel.ranks import Ranks, is_first_process, open_ranks
 from mpi_landscape.parallel.stopping import Interrupted, exit_status
 from mpi_landscape.parallel.watch import watched
@@ -84,6 +85,7 @@ def execute(
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     except LostRankError as error:
         _print_error(str(error), options.debug)
+        end_launcher_later()
         status = ranks.abort(FAILED)
     except Interrupted as stop:
         status = _end_at_once(stop.reason, ranks)

@@ -68,6 +68,8 @@ def run(
         complete, own = coordinator.run(evaluate, keep)
     else:
         own = work(ranks, sums_size, evaluate, keep, stopping, sleep, silence)
+    if silence is not None:
+        silence.over()
     if ranks.share(complete):
         # A reason that came after the last tile stops nothing.
         return None

@@ -45,7 +45,7 @@ def this_process(rank: int, host: str) -> Process:
     except OSError:
         space = ""
     number = os.getpid()
-    return Process(rank, host, number, _start(number), f"{host} {space}")
+    return Process(rank, host, number, start_of(number), f"{host} {space}")
 
 
 def is_gone(process: Process) -> bool:
@@ -63,9 +63,20 @@ def is_gone(process: Process) -> bool:
     return bool(process.start)
 
 
-def _start(number: int) -> str:
+def start_of(number: int) -> str:
+    """When a process started, as the system counts; empty where it does not tell."""
     fields = _fields(number)
     return fields[19] if fields else ""
+
+
+def words_of(number: int) -> tuple[str, int]:
+    """A process's name, and the number of its parent; empty and 0 where the system does not tell."""
+    fields = _fields(number)
+    try:
+        name = Path(f"/proc/{number}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "", 0
+    return (name, int(fields[1])) if fields else ("", 0)
 
 
 def _fields(number: int) -> list[str]:
@@ -82,10 +93,18 @@ class Neighbours:
     Args:
         processes: Those to look after.
         lost: Called once, in the thread, with one that is gone.
+        stuck: Called once, in the thread, when this process itself has not gone on in time (see `due`).
     """
 
-    def __init__(self, processes: Sequence[Process], lost: Callable[[Process], None]) -> None:
-        self._processes, self._lost = processes, lost
+    def __init__(
+        self,
+        processes: Sequence[Process],
+        lost: Callable[[Process], None],
+        stuck: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._processes, self._lost, self._stuck = processes, lost, stuck
+        # When, in time awake, the main thread must have gone on; it may be in a call that never returns.
+        self.due: float | None = None
         self._over = threading.Event()
         self._awake = 0.0
         self._thread = threading.Thread(target=self._look, name="neighbours", daemon=True)
@@ -112,6 +131,9 @@ class Neighbours:
             now = time.monotonic()
             self._awake += min(now - last, 4 * TICK)
             last = now
+            if self.due is not None and self._awake > self.due:
+                self._stuck()
+                return
             gone = next(filter(is_gone, self._processes), None)
             if gone is None:
                 continue

@@ -6,6 +6,7 @@ import importlib
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _LAUNCHERS = (
 
 # Seconds between two looks at who has arrived.
 _PAUSE = 0.001
+_TIME_TO_ABORT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,10 @@ class Ranks:
         sys.stdout.flush()
         sys.stderr.flush()
         if self.comm is not None and self.size > 1:
+            # It may wait for others that cannot be reached.
+            fallback = threading.Timer(_TIME_TO_ABORT, os._exit, (status,))
+            fallback.daemon = True
+            fallback.start()
             self.comm.Abort(status)
         os._exit(status)
 

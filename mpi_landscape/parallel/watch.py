@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mpi_landscape.errors import LostRankError
+from mpi_landscape.parallel.ending import end_launcher_later
 from mpi_landscape.parallel.neighbours import Neighbours, Process, this_process
 from mpi_landscape.parallel.ranks import Ranks
 
@@ -52,7 +53,10 @@ def watched(ranks: Ranks, patience: float | None = None) -> Iterator[Ranks]:
         time.sleep(sum(each.rank < own.rank for each in near if each is not process))
         _end(ranks, f"{_name(process, len(processes))} is gone{_in_tile(tiles, process.rank)}; {_ADVICE}")
 
-    with Neighbours(near, lost) as neighbours:
+    def stuck() -> None:
+        _end(ranks, f"{_name(own, len(processes))} hangs in the middle of its work; {_ADVICE}")
+
+    with Neighbours(near, lost, stuck) as neighbours:
         names = [_name(process, len(processes)) for process in processes]
         watch = Watch(ranks.comm.Dup(), names, neighbours, patience, tiles)
         yield replace(ranks, watch=watch)
@@ -71,6 +75,8 @@ def _in_tile(tiles: Mapping[int, Sequence[int]], rank: int) -> str:
 
 def _end(ranks: Ranks, text: str) -> None:
     sys.stderr.write(f"error: {text}\n")
+    sys.stderr.flush()
+    end_launcher_later()
     ranks.abort(1)
 
 
@@ -127,6 +133,11 @@ class Watch:
         if self._patience is not None:
             return self._patience
         return PATIENCE_BEFORE if tile_seconds is None else max(PATIENCE_LEAST, PATIENCE_TILES * tile_seconds)
+
+    def goes_on(self, patience: float | None) -> None:
+        """This rank is not stuck, and will say so again in time; None: nothing is expected of it from here on."""
+        # Others that miss it speak first: they know what it was at work on.
+        self._clock.due = None if patience is None else self.now() + 2 * patience + LATER
 
     def waiting(self) -> Callable[[], None]:
         """A function to be called while this rank waits for all others at a meeting.
@@ -210,7 +221,8 @@ class Silence:
 
     @property
     def beat(self) -> bool:
-        """Whether it is time to let others hear of this rank; True once in a while."""
+        """Whether it is time to let others hear of this rank; True once in a while. Whoever asks is not stuck."""
+        self._watch.goes_on(self._patience)
         now = self._watch.now()
         if now - self._beaten < min(10.0, self._patience / 5):
             return False
@@ -220,6 +232,10 @@ class Silence:
     def heard(self, rank: int) -> None:
         """A message has come from it."""
         self._heard[rank] = self._watch.now()
+
+    def over(self) -> None:
+        """The work is done."""
+        self._watch.goes_on(None)
 
     def forget(self, rank: int) -> None:
         """Nothing more is expected of it."""
@@ -235,6 +251,7 @@ class Silence:
         if now == self._looked:
             return
         self._looked = now
+        self._watch.goes_on(self._patience)
         rank, last = min(self._heard.items(), key=lambda item: item[1], default=(0, now))
         if now - last > self._patience:
             raise self._watch.lost(rank, now - last)

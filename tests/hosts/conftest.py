@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import mpi_landscape
-from tests.conftest import expected
 from tests.hosts.cluster import INTERFACE, Cluster, cluster, obstacle
 from tests.programs.conftest import _contents as contents  # noqa: F401
 from tests.programs.conftest import computed, here, study  # noqa: F401
@@ -46,7 +45,7 @@ def two_hosts(tmp_path_factory) -> Iterator[Cluster]:
     """Two hosts on a network of their own."""
     reason = obstacle()
     if reason is not None:
-        pytest.fail(reason) if "hosts" in expected() else pytest.skip(reason)
+        pytest.skip(reason)
     with cluster(tmp_path_factory.mktemp("hosts"), HOSTS) as made:
         yield made
 

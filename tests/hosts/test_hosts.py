@@ -1,5 +1,6 @@
 """One job on several hosts, and what becomes of it when the network between them is cut."""
 
+import contextlib
 import time
 
 import h5py
@@ -88,7 +89,7 @@ def test_a_job_whose_hosts_lose_each_other_ends_and_is_resumed_to_the_same_bits(
     assert status not in (0, 75), job.output
     assert "(second)" in job.output
     # Nobody is left waiting on the other side either.
-    left = two_hosts.hosts["second"].processes()
+    left = [each for each in two_hosts.hosts["second"].processes() if _is_rank(each)]
     _, alive = psutil.wait_procs(left, timeout=FAR)
     assert not alive, f"{alive}\n{job.output}"
     tiles, done, damaged = verify_tiles(study.output)
@@ -99,6 +100,13 @@ def test_a_job_whose_hosts_lose_each_other_ends_and_is_resumed_to_the_same_bits(
     assert again.end(FAR) == 0, again.output
     assert f"{done} of them done before" in again.output
     assert contents(study.output) == contents(study.folder / "reference.h5")
+
+
+def _is_rank(process) -> bool:
+    """Whether it computes; what a launcher leaves on a host that it cannot reach is not ours."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "mpi_landscape.surface" in process.cmdline()
+    return False
 
 
 def _wait_for_tiles(path, at_least, job) -> None:

@@ -110,3 +110,20 @@ def test_the_time_for_which_a_process_is_suspended_does_not_count(monkeypatch):
         while clock.awake == before:
             time.sleep(0.01)
         assert clock.awake - before <= 4 * neighbours.TICK + 1e-9
+
+
+def test_a_process_that_is_due_and_does_not_go_on_is_told(monkeypatch):
+    monkeypatch.setattr(neighbours, "TICK", 0.01)
+    told = threading.Event()
+    with Neighbours([], lambda process: None, told.set) as watched:
+        watched.due = watched.awake + 1000
+        assert not told.wait(0.2)
+        watched.due = watched.awake
+        assert told.wait(30)
+
+
+def test_a_process_knows_its_name_and_its_parent(sleeper):
+    name, parent = neighbours.words_of(sleeper.pid)
+    assert name.startswith("python")
+    assert parent == os.getpid()
+    assert neighbours.words_of(2**22 + 1) == ("", 0)

@@ -13,7 +13,7 @@ NAMES = [f"rank {rank} of 3 (node{rank}, process 1)" for rank in range(3)]
 
 @pytest.fixture
 def clock():
-    return SimpleNamespace(awake=0.0)
+    return SimpleNamespace(awake=0.0, due=None)
 
 
 def watch_of(clock, patience=None, tiles=None):
@@ -56,6 +56,20 @@ def test_it_is_time_to_speak_several_times_within_the_patience(clock):
         clock.awake += 0.5
         beats += silence.beat
     assert beats == 50
+
+
+def test_a_rank_that_asks_or_waits_is_not_stuck_and_one_that_does_neither_is_due(clock):
+    watch = watch_of(clock)
+    silence = watch.silence([0], 10)
+    for clock.awake in (5.0, 40.0):
+        _ = silence.beat
+        assert clock.due == clock.awake + 25, "twice the patience, and what the others need to speak first"
+    clock.awake = 42.0
+    silence.heard(0)
+    silence.check()
+    assert clock.due == 67.0
+    silence.over()
+    assert clock.due is None
 
 
 @pytest.mark.parametrize(
