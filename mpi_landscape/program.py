@@ -15,7 +15,7 @@ from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError
 from mpi_landscape.memory import keep_freed_memory
 from mpi_landscape.parallel.ending import end_launcher_later
 from mpi_landscape.parallel.ranks import Ranks, is_first_process, open_ranks
-from mpi_landscape.parallel.stopping import Interrupted, exit_status
+from mpi_landscape.parallel.stopping import Interrupted, answer_from_the_start, answer_no_more, exit_status
 from mpi_landscape.parallel.watch import watched
 
 DONE, FAILED, REFUSED, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -62,6 +62,10 @@ def execute(
         use_mpi: Whether the program runs on several ranks.
     """
     options = arguments.parse_args(argv)
+    # A caller that gives a command line of its own has signals of its own.
+    is_program = argv is None
+    if is_program:
+        answer_from_the_start()
     ranks = Ranks()
     keep_freed_memory()
     try:
@@ -95,6 +99,8 @@ def execute(
     except Exception as error:
         _print_error(_named(ranks, f"{_summary(error)}; run with --debug for a traceback"), options.debug)
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
+    if is_program:
+        answer_no_more()
     raise SystemExit(status)
 
 

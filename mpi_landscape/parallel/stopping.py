@@ -14,7 +14,8 @@ from typing import NoReturn, Protocol
 # A scheduler's signal can reach a process twice, from its launcher and by itself: that is not a second one.
 _AGAIN = 1.0
 # SLURM warns with USR1 or USR2 when asked (--signal), and sends TERM at preemption; INT is Ctrl-C.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+_OF_SCHEDULERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (*_OF_SCHEDULERS, signal.SIGINT)
 
 
 class Stopped(Exception):  # noqa: N818 - a request that was granted, not an error
@@ -27,6 +28,25 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.reason = signal.Signals(number).name
+
+
+def answer_from_the_start() -> None:
+    """Let the signals of a scheduler end the program from its first moment as they do later: with a status to go on by.
+
+    Without a handler the system ends the process, and a batch script would take it for a failure. Ctrl-C is Python's own.
+    """
+    for number in _OF_SCHEDULERS:
+        signal.signal(number, _interrupt)
+
+
+def answer_no_more() -> None:
+    """All is done and said; a signal that comes while the process is leaving changes nothing."""
+    for number in _OF_SCHEDULERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted(number)
 
 
 def exit_status(reason: str) -> int:

@@ -87,7 +87,7 @@ def test_a_job_whose_hosts_lose_each_other_ends_and_is_resumed_to_the_same_bits(
     two_hosts.cut("second")
     status = job.end(FAR)
     assert status not in (0, 75), job.output
-    assert "(second)" in job.output
+    assert "(second, " in job.output
     # Nobody is left waiting on the other side either.
     left = [each for each in two_hosts.hosts["second"].processes() if _is_rank(each)]
     _, alive = psutil.wait_procs(left, timeout=FAR)

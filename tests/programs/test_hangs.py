@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from mpi_landscape import surface
 from mpi_landscape.storage.reader import read_surface, verify_tiles
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -216,3 +218,46 @@ def test_a_second_signal_ends_a_long_batch_at_once_and_loses_nothing(
     (study.folder / f"{study.module}.py").write_text(before)
     computed()
     assert contents(study.output) == contents(study.folder / "reference.h5")
+
+
+# Stands still at one of two moments that a signal must not find without an answer.
+STANDING = """
+import sys, time
+from pathlib import Path
+from mpi_landscape import program, surface
+
+def stand(*_):
+    Path("standing").touch()
+    while not Path("go").exists():
+        time.sleep(0.02)
+
+if sys.argv.pop(1) == "start":
+    run, surface.run = surface.run, lambda *given: [stand(), run(*given)][1]
+else:
+    said = program.answer_no_more
+    program.answer_no_more = lambda: [said(), stand()]
+surface.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "status", "reason"),
+    [("start", 75, "nothing is under way yet"), ("end", 0, "all is done, and stays so")],
+)
+def test_a_signal_before_and_after_the_work_keeps_the_exit_status_honest(study, moment, status, reason):
+    house = str(Path(surface.__file__).parents[1])
+    job = subprocess.Popen(
+        [sys.executable, "-c", STANDING, moment, str(study.configuration)],
+        cwd=study.folder,
+        env={**os.environ, "PYTHONPATH": house},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    _await((study.folder / "standing").exists, job)
+    job.send_signal(signal.SIGUSR1)
+    time.sleep(0.3)
+    (study.folder / "go").touch()
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == status, f"{reason}: {output}"
+    assert "Traceback" not in output
