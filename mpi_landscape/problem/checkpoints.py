@@ -110,7 +110,9 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
     aligned = _aligned(state, needed, where)
     differences = [f"{name} is missing" for name in needed if name not in aligned]
-    differences += [f"{name} is not in the network" for name in aligned if name not in expected]
+    differences += [
+        f"{shortened(name, 80)} is not in the network" for name in aligned if name not in expected
+    ]
     differences += [
         f"{name} has shape {tuple(value.shape)}, the network's {tuple(expected[name].shape)}"
         for name, value in aligned.items()

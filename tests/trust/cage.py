@@ -28,10 +28,25 @@ PROGRAMS = {
     "plotting": "plotting.__main__",
 }
 
+# What the programs import only when they come to it: two seconds, once for all.
+LATER = (
+    "torch._dynamo",
+    "torch.func",
+    "matplotlib.backends.backend_agg",
+    "mpl_toolkits.mplot3d",
+    "sklearn.datasets",
+    "torchvision.models",
+    "mpi_landscape.assembly",
+    "mpi_landscape.computation",
+    "mpi_landscape.parallel.stopping",
+    "mpi_landscape.problem.configuration",
+    "mpi_landscape.sweep",
+)
+
 
 def serve() -> None:
     sys.dont_write_bytecode = True
-    for name in (*PROGRAMS.values(), *sys.argv[1:]):
+    for name in (*PROGRAMS.values(), *LATER):
         importlib.import_module(name)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     for line in sys.stdin:

@@ -94,6 +94,13 @@ def fill(folder: Path) -> Study:
     return Study(folder=folder, module=module)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of them together take minutes, and the first waits for the cage."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def filled() -> Callable[[Path], Study]:
     return fill
@@ -109,7 +116,7 @@ def cage() -> Iterator[Callable[..., Ended]]:
     """Run a program's `main` in a process that has little of everything."""
     house = Path(mpi_landscape.__file__).parents[1]
     server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("cage.py")), "torch", "mpi_landscape.assembly"],
+        [sys.executable, str(Path(__file__).with_name("cage.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -18,7 +18,7 @@ def whole(tmp_path_factory, cage, filled):
     filled(folder)
     for name, options in {
         "surface.h5": (),
-        "sampled.h5": ("--relative-error", "0.5"),
+        "sampled.h5": ("--relative-error", "0.5", "--set", "compute.data_shards=auto"),
         "line.h5": ("--line",),
     }.items():
         ended = cage("surface", "study.yaml", "--output", name, *options, folder=folder)
@@ -242,8 +242,6 @@ SPOILED = {
     "a precision of text": attribute("precision_error", "small"),
     "a precision without its points": attribute("precision_error", 0.5),
     "a title of numbers": attribute("title", np.arange(4)),
-    "a title that is a reference": reference,
-    "a title of nothing": attribute("title", h5py.Empty("f8")),
     "an engine of numbers": attribute("engine", 4.5),
 }  # fmt: skip
 
@@ -304,7 +302,16 @@ ORDERS = {
 def test_spoiled_samples_are_refused(copy, refused, spoil):
     with h5py.File(copy / "sampled.h5", "r+") as file:
         spoil(file)
-    resume = ("surface", "study.yaml", "--output", "sampled.h5", "--relative-error", "0.5")
+    resume = (
+        "surface",
+        "study.yaml",
+        "--output",
+        "sampled.h5",
+        "--relative-error",
+        "0.5",
+        "--set",
+        "compute.data_shards=auto",
+    )
     for program, *argv in [resume] if spoil in ORDERS.values() else [*readers(copy, "sampled.h5"), resume]:
         assert "sampled.h5" in refused(program, *argv, folder=copy)
 
@@ -356,6 +363,8 @@ STRANGE = {
     "a title of dollars": attribute("title", "$\\frac{$ $$ \\input{/etc/passwd} $"),
     "a title of sixty thousand letters": attribute("title", "x" * 60_000),
     "a title of sixty thousand words": attribute("title", "x " * 30_000),
+    "a title that is a reference": reference,
+    "a title of nothing": attribute("title", h5py.Empty("f8")),
     "a title of bytes": attribute("title", np.bytes_(b"\xff\xfe\x1b[2J")),
     "a provenance of everything": attribute("host", h5py.Empty("f8")),
     "a provenance of references": lambda file: file.attrs.__setitem__("host", file["alpha"].ref),
