@@ -91,8 +91,16 @@ def _check_room(path: Path, folder: Path, size: int, advice: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise LandscapeError(
-            f"{path}: takes {size / 1e9:.3g} GB, and its disk has {free / 1e9:.3g} GB free; {advice}"
+            f"{path}: cannot be written: takes {_amount(size)}, and its disk has {_amount(free)} free; {advice}"
         )
+
+
+def _amount(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
 
 
 def _reserve(path: Path, size: int) -> None:

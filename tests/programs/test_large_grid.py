@@ -44,6 +44,6 @@ def test_too_small_a_disk_is_refused_in_a_line(study):
     )
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {output}: takes 8 GB, and its disk has 0.05")
+    assert line.startswith(f"error: {output}: cannot be written: takes 8 GB, and its disk has 5")
     assert "--output" in line
     assert done.stdout.splitlines()[-1].startswith("expected "), "something is left on the disk"
