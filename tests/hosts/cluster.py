@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +35,22 @@ _AGENT = """#!/bin/sh
 host=$1
 shift
 exec nsenter --target "$(cat "{folder}/$host")" --net --mount --uts --ipc env -C "$PWD" sh -c "$*"
+"""
+
+
+# Whether a host answers, if only to say that nobody listens there.
+_REACHES = """
+import socket, sys, time
+for _ in range(300):
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect((sys.argv[1], 9))
+        except ConnectionRefusedError:
+            sys.exit()
+        except OSError:
+            time.sleep(0.1)
+sys.exit(f"{sys.argv[1]} cannot be reached")
 """
 
 
@@ -83,8 +100,12 @@ class Cluster:
         self._cable(host, "down")
 
     def mend(self, host: str) -> None:
-        """Plug it in again."""
+        """Plug it in again, and wait until every host reaches every other."""
         self._cable(host, "up")
+        for here in self.hosts.values():
+            for other in self.hosts:
+                # Hosts remember for a while that another could not be reached.
+                _run(*_inside(here.process), sys.executable, "-c", _REACHES, other)
 
     def _cable(self, host: str, state: str) -> None:
         _run(*_inside(self.switch), "ip", "link", "set", f"to_{host}", state)
