@@ -147,7 +147,7 @@ def test_another_engine_is_another_run(finished):
             "a step that is not known",
         ),
         (["compute.engine=quick"], ["compute.engine", "auto", "plain"], "an engine that is not known"),
-        (["compute.points_per_pass=0"], ["compute.points_per_pass", "at least 1"], "no points"),
+        (["compute.points_per_pass=0"], ["compute.points_per_pass", "from 1 to"], "no points"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line_and_leaves_no_file(
