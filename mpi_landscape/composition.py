@@ -123,7 +123,7 @@ def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
         own = [entry.name for entry in layout.entries]
         if names != own:
             raise LandscapeError(
-                f"{here}: belongs to a network with other tensors ({', '.join(names[:3])}, ...)"
+                f"{here}: belongs to a network with other tensors ({', '.join(name[:80] for name in names[:3])}, ...)"
             )
         return _checked(values, layout, here)
     if path.suffix == ".npy":

@@ -12,6 +12,8 @@ from mpi_landscape.storage.surface import Surface
 
 KINDS = ("contour", "filled", "surface", "heatmap", "line", "history")
 
+_LONGEST_TITLE = 200
+
 
 def is_accuracy(quantity: str) -> bool:
     """Whether a quantity is a fraction in [0, 1] that is written as per cent."""
@@ -124,4 +126,5 @@ def title_of(surface: Surface | History) -> str:
     title = surface.attributes.get("title", "")
     if isinstance(title, bytes):
         title = title.decode("utf-8", errors="replace")
-    return " ".join(str(title).split()) or Path(surface.path).stem
+    # Longer ones are no titles, and would take minutes to set.
+    return " ".join(str(title)[:_LONGEST_TITLE].split()) or Path(surface.path).stem

@@ -187,7 +187,7 @@ def _readable(value: Any, has_lines: bool) -> Any:
         return [_readable(each, has_lines) for each in value]
     if not isinstance(value, str):
         return value
-    return printable(value) if has_lines else printable(value).replace("\n", "\\n")
+    return printable(value) if has_lines else printable(value).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _plain(value: Any) -> Any:

@@ -157,7 +157,9 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
         place = f"{place}/{step}" if place else step
         link = file.get(place, getlink=True)
         if link is None:
-            raise LandscapeError(f"{path}: has lost its {name}, perhaps as a copy made by another program")
+            raise LandscapeError(
+                f"{path}: has lost its {name[:80]}, perhaps as a copy made by another program"
+            )
         if not isinstance(link, h5py.HardLink):
             raise LandscapeError(
                 f"{path}: {place} is a link, and links are not followed; give the file itself"

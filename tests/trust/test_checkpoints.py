@@ -228,8 +228,6 @@ FILES = {
     "a mapping of nothing": saved({}),
     "a mapping of numbers": saved({"weight": 1, "bias": 2}),
     "numbers for names": saved({1: torch.zeros(3, 4), 2: torch.zeros(5)}),
-    "an escape sequence for a name": saved({"\x1b[2J\x1b]0;owned\x07": torch.zeros(3), **state()}),
-    "a name of a megabyte": saved({"x" * 1_000_000: torch.zeros(3), **state()}),
     "keys of a megabyte": saved({"x" * 1_000_000: 1}),
     "a hundred thousand names": saved({f"n{n}": torch.zeros(()) for n in range(5_000)}),
     "a mapping that holds itself": saved(ringed()),
@@ -277,6 +275,21 @@ def test_a_file_that_is_no_checkpoint_of_the_network_is_refused_wherever_it_is_n
     (study.folder / "center.pt").write_bytes(content)
     for argv in WAYS.values():
         assert "center.pt" in refused(*argv, folder=study.folder)
+
+
+# A direction is taken from a mapping by the names that the network has, whatever else is in it.
+LARGER = {
+    "an escape sequence for a name": saved({"\x1b[2J\x1b]0;owned\x07": torch.zeros(3), **state()}),
+    "a name of a megabyte": saved({"x" * 1_000_000: torch.zeros(3), **state()}),
+}
+
+
+@pytest.mark.parametrize("content", LARGER.values(), ids=LARGER)
+def test_tensors_that_the_network_has_not_are_refused_in_a_short_line(study, refused, content):
+    (study.folder / "whole.pt").write_bytes((study.folder / "center.pt").read_bytes())
+    (study.folder / "center.pt").write_bytes(content)
+    for way in WAYS.keys() - {"a direction"}:
+        assert "center.pt" in refused(*WAYS[way], folder=study.folder)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -338,4 +338,4 @@ def test_an_extreme_value_is_planned_or_refused(study, harmless, setting):
 def test_a_surface_of_a_trillion_points_is_refused_before_anything_is_taken(study, refused):
     grid = "grid={alpha: [-1, 1, 1048576], beta: [-1, 1, 1048575]}"
     line = refused("surface", "study.yaml", "--set", grid, folder=study.folder)
-    assert "No space left" in line
+    assert "cannot be written: takes 9.07e+04 GB" in line
