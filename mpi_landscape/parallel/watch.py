@@ -120,7 +120,7 @@ class Watch:
         """Give the communicator back, when all is over. Collective."""
         self._comm.Free()
 
-    def now(self) -> float:
+    def awake(self) -> float:
         """Seconds for which this process has run."""
         return self._clock.awake
 
@@ -137,7 +137,7 @@ class Watch:
     def goes_on(self, patience: float | None) -> None:
         """This rank is not stuck, and will say so again in time; None: nothing is expected of it from here on."""
         # Others that miss it speak first: they know what it was at work on.
-        self._clock.due = None if patience is None else self.now() + 2 * patience + LATER
+        self._clock.due = None if patience is None else self.awake() + 2 * patience + LATER
 
     def waiting(self) -> Callable[[], None]:
         """A function to be called while this rank waits for all others at a meeting.
@@ -146,13 +146,13 @@ class Watch:
             LostRankError: By that function: they do not come.
         """
         self._meetings += 1
-        number, since, limit = self._meetings, self.now(), self.patience()
+        number, since, limit = self._meetings, self.awake(), self.patience()
         notice = min(NOTICE, limit / 2)
         told = False
 
         def look() -> None:
             nonlocal told
-            waited = self.now() - since
+            waited = self.awake() - since
             if waited < notice:
                 return
             if self._comm.Get_rank() > 0:
@@ -216,14 +216,14 @@ class Silence:
 
     def __init__(self, watch: Watch, ranks: Sequence[int], patience: float) -> None:
         self._watch, self._patience = watch, patience
-        self._heard = dict.fromkeys(ranks, watch.now())
-        self._looked = self._beaten = watch.now()
+        self._heard = dict.fromkeys(ranks, watch.awake())
+        self._looked = self._beaten = watch.awake()
 
     @property
     def beat(self) -> bool:
         """Whether it is time to let others hear of this rank; True once in a while. Whoever asks is not stuck."""
         self._watch.goes_on(self._patience)
-        now = self._watch.now()
+        now = self._watch.awake()
         if now - self._beaten < min(10.0, self._patience / 5):
             return False
         self._beaten = now
@@ -231,7 +231,7 @@ class Silence:
 
     def heard(self, rank: int) -> None:
         """A message has come from it."""
-        self._heard[rank] = self._watch.now()
+        self._heard[rank] = self._watch.awake()
 
     def over(self) -> None:
         """The work is done."""
@@ -247,7 +247,7 @@ class Silence:
         Raises:
             LostRankError: Somebody has been silent for too long.
         """
-        now = self._watch.now()
+        now = self._watch.awake()
         if now == self._looked:
             return
         self._looked = now
