@@ -96,7 +96,9 @@ def test_a_rank_that_is_gone_or_silent_ends_the_job_in_time_and_nothing_is_lost(
     assert not _left_over(study)
     # A stopped rank is missed only when it could have spoken; rank 0 looks between its batches.
     assert ended_after < WITHIN + 2 * silent, reason
-    assert done.returncode not in (0, 2, 75), done.stdout + done.stderr
+    # MPICH's mpiexec is sometimes the first to see that a rank has left, ends the others, and passes on the 0 of that rank.
+    wrong = (2, 75) if fault == "os._exit(0)" else (0, 2, 75)
+    assert done.returncode not in wrong, done.stdout + done.stderr
     if words:
         (line,) = {line for line in done.stderr.splitlines() if words in line}
         assert f"rank {rank} of 3 (" in line
