@@ -45,9 +45,8 @@ class Engine:
         """All of it as one line of JSON, for a file."""
         fields = asdict(self)
         if not self.graphed:
-            del fields[
-                "graphed"
-            ]  # so that files that were begun before there was such a step keep their identity
+            # Files that were begun before there was such a step keep their identity.
+            del fields["graphed"]
         return json.dumps(fields, sort_keys=True)
 
     def label(self) -> str:
