@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
+
+# Seconds. A killed process holds its lock until the last of its threads is gone, which may be after its mpiexec has
+# ended and the job that continues has started.
+DYING = 2.0
 
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
@@ -77,7 +82,7 @@ def _open(place: Path, path: Path) -> int:
 
 def _acquire(descriptor: int, path: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except BlockingIOError:
         raise LandscapeError(
             f"{path}: is being written by another job ({_describe(descriptor)}); wait for it or stop it"
@@ -88,6 +93,17 @@ def _acquire(descriptor: int, path: Path) -> None:
         warnings.warn(
             f"{path}: its file system has no locks; make sure that no other job writes it", stacklevel=4
         )
+
+
+def _lock(descriptor: int) -> None:
+    end = time.monotonic() + DYING
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.05)
 
 
 def _holder() -> dict[str, str | int]:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.storage.lock import exclusive, lock_path
+from mpi_landscape.storage.lock import DYING, exclusive, lock_path
 
 HOLDER = """
     import subprocess, sys
@@ -80,6 +81,14 @@ def test_the_lock_of_a_killed_job_does_not_block(hold, tmp_path):
     assert lock_path(path).exists(), "it had no time to remove it"
     with exclusive(path):
         assert f'"process": {os.getpid()}' in lock_path(path).read_text()
+
+
+def test_the_lock_of_a_job_that_is_about_to_be_gone_is_waited_for(hold, tmp_path):
+    path = tmp_path / "surface.h5"
+    holder, _ = hold(path)
+    threading.Timer(DYING / 4, holder.kill).start()
+    with exclusive(path):
+        assert holder.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_a_program_that_a_killed_job_started_does_not_keep_its_lock(hold, tmp_path):
