@@ -20,10 +20,15 @@ $(RUN)/final.pt: | $(VENV)/ready
 	$(BIN)/python -m mpi_landscape.train $(CONFIG)
 
 test: $(VENV)/ready ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not mpi"
+	$(BIN)/python -m pytest -m mpi
 
 test-fast: $(VENV)/ready ## Run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow and not mpi"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not mpi"
+
+# One thread each: as many tests as there are cores run at a time, or as many ranks.
+SIDE_BY_SIDE := -n logical --maxprocesses 8
+test test-fast: export OMP_NUM_THREADS := 1
 
 lint: $(VENV)/lint-ready ## Check style and types
 	$(BIN)/ruff check

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.storage.history import History
+from plotting.levels import drawable
 from plotting.quantities import is_accuracy
 
 # More often than this the rate follows a smooth schedule, and rules would be a curtain.
@@ -102,7 +103,7 @@ def curve_of(history: History, quantity: str) -> Curve:
     keep = history.done & ~np.isnan(raw)
     if quantity == "learning_rate":
         keep &= history.epoch > 0
-    epoch, value = history.epoch[keep], raw[keep]
+    epoch, value = history.epoch[keep], drawable(raw[keep])
     if quantity == "learning_rate" and len(epoch):
         # The rate of an epoch holds from the end of the one before.
         epoch, value = np.concatenate([[epoch[0] - 1], epoch]), np.concatenate([value[:1], value])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.surface import Surface
-from plotting.levels import format_value
+from plotting.levels import drawable, format_value
 from plotting.quantities import is_accuracy, label_of, title_of
 
 
@@ -78,9 +78,9 @@ def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_li
         as_line: Whether a grid that is one point wide is to become a line along its longer axis.
 
     Returns:
-        The field; its arrays are views where possible.
+        The field; its arrays other than the values are views where possible.
     """
-    values = np.asarray(surface.values[quantity], dtype=np.float64)
+    values = drawable(surface.values[quantity])
     done = surface.done.get(surface.split_of(quantity))
     if done is None:
         # A quantity of no split (a curvature) has no status of its own: NaN says that it was not computed.

@@ -16,6 +16,8 @@ Kind = Literal["linear", "log"]
 MAX_LEVELS = 100
 # Lines closer than this share of the range would lie on top of each other on a plateau.
 _MIN_GAP = 1 / 150
+# Beyond, differences and products of two values leave float64, here and in matplotlib.
+_LARGEST, _SMALLEST = 1e300, 1e-300
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # From sparse to dense; the first set with enough levels in the range is taken.
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
@@ -49,6 +51,20 @@ def parse_levels(text: str) -> int | tuple[float, ...]:
         f"--levels {text!r} is not valid; give a whole number from 1 to {MAX_LEVELS}, or finite levels "
         f"separated by commas such as 0.1,0.5,1 (write --levels=-1,0,1 when the first is negative)"
     )
+
+
+def drawable(values: ArrayLike) -> NDArray[np.float64]:
+    """Return values as a picture can show them: beyond 1e300 they are infinite, below 1e-300 zero.
+
+    Args:
+        values: Any shape, float64.
+
+    Returns:
+        The same shape, float64.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    size = np.abs(array)
+    return np.where(size > _LARGEST, np.copysign(np.inf, array), np.where(size < _SMALLEST, 0.0, array))
 
 
 def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:

@@ -20,6 +20,8 @@ from tests.jobs import cluster
 
 # Rooms whose tests depend on the MPI and the HDF5 of the environment: they run once in each.
 STACK = {"parallel", "storage", "faults", "hosts", "jobs"}
+# Not so these, which start ranks, but only to see what they compute.
+NOT_STACK = {"test_engine.py", "test_engine_benchmark.py", "test_scripting.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,7 +68,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if {"launch", "launcher"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)
         room = item.path.relative_to(Path(__file__).parent).parts[0]
-        if room in STACK or item.get_closest_marker("mpi") is not None:
+        is_mpi = item.get_closest_marker("mpi") is not None
+        if room in STACK or (is_mpi and item.path.name not in NOT_STACK):
             item.add_marker(pytest.mark.stack)
 
 

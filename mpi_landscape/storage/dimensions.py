@@ -8,6 +8,8 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
+from mpi_landscape.storage.texts import stored
+
 
 class Dimensions:
     """The dimension scales of a file, made when first named.
@@ -23,7 +25,7 @@ class Dimensions:
     def coordinate(self, name: str, values: NDArray[Any], long_name: str) -> None:
         """A dimension with values along it, which is a variable of its own."""
         dataset = self._file.create_dataset(name, data=values)
-        dataset.attrs["long_name"] = long_name
+        dataset.attrs["long_name"] = stored(long_name)
         dataset.make_scale(name)
         self._scales[name] = dataset
 

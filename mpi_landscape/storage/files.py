@@ -23,6 +23,7 @@ import numpy as np
 
 from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.storage.soundness import damage_named
+from mpi_landscape.storage.texts import plain, stored
 
 PROGRAM = "mpi_landscape"
 FORMAT = ("v108", "v108")
@@ -164,11 +165,8 @@ def allocated(
 def write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
     """Let a file say something of itself, and which program it is of."""
     for name, value in attributes.items():
-        # A command line may hold bytes that are no UTF-8, which HDF5 does not take.
-        file.attrs[name] = (
-            value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-        )
-    file.attrs["program"] = PROGRAM
+        file.attrs[name] = stored(value)
+    file.attrs["program"] = stored(PROGRAM)
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:
@@ -196,9 +194,10 @@ def _plain(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, list):
         return [_plain(each) for each in value]
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+    if isinstance(value, (bool, int, float)):
+        return value
+    text = plain(value)
+    return str(value) if text is None else text
 
 
 def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str = _ADVICE) -> h5py.File:
@@ -233,8 +232,7 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
         raise LandscapeError(f"{path}: is not {kind} (HDF5 cannot open it); {advice}") from error
     try:
         with damage_named(path):
-            program = file.attrs.get("program")
-            if not isinstance(program, str) or program != PROGRAM:
+            if plain(file.attrs.get("program")) != PROGRAM:
                 raise LandscapeError(f"{path}: is an HDF5 file, but not one of {PROGRAM}; {advice}")
     except LandscapeError:
         file.close()

@@ -29,6 +29,7 @@ from mpi_landscape.storage.soundness import (
     text,
     whole_numbers,
 )
+from mpi_landscape.storage.texts import plain, stored
 
 SCHEMA = 1
 KIND = "history"
@@ -94,9 +95,9 @@ def create_history(
         for name in quantities(splits):
             _add(file, dimensions, name, np.dtype(np.float64), np.nan)
         files.write_attributes(file, attributes)
-        file.attrs["kind"] = KIND
+        file.attrs["kind"] = stored(KIND)
         file.attrs["schema"] = SCHEMA
-        file.attrs["splits"] = ", ".join(splits)
+        file.attrs["splits"] = stored(", ".join(splits))
 
 
 def _add(file: h5py.File, dimensions: Dimensions, name: str, dtype: np.dtype[Any], empty: Any) -> None:
@@ -104,7 +105,7 @@ def _add(file: h5py.File, dimensions: Dimensions, name: str, dtype: np.dtype[Any
     dataset = files.allocated(file, name, file["epoch"].shape, dtype, empty)
     dimensions.name(dataset, ("epoch",), "")
     usual = ("nats per example" if name.endswith("_loss") else "1", name.replace("_", " "))
-    dataset.attrs["units"], dataset.attrs["long_name"] = _OF_THE_EPOCH.get(name, usual)
+    dataset.attrs["units"], dataset.attrs["long_name"] = map(stored, _OF_THE_EPOCH.get(name, usual))
 
 
 class HistoryWriter:
@@ -186,8 +187,7 @@ def is_history(path: str | Path) -> bool:
     """Whether a file is a training history by its content; False for one that cannot be opened."""
     try:
         with files.open_ours(Path(path), "r", "a training history") as file, damage_named(Path(path)):
-            kind = file.attrs.get("kind")
-            return isinstance(kind, str) and kind == KIND
+            return plain(file.attrs.get("kind")) == KIND
     except LandscapeError:
         return False
 

@@ -33,6 +33,7 @@ from mpi_landscape.storage.soundness import (
     text,
     whole_numbers,
 )
+from mpi_landscape.storage.texts import stored, stored_all
 
 SCHEMA = 1
 # The columns of a tile's partial sums.
@@ -143,15 +144,15 @@ def _fill(file: h5py.File, contents: Contents) -> None:
             dimensions.name(dataset, places, "tiles/")
         else:
             dimensions.name(dataset, axes, "")
-            dataset.attrs["units"] = "1" if name.endswith("_accuracy") else "nats per example"
-            dataset.attrs["long_name"] = name.replace("_", " ")
-    file["tiles"].attrs["sums"] = ", ".join(SUMS)
+            dataset.attrs["units"] = stored("1" if name.endswith("_accuracy") else "nats per example")
+            dataset.attrs["long_name"] = stored(name.replace("_", " "))
+    file["tiles"].attrs["sums"] = stored(", ".join(SUMS))
     _write_samples(file, contents, dimensions)
     _write_directions(file, contents, dimensions)
     write_attributes(file, contents.attributes)
     file.attrs["schema"] = SCHEMA
     file.attrs["points_per_tile"] = plan.points_per_tile
-    file.attrs["splits"] = ", ".join(split for split, _ in plan.shards)
+    file.attrs["splits"] = stored(", ".join(split for split, _ in plan.shards))
     file.attrs["shards"] = np.array([count for _, count in plan.shards], dtype=np.int64)
 
 
@@ -197,16 +198,14 @@ def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimension
     group = file.create_group("directions")
     for name, vector in {"center": contents.center, **contents.directions}.items():
         dimensions.name(group.create_dataset(name, data=vector), ("parameter",), "directions/")
-    text = h5py.string_dtype()
-    columns: dict[str, Any] = {
-        "tensor_name": np.array([row["name"] for row in contents.layout], dtype=object),
-        "tensor_shape": np.array([",".join(map(str, row["shape"])) for row in contents.layout], dtype=object),
-        "tensor_kind": np.array([row["kind"] for row in contents.layout], dtype=object),
+    columns = {
+        "tensor_name": stored_all(row["name"] for row in contents.layout),
+        "tensor_shape": stored_all(",".join(map(str, row["shape"])) for row in contents.layout),
+        "tensor_kind": stored_all(row["kind"] for row in contents.layout),
         "tensor_offset": np.array([row["offset"] for row in contents.layout], dtype=np.int64),
     }
     for name, column in columns.items():
-        dataset = group.create_dataset(name, data=column, dtype=text if column.dtype == object else None)
-        dimensions.name(dataset, ("tensor",), "directions/")
+        dimensions.name(group.create_dataset(name, data=column), ("tensor",), "directions/")
 
 
 def open_file(path: Path, mode: str, comm: Any = None) -> h5py.File:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from mpi_landscape.errors import LandscapeError, printable
+from mpi_landscape.storage.texts import plain
 
 # What is compressed, or was never written, may claim to be larger than the file, but no larger than this in all: copies
 # that other programs made are often compressed.
@@ -68,8 +69,8 @@ def text(path: Path, file: h5py.File, name: str) -> str:
     Raises:
         LandscapeError: It is not there, or none.
     """
-    value = file.attrs.get(name)
-    if not isinstance(value, str):
+    value = plain(file.attrs.get(name))
+    if value is None:
         raise LandscapeError(f"{path}: is damaged: its attribute {name} is no text")
     return value
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from plotting.levels import even_levels, format_levels, format_value, height, parse_levels, quantile_levels
+from plotting.levels import (
+    drawable,
+    even_levels,
+    format_levels,
+    format_value,
+    height,
+    parse_levels,
+    quantile_levels,
+)
 
 RNG = np.random.default_rng(3)
 STEEP = np.concatenate([np.full(900, 2.3026) + RNG.normal(0, 1e-7, 900), np.linspace(0.01, 2.0, 100)])
@@ -137,3 +145,9 @@ def test_one_digit_levels_in_per_cent_have_no_exponent():
 def test_height_is_the_logarithm_on_a_logarithmic_scale_only():
     assert height([0.01, 1000.0], "log").tolist() == [-2.0, 3.0]
     assert height([0.01, 1000.0], "linear").tolist() == [0.01, 1000.0]
+
+
+def test_values_at_the_edges_of_float64_are_drawn_as_infinite_or_as_zero():
+    values = [[1.7e308, -1.7e308, 1e300], [5e-324, -1e-301, np.nan], [np.inf, -2.5, 0.0]]
+    shown = [[np.inf, -np.inf, 1e300], [0.0, 0.0, np.nan], [np.inf, -2.5, 0.0]]
+    np.testing.assert_array_equal(drawable(values), shown)

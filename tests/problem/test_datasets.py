@@ -300,7 +300,7 @@ def test_the_splits_are_those_that_are_asked_for_in_that_order():
             ["cifar-100-python", "ROOT", "data.download"],
             "nothing there",
         ),
-        ({"name": "mnist", "root": "ROOT/absent"}, ["MNIST/raw", "ROOT/absent"], "no such folder"),
+        ({"name": "mnist", "root": "ROOT/no"}, ["MNIST/raw", "ROOT/no"], "no such folder"),
         ({"name": "mnist", "root": "ROOT", "arguments": {"root": "x"}}, ["data.root"], "in the wrong place"),
         (
             {"name": "digits", "splits": ("train", "tset")},

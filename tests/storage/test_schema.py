@@ -12,6 +12,7 @@ import pytest
 from mpi_landscape import LandscapeError
 from mpi_landscape.geometry.grid import Axis, Grid
 from mpi_landscape.storage import schema
+from mpi_landscape.storage.files import read_attributes
 
 LINE = Grid(Axis(-0.5, 1.0, 7))
 
@@ -148,7 +149,30 @@ def test_a_file_says_its_own_grid_and_plan(surface_file, settings, reason):
 def test_an_attribute_is_kept(surface_file, value, stored, reason):
     path, _ = surface_file(text=value)
     with h5py.File(path, "r") as file:
-        assert file.attrs["text"] == stored or np.isnan(stored), reason
+        value = read_attributes(file)["text"]
+        assert value == stored or np.isnan(stored), reason
+
+
+def test_no_text_lies_in_the_heap_of_variable_lengths_that_has_no_checksum(surface_file):
+    path, _ = surface_file()
+    found = []
+
+    def look(name, item):
+        dtype = item.dtype if isinstance(item, h5py.Dataset) else np.dtype(int)
+        found.extend([name] if h5py.check_string_dtype(dtype) and dtype.kind == "O" else [])
+        for attribute in item.attrs:
+            kind = item.attrs.get_id(attribute).get_type()
+            found.extend(
+                [f"{name}@{attribute}"]
+                if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
+                else []
+            )
+
+    with h5py.File(path, "r") as file:
+        look("", file)
+        file.visititems(look)
+        assert file.attrs.get_id("program").dtype.kind == "S", "and this looks in the right place"
+    assert not found
 
 
 def test_no_attribute_can_replace_those_of_the_schema(surface_file):

@@ -88,4 +88,4 @@ def test_the_groups_open_too(finished):
         assert directions["center"].dims == ("parameter",)
         np.testing.assert_array_equal(directions["beta"], made.directions["beta"])
         assert directions["tensor_name"].dims == ("tensor",)
-        assert [str(name) for name in directions["tensor_name"].values] == ["dense.weight", "dense.bias"]
+        assert [name.decode() for name in directions["tensor_name"].values] == ["dense.weight", "dense.bias"]

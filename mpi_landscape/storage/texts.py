@@ -1,0 +1,33 @@
+"""Texts in a file: of fixed length, where HDF5 has checksums on them.
+
+Those of variable length lie in a heap that has none, and a turned bit in it can make HDF5 search it for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stored(value: Any) -> Any:
+    """What h5py is to be given for the value of an attribute: a text as one of fixed length, others as they are."""
+    return stored_all([value])[0] if isinstance(value, str) else value
+
+
+def stored_all(values: Iterable[str]) -> NDArray[np.bytes_]:
+    """Texts as an array of UTF-8, all of the length of the longest: (number of texts,)."""
+    # A command line may hold bytes that are no UTF-8, which HDF5 does not take.
+    encoded = [value.encode(errors="backslashreplace") for value in values]
+    length = max([1, *map(len, encoded)])
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
+
+
+def plain(value: Any) -> str | None:
+    """The text that h5py has read, of fixed or of variable length; None where it is no text."""
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return value if isinstance(value, str) else None
