@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError
+from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError, printable
 from mpi_landscape.memory import keep_freed_memory
 from mpi_landscape.parallel.ending import end_launcher_later
 from mpi_landscape.parallel.ranks import Ranks, is_first_process, open_ranks
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse with exit status 2."""
         if is_first_process():
-            self.exit(REFUSED, f"{self.prog}: error: {message} (see --help)\n")
+            self.exit(REFUSED, f"{self.prog}: error: {printable(message)} (see --help)\n")
         raise SystemExit(REFUSED)
 
     def print_help(self, file: object = None) -> None:
@@ -161,10 +161,10 @@ def _summary(error: Exception) -> str:
 def _print_error(text: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    sys.stderr.write(f"error: {' '.join(printable(text).split())}\n")
     sys.stderr.flush()
 
 
 def _one_line_warning(message: Warning | str, *_: object) -> None:
-    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+    sys.stderr.write(f"warning: {' '.join(printable(str(message)).split())}\n")
     sys.stderr.flush()

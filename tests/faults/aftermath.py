@@ -110,10 +110,12 @@ class Tally:
         what: Was done.
         times: How often.
         found: Every aftermath that was not harmless, with the fault.
+        refused: How often the file was refused in a line, which is harmless where it was damaged.
     """
 
     what: str
     times: int = 0
+    refused: int = 0
     found: list[tuple[str, Aftermath]] = field(default_factory=list)
 
     def add(self, fault: str, left: Aftermath) -> None:
@@ -127,8 +129,9 @@ class Tally:
         harm = [left for _, left in self.found]
         unreadable = sum(left.unreadable for left in harm)
         lost = sum(left.lost for left in harm)
-        same = self.times - sum(left.different for left in harm)
-        return f"| {self.what} | {self.times} | {unreadable} | {lost} | {same} of {self.times} |"
+        same = self.times - self.refused - sum(left.different for left in harm)
+        refused = f", {self.refused} refused in a line" if self.refused else ""
+        return f"| {self.what} | {self.times} | {unreadable} | {lost} | {same} of {self.times}{refused} |"
 
     def complaints(self) -> list[str]:
         """A line for everything that was harmed or should not have been printed."""

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,28 +52,9 @@ def cut(path: Path, chance: random.Random) -> str:
     return f"cut to {size} bytes"
 
 
-def text_heaps(path: Path) -> list[tuple[int, int]]:
-    """First byte and one past the last of every global heap, where HDF5 keeps texts of any length."""
-    whole, found, start = path.read_bytes(), [], 0
-    while (start := whole.find(b"GCOL", start)) >= 0:
-        size = int.from_bytes(whole[start + 8 : start + 16], "little")
-        found.append((start, start + size))
-        start += 4
-    return found
-
-
-def flip(
-    path: Path,
-    chance: random.Random,
-    start: int = 0,
-    stop: int | None = None,
-    *,
-    avoid: Sequence[tuple[int, int]] = (),
-) -> str:
-    """Turn one bit of a random byte, in none of the extents to avoid."""
+def flip(path: Path, chance: random.Random, start: int = 0, stop: int | None = None) -> str:
+    """Turn one bit of a random byte."""
     place = chance.randrange(start, stop or path.stat().st_size)
-    while any(first <= place < last for first, last in avoid):
-        place = chance.randrange(start, stop or path.stat().st_size)
     bit = chance.randrange(8)
     with path.open("r+b") as file:
         file.seek(place)

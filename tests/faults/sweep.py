@@ -187,7 +187,7 @@ def damaged(folder: Path, count: int, chance: random.Random) -> Iterator[Tally]:
             else:
                 tally.add(found.damage, Aftermath(different=True, notes=(found.ending, found.text)))
         sys.stderr.write(", ".join(f"{number} {ending}" for ending, number in endings.items()) + "\n")
-        tally.what += f" ({endings[damage.REFUSED]} refused in a line)"
+        tally.refused = endings[damage.REFUSED]
         yield tally
 
 
