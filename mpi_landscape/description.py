@@ -15,6 +15,9 @@ from mpi_landscape.storage.schema import size_of_arrays
 if TYPE_CHECKING:
     from mpi_landscape.preparation import Prepared
 
+# Bytes per second that disks write: a shared or a turning one, and one of a node of its own.
+_DISK_RATES = (1e8, 1e9)
+
 
 def describe_plan(prepared: Prepared, size: int) -> list[str]:
     """The plan and what it will cost, in lines for people.
@@ -43,10 +46,18 @@ def describe_plan(prepared: Prepared, size: int) -> list[str]:
         f"center      loss {losses}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}{sampling.describe(plan, target)}",
-        f"file        {amount(_file_size(prepared))}",
+        f"file        {_file_words(_file_size(prepared))}",
         f"expected    {most}{duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {prepared.seconds_per_point:.3g} s a point and rank",
     ]
+
+
+def _file_words(size: int) -> str:
+    """The size of the file, and how long a large one keeps everybody waiting: it is written whole before the first tile."""
+    if size < 2**30:
+        return amount(size)
+    slow, fast = (duration(size / rate).removeprefix("about ") for rate in _DISK_RATES)
+    return f"{amount(size)}, written before the first tile: {fast} to {slow} on a disk of 1 GB/s to 100 MB/s"
 
 
 def _file_size(prepared: Prepared) -> int:
