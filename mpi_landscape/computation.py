@@ -27,7 +27,7 @@ from mpi_landscape.program import say
 from mpi_landscape.progress import Progress
 from mpi_landscape.storage import cells, identity, schema
 from mpi_landscape.storage.provenance import provenance
-from mpi_landscape.storage.reader import check_constants, check_plan, read_attributes
+from mpi_landscape.storage.reader import check_constants, read_attributes
 from mpi_landscape.storage.writer import choose_writer
 
 
@@ -211,8 +211,7 @@ def _ensure_file(prepared: Prepared, path: Path, overwrite: bool, attributes: Ma
     if path.exists() and not overwrite:
         stored = read_attributes(path)
         identity.check_same(path, stored, prepared.identity)
-        check_constants(path, job.grid)
-        check_plan(path, job.grid, prepared.plan)
+        check_constants(path, job.grid, prepared.plan)
         _check_center(path, stored, prepared.certificate)
         return
     schema.create(

@@ -15,10 +15,16 @@ from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError, pri
 from mpi_landscape.memory import keep_freed_memory
 from mpi_landscape.parallel.ending import end_launcher_later
 from mpi_landscape.parallel.ranks import Ranks, is_first_process, open_ranks
-from mpi_landscape.parallel.stopping import Interrupted, answer_from_the_start, answer_no_more, exit_status
+from mpi_landscape.parallel.stopping import (
+    INTERRUPTED,
+    Interrupted,
+    answer_from_the_start,
+    answer_no_more,
+    exit_status,
+)
 from mpi_landscape.parallel.watch import watched
 
-DONE, FAILED, REFUSED, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+DONE, FAILED, REFUSED = 0, 1, 2
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,7 +11,8 @@ import pytest
 from mpi_landscape import LandscapeError
 from mpi_landscape.errors import AgreedError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.program import DONE, REFUSED, STOPPED, execute, parser, say
+from mpi_landscape.parallel.stopping import STOPPED
+from mpi_landscape.program import DONE, REFUSED, execute, parser, say
 
 
 def fail(error):

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import NoReturn, Protocol
 
+# Exit statuses: "try again" (EX_TEMPFAIL of sysexits.h), and what shells give a program that Ctrl-C has ended.
+STOPPED, INTERRUPTED = 75, 130
 # A scheduler's signal can reach a process twice, from its launcher and by itself: that is not a second one.
 _AGAIN = 1.0
 # SLURM warns with USR1 or USR2 when asked (--signal), and sends TERM at preemption; INT is Ctrl-C.
@@ -50,12 +52,12 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def exit_status(reason: str) -> int:
-    """Of a job that stopped early: 130 by Ctrl-C, as shells have it, otherwise 75, for "try again".
+    """Of a job that stopped early.
 
     Args:
         reason: A signal's name, perhaps with the rank that got it, or that the time is up.
     """
-    return 130 if reason.startswith("SIGINT") else 75
+    return INTERRUPTED if reason.startswith("SIGINT") else STOPPED
 
 
 def _leave(number: int) -> NoReturn:

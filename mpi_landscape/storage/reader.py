@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -106,24 +107,6 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
         return attributes
 
 
-def check_plan(path: str | Path, grid: Grid, plan: Plan) -> None:
-    """Refuse to continue a file that is cut otherwise than its identity says.
-
-    Raises:
-        LandscapeError: It is.
-    """
-    with _reading(path) as file:
-        _, stored, _ = schema.read_plan(file)
-        axes = {"alpha": grid.alpha} if grid.beta is None else {"alpha": grid.alpha, "beta": grid.beta}
-        same = all(np.array_equal(file[name][...], axis.values) for name, axis in axes.items())
-        same &= stored.num_points == plan.num_points and stored.shards == plan.shards
-        if not same or stored.points_per_tile != plan.points_per_tile:
-            raise LandscapeError(
-                f"{path}: is damaged: its grid and tiles are not those of its identity; choose another --output, or "
-                f"--overwrite to replace it"
-            )
-
-
 def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], list[str]]:
     """One flat vector of a file (`center`, `alpha` or `beta`) and the names of its tensors.
 
@@ -153,19 +136,24 @@ def _check_order(path: Path, file: h5py.File, name: str, num_examples: int) -> N
         raise LandscapeError(f"{path}: is damaged: {name} is no order of {num_examples} examples")
 
 
-def check_constants(path: Path, grid: Grid) -> None:
-    """Refuse a file whose vectors or coordinates are not the ones that it was made with.
+def check_constants(path: Path, grid: Grid, plan: Plan) -> None:
+    """Refuse a file whose vectors, coordinates or tiles are not the ones that it was made with.
 
     Tiles have checksums and are done again where they are damaged; what defines them has its fingerprints.
 
     Args:
         path: A file of this very run, as `identity.check_same` has found.
         grid: The points.
+        plan: The tiles.
 
     Raises:
         LandscapeError: One of them is damaged; names it.
     """
     with _reading(path) as file:
+        _, stored, _ = schema.read_plan(file)
+        # Samples are held against their fingerprint.
+        if replace(stored, samples=()) != replace(plan, samples=()):
+            raise _damaged(path, "the plan of tiles")
         # Every object, also those that only other programs read: HDF5 checks what it looks at.
         file.visititems(lambda _name, _item: None)
         for name, axis in (("alpha", grid.alpha), ("beta", grid.beta)):

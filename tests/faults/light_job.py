@@ -23,7 +23,7 @@ from mpi_landscape.geometry.grid import Axis, Grid
 from mpi_landscape.geometry.tiles import Plan, Tile
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.parallel.stopping import Stopping
+from mpi_landscape.parallel.stopping import STOPPED, Stopping
 from mpi_landscape.storage import cells, identity, schema
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.provenance import provenance
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
                 record=_recording(store, account, note, everyone_writes),
                 stopping=stopping,
             )
-    return program.STOPPED if stopped else program.DONE
+    return STOPPED if stopped else program.DONE
 
 
 def _ensure_file(path: Path) -> None:
@@ -114,7 +114,7 @@ def _ensure_file(path: Path) -> None:
     if path.exists():
         now = identity.of_attributes(contents.attributes)
         identity.check_same(path, read_attributes(path), now)
-        check_constants(path, GRID)
+        check_constants(path, GRID, PLAN)
     else:
         schema.create(path, contents)
 
