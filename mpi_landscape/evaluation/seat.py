@@ -62,7 +62,9 @@ class Seat:
             network.register_forward_pre_hook(_cast_inputs(lower), with_kwargs=True)
             network.register_forward_hook(_raise_outputs)
         self._replayed = Graphs(self._sums) if engine.graphed else None
-        self.network: nn.Module = torch.compile(network) if engine.compiled else network  # type: ignore[assignment]
+        # A kernel for each shape: one for all, which is made at the second shape, has other bits than one for the first, and
+        # which of them a batch met would depend on what came before it.
+        self.network: nn.Module = torch.compile(network, dynamic=False) if engine.compiled else network  # type: ignore[assignment]
 
     def sums(self, batch: Batch) -> Tensor:
         """(1, NUM_SUMS) float64 of a batch at the vectors' point."""
