@@ -21,7 +21,13 @@ from tests.jobs import cluster
 # Rooms whose tests depend on the MPI and the HDF5 of the environment: they run once in each.
 STACK = {"parallel", "storage", "faults", "hosts", "jobs"}
 # Not so these, which start ranks, but only to see what they compute.
-NOT_STACK = {"test_engine.py", "test_engine_benchmark.py", "test_scripting.py"}
+NOT_STACK = {
+    "test_data.py",
+    "test_engine.py",
+    "test_engine_benchmark.py",
+    "test_scripting.py",
+    "test_train.py",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -33,7 +33,7 @@ def _kill_at_some(job, reference, most, seed):
 
 def test_killed_at_a_call_of_its_writers_the_light_job_loses_nothing(tmp_path, writer, undisturbed):
     job = jobs.light(tmp_path, writer, 2)
-    assert _kill_at_some(job, undisturbed(job), 25, seed=11) == []
+    assert _kill_at_some(job, undisturbed(job), 16, seed=11) == []
 
 
 def test_killed_at_a_call_of_its_writers_the_program_loses_nothing(tmp_path, writer, undisturbed):

@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
-    ("make", "count"), [(jobs.light, 20), (jobs.program, 4)], ids=["light job", "program"]
+    ("make", "count"), [(jobs.light, 12), (jobs.program, 4)], ids=["light job", "program"]
 )
 def test_killed_again_and_again_a_surface_ends_at_the_same_bits(tmp_path, writer, undisturbed, make, count):
     reference = undisturbed(make(tmp_path, writer, 2))
