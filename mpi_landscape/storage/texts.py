@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 def stored(value: Any) -> Any:
     """What h5py is to be given for the value of an attribute: a text as one of fixed length, others as they are."""
-    return stored_all([value])[0] if isinstance(value, str) else value
+    # Not `[0]`: an element of the array would no longer say that it is UTF-8.
+    return stored_all([value]).reshape(()) if isinstance(value, str) else value
 
 
 def stored_all(values: Iterable[str]) -> NDArray[np.bytes_]:

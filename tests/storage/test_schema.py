@@ -171,7 +171,9 @@ def test_no_text_lies_in_the_heap_of_variable_lengths_that_has_no_checksum(surfa
     with h5py.File(path, "r") as file:
         look("", file)
         file.visititems(look)
-        assert file.attrs.get_id("program").dtype.kind == "S", "and this looks in the right place"
+        program = file.attrs.get_id("program")
+        assert program.dtype.kind == "S", "and this looks in the right place"
+        assert program.get_type().get_cset() == h5py.h5t.CSET_UTF8
     assert not found
 
 
