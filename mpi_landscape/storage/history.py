@@ -94,10 +94,8 @@ def create_history(
         _add(file, dimensions, "phase", np.dtype(np.int64), NOT_DONE)
         for name in quantities(splits):
             _add(file, dimensions, name, np.dtype(np.float64), np.nan)
-        files.write_attributes(file, attributes)
-        file.attrs["kind"] = stored(KIND)
-        file.attrs["schema"] = SCHEMA
-        file.attrs["splits"] = stored(", ".join(splits))
+        of_the_schema = {"kind": KIND, "schema": SCHEMA, "splits": ", ".join(splits)}
+        files.write_attributes(file, {**attributes, **of_the_schema})
 
 
 def _add(file: h5py.File, dimensions: Dimensions, name: str, dtype: np.dtype[Any], empty: Any) -> None:

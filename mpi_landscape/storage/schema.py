@@ -149,11 +149,13 @@ def _fill(file: h5py.File, contents: Contents) -> None:
     file["tiles"].attrs["sums"] = stored(", ".join(SUMS))
     _write_samples(file, contents, dimensions)
     _write_directions(file, contents, dimensions)
-    write_attributes(file, contents.attributes)
-    file.attrs["schema"] = SCHEMA
-    file.attrs["points_per_tile"] = plan.points_per_tile
-    file.attrs["splits"] = stored(", ".join(split for split, _ in plan.shards))
-    file.attrs["shards"] = np.array([count for _, count in plan.shards], dtype=np.int64)
+    of_the_schema = {
+        "schema": SCHEMA,
+        "points_per_tile": plan.points_per_tile,
+        "splits": ", ".join(split for split, _ in plan.shards),
+        "shards": np.array([count for _, count in plan.shards], dtype=np.int64),
+    }
+    write_attributes(file, {**contents.attributes, **of_the_schema})
 
 
 def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:

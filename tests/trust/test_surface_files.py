@@ -394,7 +394,7 @@ def test_a_strange_surface_file_is_shown_or_refused_and_steers_no_terminal(copy,
 
 
 @pytest.mark.parametrize("part", ["header", "anywhere", "cut", "zeros", "noise"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("name", ["surface.h5", "sampled.h5", "history.h5"])
 def test_a_damaged_file_is_shown_or_refused(copy, harmless, name, part, seed):
     chance = random.Random(f"{name} {part} {seed}")
