@@ -99,7 +99,7 @@ def run(folder: Path, what: str, module: str, *arguments: str, seed: int = 0) ->
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here.parents[1])])}
     # The program draws its samples with one seed; another one needs another process that says so.
     start_program = (
-        f"import runpy, mpi_landscape.sampling as s; s._SEED = {seed}; "
+        f"import runpy, mpi_landscape.surfaces.sampling as s; s._SEED = {seed}; "
         f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     )
     start = time.perf_counter()
@@ -113,7 +113,7 @@ def run(folder: Path, what: str, module: str, *arguments: str, seed: int = 0) ->
 
 def report(options: argparse.Namespace, exact: Path, seconds: float, found: list[tuple[Path, float]]) -> None:
     """Print the table."""
-    from mpi_landscape.storage.reader import read_surface
+    from mpi_landscape.storage.surface.reader import read_surface
 
     truth = read_surface(exact)
     loss = truth.values["train_loss"]
@@ -156,7 +156,7 @@ def evaluated(path: Path) -> Any:
     """(num_alpha, num_beta) float64: examples evaluated at each point."""
     import h5py
 
-    from mpi_landscape.storage import schema
+    from mpi_landscape.storage.surface import schema
 
     with h5py.File(path, "r") as file:
         grid, plan, _ = schema.read_plan(file)

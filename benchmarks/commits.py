@@ -137,8 +137,9 @@ class Late:
 
 def play(side: str, folder: Path, writer: str) -> None:
     """Be one rank of a run, and on rank 0 write down how long it took."""
-    from mpi_landscape import computation, surface
+    from mpi_landscape import surface
     from mpi_landscape.storage import cells
+    from mpi_landscape.surfaces import computing as computation
 
     real_open, real_complete, opened = cells.open_cells, computation._complete, []
 

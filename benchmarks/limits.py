@@ -106,7 +106,7 @@ def forms_of(model: nn.Module, name: str) -> dict[str, nn.Module]:
     forms = {"plain": model}
     try:
         forms["folded"] = fuse(model)
-        from mpi_landscape.evaluation import fusing
+        from mpi_landscape.evaluation.engine import fusing
 
         forms["fused"] = fusing.fuse(forms["folded"])
     except (

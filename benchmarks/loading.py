@@ -57,7 +57,7 @@ def make_folder(folder: Path, count: int, size: int) -> None:
 
 def data_set(folder: Path, size: int) -> Any:
     """The folder as the program reads it."""
-    from mpi_landscape.problem.image_folders import image_folder
+    from mpi_landscape.problem.datasets.image_folders import image_folder
 
     return image_folder(root=folder, size=size - size // 8, resize=size)["train"]
 
@@ -86,15 +86,10 @@ def compare_ways(dataset: Any, options: argparse.Namespace) -> None:
     """Time of all batches of a surface, and how often an image was decoded for it."""
     import torch
 
-    from mpi_landscape.evaluation.resident import make_resident
-    from mpi_landscape.evaluation.streamed import make_streamed
-    from mpi_landscape.geometry.tiles import (
-        Plan,
-        choose_streamed_points,
-        choose_streamed_shards,
-        shard_bounds,
-    )
+    from mpi_landscape.loading.resident import make_resident
+    from mpi_landscape.loading.streamed import make_streamed
     from mpi_landscape.parallel.devices import available_cores, cpu_name
+    from mpi_landscape.plan.tiles import Plan, choose_streamed_points, choose_streamed_shards, shard_bounds
 
     torch.set_num_threads(1)
     cores = len(available_cores())
@@ -171,7 +166,7 @@ def compare_readers(dataset: Any, repeats: int) -> None:
     """Images a second of threads that read ahead, and of a loader with worker processes."""
     import torch
 
-    from mpi_landscape.evaluation.streamed import make_streamed
+    from mpi_landscape.loading.streamed import make_streamed
 
     torch.set_num_threads(1)
     rates: dict[str, list[float]] = {}

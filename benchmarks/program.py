@@ -19,7 +19,7 @@ from typing import Any
 from mpi_landscape import surface
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.storage.reader import read_surface
+from mpi_landscape.storage.surface.reader import read_surface
 
 # What is the network's own work: every engine calls a module. The time of nested calls counts once.
 FORWARD = ("torch/nn/modules/module.py", "_wrapped_call_impl")

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from simulated_ranks import Costs, Outcome, simulate
 
-from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.geometry.tiles import Plan, choose_points_per_tile, choose_shards, shard_bounds
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.tiles import Plan, choose_points_per_tile, choose_shards, shard_bounds
 
 EXAMPLES = {"train": 50_000, "test": 10_000}
 BATCH_SIZE = 64
@@ -130,8 +130,8 @@ def measure_batch() -> float:
     """Seconds of a ResNet-56's forward pass over a batch on one core, as the plain network does it."""
     import torch
 
+    from mpi_landscape.configuration.sections.sources import ModelConfiguration
     from mpi_landscape.problem.networks.table import build_network
-    from mpi_landscape.problem.sections.sources import ModelConfiguration
 
     torch.set_num_threads(1)
     model = build_network(ModelConfiguration(name="resnet56"), where="benchmark", folders=[]).eval()
@@ -190,7 +190,8 @@ def measure_messages(count: int = 20_000) -> tuple[float, float]:
 
 def measure_write(grid: Grid, plan: Plan, count: int = 300) -> float:
     """Seconds to write a tile to a real file, its points too where it is the last of their shards."""
-    from mpi_landscape.storage import cells, schema
+    from mpi_landscape.storage import cells
+    from mpi_landscape.storage.surface import schema
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "surface.h5"

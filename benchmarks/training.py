@@ -82,8 +82,8 @@ def network_of(name: str) -> Any:
     """The network with the same initial parameters on both sides."""
     import torch
 
+    from mpi_landscape.configuration.sections.sources import ModelConfiguration
     from mpi_landscape.problem.networks.table import build_network
-    from mpi_landscape.problem.sections.sources import ModelConfiguration
 
     torch.manual_seed(0)
     return build_network(ModelConfiguration(name=name), where="benchmark", folders=[])
@@ -140,12 +140,12 @@ def ours(name: str, count: int, device: Any, threads: int) -> float:
     import numpy as np
     import torch
 
+    from mpi_landscape.command.memory import keep_freed_memory
+    from mpi_landscape.configuration.sections.sources import LossConfiguration
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-    from mpi_landscape.memory import keep_freed_memory
-    from mpi_landscape.problem.images import ImageDataset
+    from mpi_landscape.problem.datasets.images import ImageDataset
     from mpi_landscape.problem.losses import build_loss
-    from mpi_landscape.problem.sections.sources import LossConfiguration
-    from mpi_landscape.training.examples import make_examples
+    from mpi_landscape.training.feed import make_examples
     from mpi_landscape.training.loop import Training
     from mpi_landscape.training.memory_format import prefers_channels_last
     from mpi_landscape.training.recipe import Phase, Recipe

@@ -153,8 +153,8 @@ def _write_configuration(folder: Path, name: str) -> None:
 
 def _offered(folder: Path) -> dict[str, bool]:
     """Which fields this version of the program knows, of those that came later than this benchmark's first form."""
+    from mpi_landscape.configuration.reading import load
     from mpi_landscape.errors import LandscapeError
-    from mpi_landscape.problem.configuration import load
 
     found = {}
     for field in ("compute.engine=plain", "compute.precision=bfloat16"):
@@ -167,8 +167,8 @@ def _offered(folder: Path) -> dict[str, bool]:
 
 
 def _network(name: str) -> torch.nn.Module:
+    from mpi_landscape.configuration.sections.sources import ModelConfiguration
     from mpi_landscape.problem.networks.table import build_network
-    from mpi_landscape.problem.sections.sources import ModelConfiguration
 
     return build_network(ModelConfiguration(name=name), where="benchmark", folders=[])
 
@@ -223,7 +223,7 @@ def splits(folder: str) -> dict[str, Any]:
     """The target of the configuration: the images in the program's own form, bytes until they are used."""
     import torch
 
-    from mpi_landscape.problem.images import ImageDataset
+    from mpi_landscape.problem.datasets.images import ImageDataset
 
     images, labels = load_images(Path(folder))
     return {

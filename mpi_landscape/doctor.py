@@ -17,14 +17,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from mpi_landscape import program
+from mpi_landscape.command import execution as program
+from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.parallel.ranks import Ranks, launcher_name, library_name
+from mpi_landscape.parallel.launcher import launcher_name, library_name
+from mpi_landscape.parallel.ranks import Ranks
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.doctor`."""
-    parser = program.parser("doctor", "Show what a job would find here; start it as you would start the job.")
+    parser = command_line.parser(
+        "doctor", "Show what a job would find here; start it as you would start the job."
+    )
     parser.add_argument("--output", metavar="FOLDER", default=".", help="where surfaces shall be written")
     program.execute(parser, run, argv)
 
@@ -50,10 +54,10 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     findings += _devices(ranks, trouble)
     findings += _storage(Path(options.output), ranks, trouble)
     for name, text in findings:
-        program.say(ranks, f"{name:<12} {text}")
+        ranks.say(f"{name:<12} {text}")
     for text in trouble:
-        program.say(ranks, f"trouble      {text}")
-    program.say(ranks, "all is well" if not trouble else f"{len(trouble)} found that will go wrong")
+        ranks.say(f"trouble      {text}")
+    ranks.say("all is well" if not trouble else f"{len(trouble)} found that will go wrong")
     return program.FAILED if trouble else program.DONE
 
 

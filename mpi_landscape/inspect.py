@@ -17,18 +17,19 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from mpi_landscape import program
-from mpi_landscape.history_summary import history_lines, summarize_history
+from mpi_landscape.command import execution as program
+from mpi_landscape.command import parser as command_line
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.storage.history import is_history, read_history
+from mpi_landscape.storage.history.records import is_history, read_history
+from mpi_landscape.storage.history.summary import history_lines, summarize_history
 from mpi_landscape.storage.identity import of_attributes
-from mpi_landscape.storage.reader import read_surface, verify_tiles
-from mpi_landscape.storage.surface import Surface
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.value import Surface
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
-    parser = program.parser(
+    parser = command_line.parser(
         "inspect", "Show what is in a surface file or a training history, finished or not."
     )
     parser.add_argument(

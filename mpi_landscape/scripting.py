@@ -11,21 +11,22 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
-from mpi_landscape.assembly import assemble, label_check
-from mpi_landscape.computation import compute as run_job
+from mpi_landscape.configuration.reading import from_mapping, to_yaml
+from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import AgreedError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.seat import LossFunction, own_copy
-from mpi_landscape.parallel.ranks import Ranks, open_ranks
+from mpi_landscape.evaluation.replica import LossFunction, own_copy
+from mpi_landscape.parallel.launcher import open_ranks
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.session import watched
 from mpi_landscape.parallel.stopping import Stopping
-from mpi_landscape.parallel.watch import watched
 from mpi_landscape.problem.build import Problem
-from mpi_landscape.problem.configuration import from_mapping, to_yaml
 from mpi_landscape.problem.losses import build_loss
-from mpi_landscape.problem.sections.whole import Configuration
 from mpi_landscape.storage.claim import claimed
-from mpi_landscape.storage.reader import read_surface
-from mpi_landscape.storage.surface import Surface
+from mpi_landscape.storage.surface.reader import read_surface
+from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.surfaces.computing import compute as run_job
+from mpi_landscape.surfaces.request import assemble, label_check
 
 _WHERE = "landscape()"
 
@@ -87,17 +88,19 @@ def landscape(
     with ExitStack() as resources:
         resources.enter_context(_nobody_waits(ranks))
         ranks = resources.enter_context(watched(ranks))
-        configuration = ranks.together(lambda: _configuration(named, alpha, beta, path, directions, settings))
+        with ranks.together():
+            configuration = _configuration(named, alpha, beta, path, directions, settings)
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
         resources.enter_context(exact_arithmetic())
-        problem = Problem(
-            model=ranks.together(lambda: own_copy(model)).cpu().float().eval(),
-            loss=ranks.together(lambda: build_loss(configuration.loss, where=_WHERE, folders=[]))
-            if named
-            else loss,  # type: ignore[arg-type]
-            splits=dict(data) if isinstance(data, Mapping) else {"train": data},
-        )
+        with ranks.together():
+            problem = Problem(
+                model=own_copy(model).cpu().float().eval(),
+                loss=build_loss(configuration.loss, where=_WHERE, folders=[])
+                if isinstance(loss, str)
+                else loss,
+                splits=dict(data) if isinstance(data, Mapping) else {"train": data},
+            )
         job = assemble(
             problem,
             configuration.directions,

@@ -12,20 +12,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mpi_landscape import program
+from mpi_landscape.command import execution as program
+from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.grid import Axis
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.plan.grid import Axis
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.writer import CHOICES
 
 if TYPE_CHECKING:
-    from mpi_landscape.problem.sections.whole import Configuration
+    from mpi_landscape.configuration.sections.whole import Configuration
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.surface`."""
-    parser = program.parser(
+    parser = command_line.parser(
         "surface", "Compute a loss surface or line into one HDF5 file; run it again to resume."
     )
     parser.add_argument("configuration", metavar="CONFIG", help="YAML file")
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument(
         "--relative-error",
         metavar="SHARE",
-        type=program.share,
+        type=command_line.share,
         help="evaluate samples of the data until every loss is known to this, such as 0.01; run again with a smaller "
         "one, or without, to go on",
     )
@@ -51,10 +52,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument(
         "--time-limit",
         metavar="SECONDS",
-        type=program.seconds,
+        type=command_line.seconds,
         help="stop cleanly after this time (exit status 75)",
     )
-    program.patience_option(parser, "an hour before the first tile; then 20 tiles, five minutes at least")
+    command_line.patience_option(
+        parser, "an hour before the first tile; then 20 tiles, five minutes at least"
+    )
     parser.add_argument(
         "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
     )
@@ -66,12 +69,15 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     where = str(options.configuration)
     with ExitStack() as resources:
         # torch takes seconds to import; what the command line alone shows is refused before.
-        overrides = ranks.together(lambda: _overrides(options))
-        from mpi_landscape.problem import configuration as reading
+        with ranks.together():
+            overrides = _overrides(options)
+        from mpi_landscape.configuration import reading
 
         text = ranks.on_root(lambda: reading.to_yaml(reading.load(where, overrides)))
-        configuration = ranks.together(lambda: reading.load_text(ranks.share(text) or "", where=where))
-        path = ranks.together(lambda: _output(configuration, where))
+        with ranks.together():
+            configuration = reading.load_text(ranks.share(text) or "", where=where)
+        with ranks.together():
+            path = _output(configuration, where)
         if not options.dry_run:
             ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=options.overwrite)))
         return _compute(options, ranks, configuration, path, where)
@@ -80,11 +86,11 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
 def _compute(
     options: argparse.Namespace, ranks: Ranks, configuration: Configuration, path: Path, where: str
 ) -> int:
-    from mpi_landscape.assembly import job_of_configuration
-    from mpi_landscape.computation import compute
+    from mpi_landscape.configuration.reading import to_yaml
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
     from mpi_landscape.parallel.stopping import Stopping, exit_status
-    from mpi_landscape.problem.configuration import to_yaml
+    from mpi_landscape.surfaces.computing import compute
+    from mpi_landscape.surfaces.request import job_of_configuration
 
     with Stopping(options.time_limit) as stopping, exact_arithmetic():
         with stopping.at_once():
@@ -101,11 +107,9 @@ def _compute(
     if options.dry_run:
         return program.DONE
     if ending.stopped is not None:
-        program.say(
-            ranks, f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on"
-        )
+        ranks.say(f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on")
         return exit_status(ending.stopped)
-    program.say(ranks, f"{path}: {ending.summary}")
+    ranks.say(f"{path}: {ending.summary}")
     return program.DONE
 
 

@@ -10,17 +10,18 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from mpi_landscape import program
+from mpi_landscape.command import execution as program
+from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 
 if TYPE_CHECKING:
-    from mpi_landscape.solution import Member
+    from mpi_landscape.solutions.following import Member
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.train`."""
-    parser = program.parser(
+    parser = command_line.parser(
         "train",
         "Train networks, one per rank at a time; each leaves a checkpoint per epoch, final.pt and history.h5 in its "
         "folder. Run it again to go on.",
@@ -41,19 +42,20 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument(
         "--time-limit",
         metavar="SECONDS",
-        type=program.seconds,
+        type=command_line.seconds,
         help="stop cleanly after this time (exit status 75)",
     )
-    program.patience_option(parser, "an hour")
+    command_line.patience_option(parser, "an hour")
     program.execute(parser, run, argv)
 
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:
     """Train what the options ask for; returns the exit status. Collective."""
-    members = ranks.together(lambda: _members(options))
+    with ranks.together():
+        members = _members(options)
     # torch takes seconds to import; what the files alone show is refused before.
     from mpi_landscape.parallel.stopping import Stopping, exit_status
-    from mpi_landscape.sweep import Data, check, dry_run, train_all
+    from mpi_landscape.solutions.sweep import Data, check, dry_run, train_all
 
     data = Data()
     ranks.on_root(lambda: check(members, data, overwrite=options.overwrite))
@@ -63,14 +65,14 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     with Stopping(options.time_limit) as stopping:
         reason, diverged = train_all(members, data, ranks, overwrite=options.overwrite, stopping=stopping)
     if reason is not None:
-        program.say(ranks, f"stopped by {reason}; run the same command again to go on")
+        ranks.say(f"stopped by {reason}; run the same command again to go on")
         return exit_status(reason)
     return program.FAILED if diverged else program.DONE
 
 
 def _members(options: argparse.Namespace) -> list[Member]:
-    from mpi_landscape.problem import configuration as reading
-    from mpi_landscape.solution import Member
+    from mpi_landscape.configuration import reading
+    from mpi_landscape.solutions.following import Member
 
     members = [
         Member(where=where, configuration=configuration)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.storage.history import is_history, read_history
-from mpi_landscape.storage.reader import read_surface
-from plotting.figures import FORMATS, draw_figure, save
-from plotting.history import draw_history
-from plotting.history_pictures import plan_histories
-from plotting.levels import parse_levels
-from plotting.pictures import fields_and_scales, plan_pictures
-from plotting.request import Request, output_file
+from mpi_landscape.storage.history.records import is_history, read_history
+from mpi_landscape.storage.surface.reader import read_surface
+from plotting.asked.history_pictures import plan_histories
+from plotting.asked.pictures import fields_and_scales, plan_pictures
+from plotting.asked.request import Request, output_file
+from plotting.drawn.figures import FORMATS, draw_figure, save
+from plotting.drawn.history import draw_history
+from plotting.picture.levels import parse_levels
 
 
 class _Parser(argparse.ArgumentParser):

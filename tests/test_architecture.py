@@ -1,8 +1,12 @@
-"""The arrows of the architecture: which room may import which, and which library lives in which room only."""
+"""The arrows of the architecture: which room may import which, which library lives where, and that nothing runs in a circle."""
+
+from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,102 +16,273 @@ import plotting
 
 HOUSE = Path(mpi_landscape.__file__).parent
 GALLERY = Path(plotting.__file__).parent
+HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
-ROOMS = {"problem", "geometry", "training", "evaluation", "parallel", "storage"}
-# Room -> the other rooms that it may import.
-ARROWS = {
-    "problem": set(),
+# What every module may import.
+FREE = {"errors", "vocabulary", "wording"}
+PROGRAMS = {"surface", "train", "inspect", "doctor", "scripting"}
+GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
+ROOMS = {"problem", "evaluation", "training", "storage", "command"}
+# Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
+ARROWS: dict[str, set[str]] = {
+    # One axis for a file's words and for the grid.
+    "configuration": {"plan.grid"},
     "geometry": set(),
-    # Fast evaluation moves a flat vector, so it knows its layout.
-    "evaluation": {"geometry"},
-    "training": set(),
+    "plan": set(),
+    "loading": set(),
     "parallel": set(),
-    # A file says which tile covers which points and examples; these modules need numpy only.
-    "storage": {"geometry.grid", "geometry.samples", "geometry.tiles"},
-    "plotting": {"storage"},
+    "problem": {"configuration.sections"},
+    # A file says which tile covers which points and examples.
+    "storage": {"plan"},
+    "evaluation": {"geometry", "loading"},
+    # One phase for a file's words and for the loop.
+    "training": {"loading", "configuration.sections.training"},
+    "command": {"parallel"},
+    "work": {"plan", "parallel", "storage"},
+    "placement": {
+        "configuration.sections",
+        "problem",
+        "geometry",
+        "plan",
+        "loading",
+        "evaluation",
+        "parallel",
+        "storage",
+    },
+    "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
+    "solutions": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
+    "plotting.picture": {"storage"},
+    "plotting.drawn": {"plotting.picture", "storage"},
+    "plotting.asked": {"plotting.picture", "plotting.drawn", "storage"},
 }
+# Library -> where it may be imported.
 LIBRARIES = {
     "mpi4py": {"parallel"},
     "h5py": {"storage", "doctor"},
-    "matplotlib": {"plotting"},
-    "yaml": {"problem"},
-    "pydantic": {"problem"},
+    "matplotlib": {"plotting.drawn", "plotting.picture.levels"},
+    "yaml": {"configuration"},
+    "pydantic": {"configuration"},
     "torchvision": {"problem"},
     "timm": {"problem"},
     "sklearn": {"problem"},
 }
+# Rooms that never import torch.
+TORCHLESS = {"configuration", "plan", "parallel", "storage", "command", "work"}
 
 
-def imports(path: Path) -> list[str]:
-    """Everything a module imports, wherever in it."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+@dataclass(frozen=True)
+class Module:
+    """A module and the modules of this house that it imports."""
+
+    name: str
+    is_package: bool
+    imports: list[str]
+    at_once: list[str]  # without those in functions and for type checkers alone
+
+    @property
+    def place(self) -> str:
+        """Without the house's own name; `plotting` stays."""
+        return self.name.removeprefix("mpi_landscape.")
+
+
+def imported(node: ast.AST, name: str, is_package: bool) -> list[str]:
+    """What an import statement asks for, as dotted names: the module, and each name in it."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = node.module or ""
+    if node.level:
+        parents = name.split(".")[: len(name.split(".")) - node.level + is_package]
+        base = ".".join([*parents, *filter(None, [node.module])])
+    return [base, *(f"{base}.{alias.name}" for alias in node.names)]
+
+
+def at_once(tree: ast.AST) -> Iterator[ast.AST]:
+    """The statements that run when a module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from at_once(node)
+
+
+def module_of(name: str, text: str, *, is_package: bool = False) -> Module:
+    tree = ast.parse(text)
+    return Module(
+        name=name,
+        is_package=is_package,
+        imports=[each for node in ast.walk(tree) for each in imported(node, name, is_package)],
+        at_once=[each for node in at_once(tree) for each in imported(node, name, is_package)],
+    )
+
+
+def house() -> dict[str, Module]:
+    """Every module of both packages by name."""
+    found = {}
+    for package, folder in HOUSES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder.parent).with_suffix("").parts
+            is_package = parts[-1] == "__init__"
+            name = ".".join(parts[:-1] if is_package else parts)
+            found[name] = module_of(name, path.read_text(), is_package=is_package)
+        assert package in found
     return found
 
 
-def violations(room: str, paths: list[Path]) -> list[str]:
-    """Imports of a room that no arrow allows."""
-    wrong = []
-    for path in paths:
-        for name in imports(path):
-            library = name.split(".")[0]
-            if library in LIBRARIES and room not in LIBRARIES[library]:
-                wrong.append(f"{path.name} imports {name}")
-            if name.startswith("mpi_landscape."):
-                inner = name.removeprefix("mpi_landscape.")
-                other = inner.split(".")[0]
-                if other == room or other == "errors" or inner in ("LandscapeError", "__version__"):
-                    continue
-                allowed = any(inner == place or inner.startswith(f"{place}.") for place in ARROWS[room])
-                parent = any(place.startswith(f"{inner}.") for place in ARROWS[room])
-                if not allowed and not parent:
-                    wrong.append(f"{path.name} imports {name}")
+def within(place: str, part: str) -> bool:
+    return place == part or place.startswith(f"{part}.")
+
+
+def room_of(place: str) -> str | None:
+    """The room or wing of a module; None for what stands on the top floor."""
+    return max((room for room in ARROWS if within(place, room)), key=len, default=None)
+
+
+def is_top(place: str) -> bool:
+    return place in PROGRAMS or place in ("mpi_landscape", "plotting", "plotting.__main__")
+
+
+def violations(module: Module, modules: dict[str, Module]) -> list[str]:
+    """What a module imports and may not."""
+    place, wrong = module.place, []
+    room = room_of(place)
+    if room is None and not is_top(place) and place not in FREE:
+        wrong.append(f"{module.name} is in no room")
+    for name in module.imports:
+        library = name.split(".")[0]
+        if library in LIBRARIES and not any(within(place, each) for each in LIBRARIES[library]):
+            wrong.append(f"{module.name} imports {name}")
+        if library == "torch" and room in TORCHLESS:
+            wrong.append(f"{module.name} imports {name}")
+        if library not in HOUSES or name not in modules or name == module.name:
+            continue
+        other = name.removeprefix("mpi_landscape.")
+        if other in FREE or other == "mpi_landscape":
+            continue
+        if is_top(place) and module.name != "mpi_landscape":
+            allowed = other not in PROGRAMS and (place != "plotting.__main__" or other.startswith("plotting"))
+        elif module.name == "mpi_landscape":
+            allowed = other == "scripting"  # on demand
+        elif room is None:
+            allowed = False
+        else:
+            # A package's own name is imported with any part of it.
+            allowed = any(
+                within(other, each) or within(each, other) for each in (*ARROWS[room], room)
+            ) and not is_top(other)
+        if not allowed:
+            wrong.append(f"{module.name} imports {name}")
     return wrong
 
 
-def modules(room: str) -> list[Path]:
-    return sorted((GALLERY if room == "plotting" else HOUSE / room).rglob("*.py"))
+def circles(modules: dict[str, Module], *, lazily: bool = True) -> list[list[str]]:
+    """Groups of modules that import each other, wherever the import stands."""
+    graph = {
+        name: {
+            other
+            for other in (module.imports if lazily else module.at_once)
+            # Of a package only its own text counts, not that it holds the importer.
+            if other in modules and other != name
+        }
+        for name, module in modules.items()
+    }
+    graph["mpi_landscape"] = set()  # its one import happens on demand, so that the package loads at once
+    return [sorted(group) for group in components(graph) if len(group) > 1]
 
 
-@pytest.mark.parametrize("room", sorted(ARROWS))
-def test_a_room_imports_only_what_its_arrows_allow(room):
-    assert modules(room)
-    assert violations(room, modules(room)) == []
+def components(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(graph[name]):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            found.append(stack[stack.index(name) :])
+            del stack[stack.index(name) :]
+
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return found
 
 
-@pytest.mark.parametrize("program", sorted(path.stem for path in HOUSE.glob("*.py")))
-def test_programs_leave_each_library_to_its_room(program):
-    allowed = {library for library, places in LIBRARIES.items() if program in places}
-    found = {name.split(".")[0] for name in imports(HOUSE / f"{program}.py")} & LIBRARIES.keys()
-    assert found <= allowed
+MODULES = house()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_imports_only_what_its_arrows_allow(name):
+    assert violations(MODULES[name], MODULES) == []
+
+
+def test_nothing_imports_in_a_circle():
+    assert circles(MODULES) == []
+
+
+def test_the_top_floor_holds_the_programs_and_little_else():
+    others = {path.stem for path in HOUSE.glob("*.py")} - PROGRAMS - {"__init__"}
+    assert others <= FREE | {"errors"}
+    assert {path.name for path in HOUSE.iterdir() if path.is_dir() and path.name != "__pycache__"} == {
+        room for room in ARROWS if "." not in room
+    }
 
 
 PLANTED = [
-    ("geometry", "import h5py", "a library of another room"),
-    ("geometry", "from mpi_landscape.storage.reader import read_surface", "another room"),
-    ("problem", "from mpi_landscape.geometry.layout import Layout", "problem knows nothing of directions"),
-    ("evaluation", "def f():\n    from mpi4py import MPI", "hidden in a function"),
-    ("storage", "from mpi_landscape.geometry.layout import Layout", "a module that needs torch"),
-    ("plotting", "from mpi_landscape.evaluation import resident", "pictures need no network"),
+    ("mpi_landscape.geometry.x", "import h5py", "a library of another room"),
+    ("mpi_landscape.geometry.x", "from mpi_landscape.storage import lock", "another room"),
+    ("mpi_landscape.problem.x", "from mpi_landscape.geometry.layout import Layout", "a room beside"),
+    ("mpi_landscape.problem.x", "from mpi_landscape.configuration.reading import load", "more than its part"),
+    ("mpi_landscape.evaluation.x", "def f():\n    from mpi4py import MPI", "hidden in a function"),
+    ("mpi_landscape.storage.x", "from mpi_landscape.geometry.layout import Layout", "needs torch"),
+    ("mpi_landscape.plan.x", "import torch", "numpy only"),
+    ("mpi_landscape.work.x", "import torch.nn", "the loop has no torch"),
+    ("mpi_landscape.work.x", "from mpi_landscape.surfaces import losses", "a wing from the middle floor"),
+    ("mpi_landscape.surfaces.x", "from mpi_landscape.solutions import sweep", "a wing from a wing"),
+    ("mpi_landscape.surfaces.x", "from mpi_landscape import surface", "a program"),
+    ("mpi_landscape.surfaces.x", "from ..training import loop", "by a relative import"),
+    ("mpi_landscape.train", "from mpi_landscape import surface", "a program from a program"),
+    ("mpi_landscape.attic", "import json", "no room at all"),
+    ("plotting.picture.x", "from mpi_landscape.loading import resident", "pictures need no network"),
+    ("plotting.picture.x", "import matplotlib.pyplot", "what a picture says needs no drawing library"),
+    ("plotting.picture.x", "from plotting.drawn import style", "what a picture says needs no drawing"),
 ]
 
 
-@pytest.mark.parametrize(("room", "text", "why"), PLANTED, ids=[why for *_, why in PLANTED])
-def test_a_planted_violation_is_found(tmp_path, room, text, why):
-    planted = tmp_path / "planted.py"
-    planted.write_text(text)
-    assert violations(room, [planted])
+@pytest.mark.parametrize(("name", "text", "why"), PLANTED, ids=[why for *_, why in PLANTED])
+def test_a_planted_violation_is_found(name, text, why):
+    planted = module_of(name, text)
+    assert violations(planted, {**MODULES, name: planted})
+
+
+def test_a_planted_circle_is_found():
+    before = "mpi_landscape.storage.x"
+    planted = {
+        before: module_of(before, "def f():\n    from mpi_landscape.storage import y"),
+        "mpi_landscape.storage.y": module_of(
+            "mpi_landscape.storage.y", "from mpi_landscape.storage import x"
+        ),
+    }
+    assert circles({**MODULES, **planted}) == [sorted(planted)]
 
 
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
         ("mpi_landscape", {"torch", "mpi4py", "matplotlib", "h5py", "numpy"}),
-        ("mpi_landscape.storage.reader", {"torch", "mpi4py", "matplotlib", "yaml"}),
+        ("mpi_landscape.storage.surface.reader", {"torch", "mpi4py", "matplotlib", "yaml"}),
+        ("mpi_landscape.work.running", {"torch", "mpi4py", "matplotlib", "yaml"}),
         ("mpi_landscape.inspect", {"torch", "mpi4py", "matplotlib"}),
         ("plotting.__main__", {"torch", "mpi4py"}),
     ],

@@ -36,7 +36,7 @@ def load(name):
     ],
 )
 def test_every_point_of_the_other_packages_lies_on_our_grid(steps, finer, reason):
-    from mpi_landscape.geometry.grid import Axis
+    from mpi_landscape.plan.grid import Axis
 
     workloads = load("workloads")
     alpha, beta = (Axis(*axis).values.tolist() for axis in workloads.grid_around(steps, finer))

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mpi_landscape.evaluation.batches import tensors
-from mpi_landscape.evaluation.watching import watched
+from mpi_landscape.evaluation.engine.watching import watched
+from mpi_landscape.loading.nests import tensors
 
 
 def largest_output(network: nn.Module, run: Callable[[], Any], num_examples: int) -> int:

@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mpi_landscape.evaluation import batches as nests
-from mpi_landscape.evaluation import folding
-from mpi_landscape.evaluation.engine import PLAIN, Engine
+from mpi_landscape.evaluation.engine import folding
+from mpi_landscape.evaluation.engine.description import PLAIN, Engine
+from mpi_landscape.evaluation.engine.first_layer import find_first_layers
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.first_layer import find_first_layers
-from mpi_landscape.evaluation.resident import Batch, one_line
-from mpi_landscape.evaluation.seat import LossFunction, own_copy
+from mpi_landscape.evaluation.replica import LossFunction, own_copy
 from mpi_landscape.evaluation.vectors import convolution_weights
 from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.loading import nests
+from mpi_landscape.loading.resident import Batch, one_line
 
 # Relative, of the loss summed over the examples tried. Another order of float32 additions stays below it except where the
 # loss itself is rounding; there float64 says which of the two is nearer.

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mpi_landscape.evaluation import folding
-from mpi_landscape.evaluation.crew import CancelledError, Crew
-from mpi_landscape.evaluation.engine import PLAIN, Engine
-from mpi_landscape.evaluation.first_layer import other_ranges
-from mpi_landscape.evaluation.resident import Batch
-from mpi_landscape.evaluation.seat import LossFunction, Seat, own_copy, sharing_copy
+from mpi_landscape.evaluation.engine import folding
+from mpi_landscape.evaluation.engine.description import PLAIN, Engine
+from mpi_landscape.evaluation.engine.first_layer import other_ranges
+from mpi_landscape.evaluation.replica import LossFunction, Seat, own_copy, sharing_copy
+from mpi_landscape.evaluation.replicas import CancelledError, Crew
 from mpi_landscape.evaluation.sums import NUM_SUMS
 from mpi_landscape.evaluation.vectors import Vectors, convolution_weights, reorder
 from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.loading.resident import Batch
 
 # What of a tile's points goes through the first layer at once: results of a batch are kept until then.
 _MOST_POINTS = 4096

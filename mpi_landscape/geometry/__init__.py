@@ -1,1 +1,1 @@
-"""Where: flat parameter vectors, directions, grids, tiles; no files, no MPI."""
+"""Where: flat parameter vectors and their directions; no files, no MPI."""

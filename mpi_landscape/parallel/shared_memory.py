@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.errors import AgreedError, EchoedError, LandscapeError
+from mpi_landscape.errors import AgreedError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.watch import Watch
 
@@ -50,6 +51,7 @@ class Node:
             size=ranks.local_size if self._comm is not None else 1,
             host=ranks.host,
             watch=_watch(ranks, self._comm),
+            is_part=True,
         )
 
     def __enter__(self) -> Node:
@@ -91,24 +93,22 @@ class Node:
         self._sync()
         return values
 
-    def together(self, work: Callable[[], T]) -> T:
-        """Run `work` on every rank of the node; where one refuses, all do, with its words. Collective.
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run the body of a `with` on every rank of the node; where one refuses, all do, with its words. Collective.
 
         Raises:
             LandscapeError: What this rank raised; EchoedError where only others did.
         """
-        result: T | None = None
-        refusal: LandscapeError | None = None
         try:
-            result = work()
-        except LandscapeError as error:
-            refusal = error
-        refusals = [text for text in self.gather(refusal and str(refusal)) if text is not None]
-        if refusal is not None:
-            raise refusal
-        if refusals:
-            raise EchoedError(refusals[0])
-        return result  # type: ignore[return-value]
+            with self._ranks.together():
+                try:
+                    yield
+                finally:
+                    self._sync()
+        finally:
+            # Now what the others wrote is there.
+            self._sync()
 
     def has_room(self, num_bytes: int) -> bool:
         """Whether so many bytes can be shared. Collective.

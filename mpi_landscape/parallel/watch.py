@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import faulthandler
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mpi_landscape.errors import LostRankError
-from mpi_landscape.parallel.ending import end_launcher_later
-from mpi_landscape.parallel.neighbours import Neighbours, Process, this_process
-from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.neighbours import Neighbours
 
 # Seconds. Reading a data set or compiling a network can take long on one rank; tiles are of a known size.
 PATIENCE_BEFORE, PATIENCE_LEAST, PATIENCE_TILES = 3600.0, 300.0, 20.0
@@ -29,55 +25,13 @@ PATIENCE_BEFORE, PATIENCE_LEAST, PATIENCE_TILES = 3600.0, 300.0, 20.0
 NOTICE = 60.0
 # Rank 0 knows more than the others, who therefore wait a little longer before they speak.
 LATER = 5.0
-_ADVICE = "what is done is kept, run the same command again to go on"
+ADVICE = "what is done is kept, run the same command again to go on"
 
 
-@contextmanager
-def watched(ranks: Ranks, patience: float | None = None) -> Iterator[Ranks]:
-    """The same ranks, watching over each other. Collective; a process alone has nobody to wait for.
-
-    Args:
-        ranks: The job's.
-        patience: Seconds of silence after which a rank counts as lost; None for what fits the work.
-    """
-    if ranks.comm is None:
-        yield ranks
-        return
-    processes = ranks.gather(this_process(ranks.rank, ranks.host))
-    own = processes[ranks.rank]
-    near = [each for each in processes if each.space == own.space and each.rank != ranks.rank]
-    tiles: dict[int, list[int]] = {}
-
-    def lost(process: Process) -> None:
-        # The first of those who see it speaks; the others come in where that one cannot.
-        time.sleep(sum(each.rank < own.rank for each in near if each is not process))
-        _end(ranks, f"{_name(process, len(processes))} is gone{_in_tile(tiles, process.rank)}; {_ADVICE}")
-
-    def stuck() -> None:
-        _end(ranks, f"{_name(own, len(processes))} hangs in the middle of its work; {_ADVICE}")
-
-    with Neighbours(near, lost, stuck) as neighbours:
-        names = [_name(process, len(processes)) for process in processes]
-        watch = Watch(ranks.comm.Dup(), names, neighbours, patience, tiles)
-        yield replace(ranks, watch=watch)
-        watch.close()
-
-
-def _name(process: Process, size: int) -> str:
-    return f"rank {process.rank} of {size} ({process.host}, process {process.number})"
-
-
-def _in_tile(tiles: Mapping[int, Sequence[int]], rank: int) -> str:
+def in_tile(tiles: Mapping[int, Sequence[int]], rank: int) -> str:
     """Where a rank is at work, as far as rank 0 knows."""
     held = tiles.get(rank)
     return f" in the middle of tile {held[0]}" if held else ""
-
-
-def _end(ranks: Ranks, text: str) -> None:
-    sys.stderr.write(f"error: {text}\n")
-    sys.stderr.flush()
-    end_launcher_later()
-    ranks.abort(1)
 
 
 class Watch:
@@ -160,7 +114,7 @@ class Watch:
                     self._tell(number)
                     told = True
                 if waited > limit + LATER:
-                    raise LostRankError(f"waited {waited:.0f} s in vain for {self._names[0]}; {_ADVICE}")
+                    raise LostRankError(f"waited {waited:.0f} s in vain for {self._names[0]}; {ADVICE}")
                 return
             missing = self._missing(number)
             # Who waits as long as we do needs a moment to say so.
@@ -168,7 +122,7 @@ class Watch:
                 sys.stderr.write(f"waiting for {_list(missing)}, {waited:.0f} s so far\n")
                 told = True
             if waited > limit and missing:
-                raise LostRankError(f"waited {waited:.0f} s in vain for {_list(missing)}; {_ADVICE}")
+                raise LostRankError(f"waited {waited:.0f} s in vain for {_list(missing)}; {ADVICE}")
 
         return look
 
@@ -198,7 +152,7 @@ class Watch:
     def lost(self, rank: int, seconds: float) -> LostRankError:
         """What to raise of a rank that is silent."""
         return LostRankError(
-            f"{self._names[rank]} has not been heard of for {seconds:.0f} s{_in_tile(self.tiles, rank)}; {_ADVICE}"
+            f"{self._names[rank]} has not been heard of for {seconds:.0f} s{in_tile(self.tiles, rank)}; {ADVICE}"
         )
 
     @contextmanager

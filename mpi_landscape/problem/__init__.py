@@ -1,1 +1,1 @@
-"""What is evaluated: configuration, networks, data sets, losses, checkpoints."""
+"""What is evaluated: networks, data sets, losses, checkpoints."""

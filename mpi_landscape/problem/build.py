@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
-from mpi_landscape.problem.datasets import build_splits
+from mpi_landscape.configuration.sections.whole import Configuration
+from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import LossFunction, build_loss
 from mpi_landscape.problem.networks.table import build_network
-from mpi_landscape.problem.sections.whole import Configuration
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import listed, reason, shortened, shown
+from mpi_landscape.wording import listed, reason, shortened, shown
 
 # Where training scripts keep the parameters: the code of Li et al., Lightning, timm, fairseq, tutorials.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")

@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import listed, shown, suggestion
 from mpi_landscape.problem.per_example import INTEGERS, LOSSES
-from mpi_landscape.problem.sections.sources import LossConfiguration
 from mpi_landscape.problem.targets import check_arguments, resolve
+from mpi_landscape.wording import listed, shown, suggestion
 
 __all__ = ["LOSSES", "LossFunction", "build_loss", "check_targets", "evaluate", "loss_name", "split_batch"]
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import listed, reason, shown, suggestion
+from mpi_landscape.wording import listed, reason, shown, suggestion
 
 
 def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[..., Any]:

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.grid import Grid
-from mpi_landscape.geometry.tiles import Plan, Tile
-from mpi_landscape.storage import elements, files, schema
+from mpi_landscape.plan.grid import Grid
+from mpi_landscape.plan.tiles import Plan, Tile
+from mpi_landscape.storage import elements, files
 from mpi_landscape.storage.soundness import damage_named
+from mpi_landscape.storage.surface import schema
 
 DONE = 1
 Sums = NDArray[np.float64]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpi_landscape.storage.lock import exclusive
-from mpi_landscape.storage.reader import read_attributes
+from mpi_landscape.storage.surface.reader import read_attributes
 
 
 @contextmanager

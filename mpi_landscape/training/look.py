@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.training.examples import Examples
+from mpi_landscape.training.feed import Examples
 from mpi_landscape.training.losses import LossFunction, correct_of, losses_of
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from mpi_landscape.training.augmentation import Augment
 from mpi_landscape.training.divergence import DivergedError, Watch
-from mpi_landscape.training.examples import Examples
+from mpi_landscape.training.feed import Examples
 from mpi_landscape.training.look import look_at, weight_norm
 from mpi_landscape.training.losses import LossFunction, losses_of
 from mpi_landscape.training.memory_format import in_channels_last

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.examples import Examples
+from mpi_landscape.training.feed import Examples
 from mpi_landscape.training.losses import LossFunction
 from mpi_landscape.training.recipe import Phase, Recipe, batch_sizes, piece_sizes
 

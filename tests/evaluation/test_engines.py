@@ -12,12 +12,12 @@ from torch import nn
 
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.choosing import Setting, choose_engine, probe_points
-from mpi_landscape.evaluation.engine import PLAIN, STEPS, USUAL, Engine, engine_of, steps_of
+from mpi_landscape.evaluation.engine.description import PLAIN, STEPS, USUAL, Engine, engine_of, steps_of
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.resident import make_resident
 from mpi_landscape.geometry.directions import random_direction
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.geometry.normalization import normalize
+from mpi_landscape.loading.resident import make_resident
 from tests.evaluation.zoo import NETWORKS, examples_of, network_of
 
 CPU = torch.device("cpu")
@@ -207,7 +207,7 @@ def test_statistics_that_move_are_not_folded():
 
 
 def test_a_wrong_engine_is_seen(monkeypatch):
-    from mpi_landscape.evaluation import folding
+    from mpi_landscape.evaluation.engine import folding
 
     right = folding.fold_vectors
 

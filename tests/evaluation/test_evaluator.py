@@ -12,11 +12,11 @@ from torch import nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.resident import Batch, make_resident
 from mpi_landscape.evaluation.sums import add_in_order, example_sums
 from mpi_landscape.geometry.directions import random_direction
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.geometry.normalization import normalize
+from mpi_landscape.loading.resident import Batch, make_resident
 from mpi_landscape.problem.networks.resnet import resnet
 
 CPU = torch.device("cpu")

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from mpi_landscape.evaluation.choosing import choose_engine, probe_points
-from mpi_landscape.evaluation.engine import PLAIN, engine_of
+from mpi_landscape.evaluation.engine.description import PLAIN, engine_of
+from mpi_landscape.evaluation.engine.graphs import Graphs
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.graphs import Graphs
-from mpi_landscape.evaluation.resident import make_resident
+from mpi_landscape.loading.resident import make_resident
 from tests.evaluation.test_engines import POINTS, chosen, cross_entropy, setting_of
 from tests.evaluation.zoo import examples_of, network_of
 
@@ -115,7 +115,7 @@ def test_on_a_gpu_a_loss_that_looks_at_a_value_is_not_recorded():
 
 
 def test_an_evaluator_asks_for_recorded_passes_where_its_engine_says_so(monkeypatch):
-    from mpi_landscape.evaluation import graphs as graphs_module
+    from mpi_landscape.evaluation.engine import graphs as graphs_module
 
     recorded = []
     monkeypatch.setattr(graphs_module, "record_on_gpu", recorder(recorded))

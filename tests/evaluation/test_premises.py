@@ -15,8 +15,8 @@ from mpi_landscape.evaluation.premises import (
     check_rereading,
     plain_sums,
 )
-from mpi_landscape.evaluation.resident import Batch, make_resident
 from mpi_landscape.evaluation.sums import add_in_order
+from mpi_landscape.loading.resident import Batch, make_resident
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage import cells
-from mpi_landscape.storage.reader import read_surface
+from mpi_landscape.storage.surface.reader import read_surface
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from tests.faults import light_job
 from tests.faults.aftermath import contents
 

@@ -2,7 +2,7 @@
 
     mpiexec -n 2 python -m tests.faults.light_job surface.h5 --writer root --log finished.txt
 
-Locks, creates or resumes, takes over, hands out tiles and writes as `mpi_landscape.computation` does, in its order;
+Locks, creates or resumes, takes over, hands out tiles and writes as `mpi_landscape.surfaces.computing` does, in its order;
 only the losses are a formula instead of a network, so that no torch is imported and a start takes a fraction of a second.
 Tiles are noted in the log when the call that writes them has returned: from then on they must never be lost.
 """
@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape import program
-from mpi_landscape.accounts import Exact
-from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.geometry.tiles import Plan, Tile
+from mpi_landscape.command import execution as program
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import STOPPED, Stopping
-from mpi_landscape.storage import cells, identity, schema
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.tiles import Plan, Tile
+from mpi_landscape.storage import cells, identity
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.provenance import provenance
-from mpi_landscape.storage.reader import check_constants, read_attributes
+from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.reader import check_constants, read_attributes
+from mpi_landscape.surfaces.account import Exact
 
 # 25 tiles: five chunks of points, train in four shards and test in one.
 GRID = Grid(Axis(-0.5, 1.0, 7), Axis(0.0, 2.0, 4))
@@ -91,7 +92,8 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
             return program.DONE
         comm = ranks.comm if everyone_writes else None
         opens = everyone_writes or ranks.is_root
-        store = ranks.together(lambda: cells.open_cells(path, comm) if opens else None)
+        with ranks.together():
+            store = cells.open_cells(path, comm) if opens else None
         with store or nullcontext(), Stopping() as stopping:
             for tile, values in unpublished:
                 store.write_values(tile, values)

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from mpi_landscape import surface
-from mpi_landscape.storage.reader import verify_tiles
+from mpi_landscape.storage.surface.reader import verify_tiles
 from tests.hosts.conftest import HOSTS
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mpi_landscape
-from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from tests.jobs.cluster import FAR, PATH, Cluster, cluster, missing
 from tests.programs.conftest import Study, _contents, computed, here, study  # noqa: F401 - fixtures
 

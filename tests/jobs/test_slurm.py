@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from mpi_landscape.storage.reader import verify_tiles
+from mpi_landscape.storage.surface.reader import verify_tiles
 from tests.jobs.cluster import cluster, runs
 from tests.jobs.conftest import Submitted, by_mpirun, edited
 

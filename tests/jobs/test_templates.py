@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpi_landscape.storage.reader import verify_tiles
+from mpi_landscape.storage.surface.reader import verify_tiles
 from tests.jobs.conftest import HOUSE, JOBS, by_mpirun, edited
 
 NAMES = {

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
-from mpi_landscape.parallel.ranks import open_ranks
+from mpi_landscape.parallel.launcher import open_ranks
 
 ranks = open_ranks()
 TYPES = ["f4", "f8", "f2", "i8", "i4", "u1", "?", "c8", ">f4", ">i8"]

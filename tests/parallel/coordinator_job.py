@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from mpi_landscape.parallel import coordinator, root
-from mpi_landscape.parallel.ranks import open_ranks
+from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.stopping import Stopping
 
 ranks = open_ranks()

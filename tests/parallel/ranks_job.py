@@ -5,7 +5,7 @@ import os
 import sys
 
 from mpi_landscape.errors import AgreedError, LandscapeError
-from mpi_landscape.parallel.ranks import open_ranks
+from mpi_landscape.parallel.launcher import open_ranks
 
 ranks = open_ranks()
 seen = {
@@ -13,9 +13,10 @@ seen = {
     "process": os.getpid(),
     "gathered": ranks.gather(ranks.rank * 10),
     "shared": ranks.share([ranks.rank, "text"]),
-    "agreed": ranks.together(lambda: ranks.rank + 1),
     "on_root": ranks.on_root(lambda: "of rank 0"),
 }
+with ranks.together():
+    seen["agreed"] = ranks.rank + 1
 if ranks.comm is not None:
     from mpi4py import MPI
 
@@ -28,11 +29,22 @@ def refuse(*who):
     return ranks.rank
 
 
+def together(*who):
+    with ranks.together():
+        found = refuse(*who)
+    return found
+
+
+def nested():
+    with ranks.together():
+        together(ranks.size - 1)
+
+
 for name, work in {
-    "all": lambda: ranks.together(lambda: refuse(*range(ranks.size))),
-    "last": lambda: ranks.together(lambda: refuse(ranks.size - 1)),
+    "all": lambda: together(*range(ranks.size)),
+    "last": lambda: together(ranks.size - 1),
     "root": lambda: ranks.on_root(lambda: refuse(0)),
-    "nested": lambda: ranks.together(lambda: ranks.together(lambda: refuse(ranks.size - 1))),
+    "nested": nested,
 }.items():
     try:
         seen[name] = work()

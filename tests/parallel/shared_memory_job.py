@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from mpi_landscape.errors import EchoedError, LandscapeError
-from mpi_landscape.parallel.ranks import open_ranks
+from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.shared_memory import Node
 
 ranks = open_ranks()
@@ -49,13 +49,15 @@ with Node(ranks) as node:
         node.gather(None)
     seen["room"] = [node.has_room(1), node.has_room(2**60)]
     try:
-        node.together(lambda: refuse(node.size - 1))
+        with node.together():
+            refuse(node.size - 1)
     except EchoedError as error:
         seen["refusal"] = f"echo: {error}"
     except LandscapeError as error:
         seen["refusal"] = str(error)
     try:
-        ranks.together(lambda: node.together(lambda: refuse(node.size - 1)))
+        with ranks.together(), node.together():
+            refuse(node.size - 1)
     except LandscapeError as error:
         seen["agreed"] = str(error)
 every = ranks.gather(seen)

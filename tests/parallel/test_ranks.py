@@ -11,8 +11,9 @@ import pytest
 
 from mpi_landscape import LandscapeError
 from mpi_landscape.errors import AgreedError
-from mpi_landscape.parallel import ranks as module
-from mpi_landscape.parallel.ranks import Ranks, is_first_process, launcher_name, open_ranks
+from mpi_landscape.parallel import launcher as module
+from mpi_landscape.parallel.launcher import is_first_process, launcher_name, open_ranks
+from mpi_landscape.parallel.ranks import Ranks
 
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2"}
 HYDRA = {"PMI_SIZE": "3", "PMI_RANK": "0"}
@@ -141,25 +142,19 @@ def test_ranks_alone_need_no_communicator():
     assert ranks.is_root
     assert ranks.gather("x") == ["x"]
     assert ranks.share("x") == "x"
-    assert ranks.together(lambda: "x") == ranks.on_root(lambda: "x") == "x"
+    assert ranks.on_root(lambda: "x") == "x"
 
-    def refuse():
+    with pytest.raises(LandscapeError, match="no"), ranks.together():
         raise LandscapeError("no")
-
-    with pytest.raises(LandscapeError, match="no"):
-        ranks.together(refuse)
 
 
 def test_what_is_no_refusal_is_not_made_one(monkeypatch):
     def gather(self, value):
         raise AssertionError("the others are not asked: they may be anywhere")
 
-    def fail():
-        raise ValueError("a bug")
-
     monkeypatch.setattr(Ranks, "gather", gather)
-    with pytest.raises(ValueError, match="a bug"):
-        Ranks(comm=object(), size=2).together(fail)
+    with pytest.raises(ValueError, match="a bug"), Ranks(comm=object(), size=2).together():
+        raise ValueError("a bug")
 
 
 @pytest.mark.parametrize(
@@ -172,8 +167,9 @@ def test_what_is_no_refusal_is_not_made_one(monkeypatch):
 )
 def test_the_lowest_rank_that_refuses_speaks_for_all(monkeypatch, answers, words, reason):
     monkeypatch.setattr(Ranks, "gather", lambda self, value: answers)
-    with pytest.raises(AgreedError) as caught:
-        Ranks(comm=object(), size=len(answers), rank=len(answers) - 1).together(lambda: 1)
+    ranks = Ranks(comm=object(), size=len(answers), rank=len(answers) - 1)
+    with pytest.raises(AgreedError) as caught, ranks.together():
+        pass
     assert str(caught.value) == words, reason
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi_landscape.storage.surface import Surface
+from mpi_landscape.storage.surface.value import Surface
 
 ALPHA = np.linspace(-1.0, 1.5, 26)
 BETA = np.linspace(-0.5, 1.2, 18)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from plotting.contour import draw_contour, draw_filled
-from plotting.field import field_of
-from plotting.scale import choose_scale
+from plotting.drawn.contour import draw_contour, draw_filled
+from plotting.picture.field import field_of
+from plotting.picture.scale import choose_scale
 
 ALPHA = np.linspace(-1.0, 1.5, 101)
 BETA = np.linspace(-0.5, 1.2, 75)

@@ -1,13 +1,13 @@
-"""The module `plotting.labels`."""
+"""The module `plotting.drawn.labels`."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from plotting.field import field_of
-from plotting.figures import draw_figure
-from plotting.scale import choose_scale
+from plotting.drawn.figures import draw_figure
+from plotting.picture.field import field_of
+from plotting.picture.scale import choose_scale
 
 
 def ragged(alpha, beta):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from plotting.field import field_of
-from plotting.figures import draw_figure, save
-from plotting.scale import choose_scale
+from plotting.drawn.figures import draw_figure, save
+from plotting.picture.field import field_of
+from plotting.picture.scale import choose_scale
 
 KINDS = ("contour", "filled", "surface", "heatmap")
 

@@ -5,9 +5,9 @@ import pytest
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from plotting.field import field_of
-from plotting.heatmap import draw_heatmap
-from plotting.scale import choose_scale
+from plotting.drawn.heatmap import draw_heatmap
+from plotting.picture.field import field_of
+from plotting.picture.scale import choose_scale
 
 
 def _draw(surface, **options):

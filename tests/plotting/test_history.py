@@ -10,17 +10,17 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.geometry.tiles import Plan
-from mpi_landscape.storage import schema
-from mpi_landscape.storage.history import History, HistoryWriter, create_history
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.tiles import Plan
+from mpi_landscape.storage.history.records import History, HistoryWriter, create_history
+from mpi_landscape.storage.surface import schema
 from plotting import __main__ as command
-from plotting.curves import common_rules, curve_of, panels_of, rules_of
-from plotting.figures import save
-from plotting.history import draw_history
-from plotting.history_pictures import plan_histories
-from plotting.names import distinct_names
-from plotting.request import Request
+from plotting.asked.history_pictures import plan_histories
+from plotting.asked.request import Request
+from plotting.drawn.figures import save
+from plotting.drawn.history import draw_history
+from plotting.picture.curves import common_rules, curve_of, panels_of, rules_of
+from plotting.picture.names import distinct_names
 
 TOTAL = 9
 RATES = [0.0, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001, 0.001]

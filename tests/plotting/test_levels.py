@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from plotting.levels import (
+from plotting.picture.levels import (
     drawable,
     even_levels,
     format_levels,

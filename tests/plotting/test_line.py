@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from plotting.field import field_of
-from plotting.line import draw_line
-from plotting.scale import choose_scale
+from plotting.drawn.line import draw_line
+from plotting.picture.field import field_of
+from plotting.picture.scale import choose_scale
 
 ALPHA = np.linspace(-0.5, 1.5, 9)
 NAMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from plotting.pictures import fields_and_scales, plan_pictures
-from plotting.request import Request
+from plotting.asked.pictures import fields_and_scales, plan_pictures
+from plotting.asked.request import Request
 
 LINE = {"alpha": np.linspace(-0.5, 1.5, 9), "beta": None, "loss": np.linspace(1, 2, 9) ** 2}
 ROW = {"alpha": np.linspace(-0.5, 1.5, 9), "beta": np.array([0.0])}

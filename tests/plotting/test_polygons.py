@@ -1,12 +1,12 @@
-"""The module `plotting.cells`."""
+"""The module `plotting.picture.cells`."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from plotting.cells import edges, gaps, rectangles, runs, thin, triangulate
-from plotting.field import field_of
+from plotting.picture.cells import edges, gaps, rectangles, runs, thin, triangulate
+from plotting.picture.field import field_of
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from plotting.field import field_of
-from plotting.relief import draw_surface
-from plotting.scale import choose_scale
+from plotting.drawn.relief import draw_surface
+from plotting.picture.field import field_of
+from plotting.picture.scale import choose_scale
 
 
 def _draw(surface, **options):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from plotting.scale import choose_scale
+from plotting.picture.scale import choose_scale
 
 BOWL = np.add.outer(np.linspace(-1, 1, 21) ** 2, np.linspace(-1, 1, 31) ** 2) + 0.01
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from mpi_landscape.configuration.reading import DataConfiguration
+from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.configuration import DataConfiguration
-from mpi_landscape.problem.datasets import build_splits
+from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import evaluate
 from mpi_landscape.problem.networks.table import build_network
-from mpi_landscape.problem.sections.sources import ModelConfiguration
 
 datasets = pytest.importorskip("torchvision.datasets", reason="pip install torchvision")
 

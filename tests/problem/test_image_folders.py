@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from mpi_landscape.configuration.reading import DataConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.resident import make_resident
-from mpi_landscape.problem.configuration import DataConfiguration
-from mpi_landscape.problem.datasets import build_splits
+from mpi_landscape.loading.resident import make_resident
+from mpi_landscape.problem.datasets.table import build_splits
 
 imagenet_module = pytest.importorskip("torchvision.datasets.imagenet", reason="pip install torchvision")
 

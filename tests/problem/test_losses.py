@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
+from mpi_landscape.configuration.reading import LossConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.configuration import LossConfiguration
 from mpi_landscape.problem.losses import build_loss, check_targets, loss_name
 
 

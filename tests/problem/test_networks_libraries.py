@@ -8,8 +8,8 @@ import pytest
 import torch
 import torchvision
 
+from mpi_landscape.configuration.reading import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.configuration import ModelConfiguration
 from mpi_landscape.problem.networks.table import build_network
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torchvision
 
+from mpi_landscape.configuration.sections.sources import ModelConfiguration
+from mpi_landscape.configuration.yaml_text import parse
 from mpi_landscape.problem.networks.table import build_network
-from mpi_landscape.problem.sections.sources import ModelConfiguration
-from mpi_landscape.problem.yaml_text import parse
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "networks.md"
 

@@ -3,8 +3,8 @@ import sys
 import pytest
 import torch
 
+from mpi_landscape.configuration.reading import load_text
 from mpi_landscape.problem.build import build
-from mpi_landscape.problem.configuration import load_text
 
 pytest.importorskip("sklearn", reason="pip install scikit-learn")
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from mpi_landscape.configuration.reading import DataConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.configuration import DataConfiguration
-from mpi_landscape.problem.datasets import build_splits
-from mpi_landscape.problem.variants import first_labels, read_variant
+from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.problem.datasets.variants import first_labels, read_variant
 
 NUM = 20_000
 

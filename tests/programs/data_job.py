@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mpi_landscape.data_placement import hold
-from mpi_landscape.evaluation.batches import leaves
+from mpi_landscape.loading.nests import leaves
 from mpi_landscape.parallel import shared_memory
-from mpi_landscape.parallel.ranks import open_ranks
+from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.shared_memory import Node
-from mpi_landscape.problem.images import ImageDataset
+from mpi_landscape.placement.data import hold
+from mpi_landscape.problem.datasets.images import ImageDataset
 
 kind, request, log = sys.argv[1:4]
 

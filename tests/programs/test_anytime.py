@@ -14,7 +14,7 @@ import pytest
 import mpi_landscape
 from mpi_landscape import inspect, surface
 from mpi_landscape.storage.cells import Cells
-from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 
 # A linear network and a squared error: loss_i = (x_i · w - y_i)², known in closed form from the vectors in the file.
 LINEAR = """
@@ -109,7 +109,7 @@ def test_every_point_meets_the_target_and_the_truth_is_near(study, computed, tru
 def test_the_truth_is_within_two_standard_errors_at_nine_points_in_ten(study, computed, truth, monkeypatch):
     inside = []
     for seed in range(10):
-        monkeypatch.setattr("mpi_landscape.sampling._SEED", seed)
+        monkeypatch.setattr("mpi_landscape.surfaces.sampling._SEED", seed)
         output = study.folder / f"{seed}.h5"
         computed("--relative-error", "0.05", "--output", str(output))
         found = read_surface(output)
@@ -314,7 +314,7 @@ def test_inspect_tells_the_estimate_from_the_exact(study, here, computed):
 
 
 def test_a_picture_says_that_it_is_an_estimate(study, computed):
-    from plotting.field import field_of
+    from plotting.picture.field import field_of
 
     computed("--relative-error", "0.05")
     facts = field_of(read_surface(study.output), "train_loss").facts

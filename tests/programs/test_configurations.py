@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mpi_landscape.configuration import reading
+from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.parallel.stopping import Stopped
-from mpi_landscape.problem import configuration as reading
-from mpi_landscape.problem.images import ImageDataset, digits
-from mpi_landscape.problem.sections.training import TrainingConfiguration
-from mpi_landscape.solution import Member
-from mpi_landscape.solution_plan import build_untrained, recipe_of
-from mpi_landscape.training.examples import make_examples
+from mpi_landscape.problem.datasets.images import ImageDataset, digits
+from mpi_landscape.solutions.following import Member
+from mpi_landscape.solutions.preparing import build_untrained, recipe_of
+from mpi_landscape.training.feed import make_examples
 from mpi_landscape.training.loop import Training
 
 CONFIGS = Path(__file__).parents[2] / "configs"

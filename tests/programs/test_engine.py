@@ -4,10 +4,11 @@ import h5py
 import pytest
 import torch
 
-from mpi_landscape import calibration, inspect, surface
+from mpi_landscape import inspect, surface
 from mpi_landscape.evaluation import choosing
-from mpi_landscape.evaluation.engine import engine_of
-from mpi_landscape.storage.reader import read_attributes, read_surface
+from mpi_landscape.evaluation.engine.description import engine_of
+from mpi_landscape.storage.surface.reader import read_attributes, read_surface
+from mpi_landscape.surfaces import engine as calibration
 
 RESNET = """
 model: {{name: resnet8, arguments: {{width: 4, input_size: [1, 8, 8]}}}}

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from mpi_landscape import surface
-from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -39,7 +39,7 @@ def _plant(study, rank, fault):
     study.edit_module(
         "def loss(model, batch):",
         "def tiles_done():\n"
-        "    from mpi_landscape.storage.reader import verify_tiles\n"
+        "    from mpi_landscape.storage.surface.reader import verify_tiles\n"
         f"    return verify_tiles({str(study.output)!r})[1]\n\n"
         "def loss(model, batch):",
     )

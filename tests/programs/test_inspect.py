@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mpi_landscape import inspect, surface
-from mpi_landscape.storage.history import HistoryWriter, create_history
+from mpi_landscape.storage.history.records import HistoryWriter, create_history
 
 
 def test_the_minimum_is_the_least_value_at_its_place(study, here):

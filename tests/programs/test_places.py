@@ -10,7 +10,7 @@ import h5py
 import pytest
 
 from mpi_landscape import surface
-from mpi_landscape.storage.reader import read_surface
+from mpi_landscape.storage.surface.reader import read_surface
 
 # A path as it may be on somebody's disk, each part for its own reason.
 NAMES = {

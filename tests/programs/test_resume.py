@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from mpi_landscape import surface
-from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 
 FAR = 120.0
 

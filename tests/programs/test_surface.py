@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mpi_landscape import surface
-from mpi_landscape.problem.images import digits
+from mpi_landscape.problem.datasets.images import digits
 from mpi_landscape.problem.networks.resnet import resnet
 
 

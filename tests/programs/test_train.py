@@ -16,7 +16,7 @@ import torch
 
 from mpi_landscape import surface, train
 from mpi_landscape.problem.checkpoints import read_state
-from mpi_landscape.storage.history import read_history
+from mpi_landscape.storage.history.records import read_history
 
 CONFIGURATION = """
 model: {{name: mlp, arguments: {{input_size: [1, 8, 8], hidden: [12]}}}}
@@ -341,7 +341,7 @@ def test_a_time_limit_stops_cleanly_and_says_so(study, here, long):
 
 @pytest.mark.slow
 def test_killed_at_random_instants_and_resumed_equals_uninterrupted(study, here, long):
-    from mpi_landscape import solution as room
+    from mpi_landscape.solutions import following as room
 
     assert here(train.main, long, "--set", f"training.output={study.folder}/reference").status == 0
     # Every state is kept, so that each start gets further than the last.

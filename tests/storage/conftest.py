@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.geometry.tiles import Plan, Tile
-from mpi_landscape.storage import schema
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.tiles import Plan, Tile
+from mpi_landscape.storage.surface import schema
 
 GRID = Grid(Axis(-0.5, 1.0, 4), Axis(0.0, 2.0, 3))
 LINE = Grid(Axis(-0.5, 1.0, 7))

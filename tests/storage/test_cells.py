@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.geometry.tiles import Plan
-from mpi_landscape.storage import cells, schema
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.tiles import Plan
+from mpi_landscape.storage import cells
+from mpi_landscape.storage.surface import schema
 
 LINE = Grid(Axis(-0.5, 1.0, 7))
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.storage import schema
-from mpi_landscape.storage.history import HistoryWriter, create_history, is_history, read_history
-from mpi_landscape.storage.reader import read_surface
+from mpi_landscape.storage.history.records import HistoryWriter, create_history, is_history, read_history
+from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.reader import read_surface
 
 SPLITS = ("train", "valid_2")
 NAMES = [
@@ -344,7 +344,7 @@ def test_a_stranger_sees_quantities_over_epochs_with_units(history_file):
 
 def test_reading_and_writing_a_history_needs_neither_torch_nor_mpi():
     code = (
-        "import sys, mpi_landscape.storage.history\n"
+        "import sys, mpi_landscape.storage.history.records\n"
         "print(*sorted({'torch', 'mpi4py', 'matplotlib', 'yaml'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

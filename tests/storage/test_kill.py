@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from mpi_landscape.geometry.grid import Axis, Grid
+from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.storage import cells
-from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 
 # 1,200 points in 60 x 3 tiles: tens of milliseconds of writing, some 100 kB that the library may hold back.
 GRID = Grid(Axis(-1, 1, 40), Axis(0, 3, 30))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.storage import cells, reader
-from mpi_landscape.storage.reader import read_attributes, read_direction, read_surface, verify_tiles
-from mpi_landscape.storage.surface import Surface
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.storage import cells
+from mpi_landscape.storage.surface import reader
+from mpi_landscape.storage.surface.reader import read_attributes, read_direction, read_surface, verify_tiles
+from mpi_landscape.storage.surface.value import Surface
 
 LINE = Grid(Axis(-0.5, 1.0, 7))
 
@@ -230,7 +231,7 @@ def test_reading_needs_neither_torch_nor_mpi(surface_file):
     program = f"""
 import sys
 sys.modules["torch"] = sys.modules["mpi4py.MPI"] = None
-from mpi_landscape.storage.reader import read_surface
+from mpi_landscape.storage.surface.reader import read_surface
 read_surface({str(path)!r})
 """
     if h5py.get_config().mpi:

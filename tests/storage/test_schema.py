@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.geometry.grid import Axis, Grid
-from mpi_landscape.storage import schema
+from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.storage.files import read_attributes
+from mpi_landscape.storage.surface import schema
 
 LINE = Grid(Axis(-0.5, 1.0, 7))
 
@@ -253,8 +253,8 @@ def test_a_kill_during_creation_leaves_the_old_file(surface_file):
         import os, signal
         from pathlib import Path
         import numpy as np
-        from mpi_landscape.geometry.grid import Axis, Grid
-        from mpi_landscape.geometry.tiles import Plan
+        from mpi_landscape.plan.grid import Axis, Grid
+        from mpi_landscape.plan.tiles import Plan
         from mpi_landscape.storage import schema
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         vector = np.zeros(3, dtype=np.float32)
@@ -322,7 +322,7 @@ def test_a_file_can_be_read_while_it_is_open_for_writing(surface_file):
     program = f"""
         import sys
         from pathlib import Path
-        from mpi_landscape.storage.reader import read_surface
+        from mpi_landscape.storage.surface.reader import read_surface
         sys.stdout.write(str(read_surface(Path({str(path)!r})).progress))
     """
     with schema.open_file(path, "r+"):

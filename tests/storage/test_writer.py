@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.storage import cells, schema, writer
-from mpi_landscape.storage.reader import read_surface, verify_tiles
+from mpi_landscape.storage import cells, writer
+from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 
 ONE = ["/usr/lib/libmpi.so.40.30.4"]
 TWO = [*ONE, "/opt/mpich/lib/libmpi.so.12"]

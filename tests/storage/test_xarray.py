@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mpi_landscape.geometry.grid import Axis, Grid
+from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.storage import cells
 
 xarray = pytest.importorskip("xarray", reason="needs pip install xarray h5netcdf")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpi_landscape.parallel.ranks import open_ranks
+from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.storage import cells
 from mpi_landscape.storage.writer import choose_writer
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mpi_landscape.training.examples import make_examples
+from mpi_landscape.training.feed import make_examples
 from mpi_landscape.training.loop import Training
 from mpi_landscape.training.recipe import Phase, Recipe
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.examples import Streamed, make_examples
+from mpi_landscape.training.feed import Streamed, make_examples
 from mpi_landscape.training.loop import DivergedError, Training
 from mpi_landscape.training.recipe import Phase, Recipe
 

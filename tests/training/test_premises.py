@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.examples import make_examples
+from mpi_landscape.training.feed import make_examples
 from mpi_landscape.training.loop import Training
 from mpi_landscape.training.recipe import Phase, Recipe
 

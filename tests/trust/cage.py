@@ -36,11 +36,11 @@ LATER = (
     "mpl_toolkits.mplot3d",
     "sklearn.datasets",
     "torchvision.models",
-    "mpi_landscape.assembly",
-    "mpi_landscape.computation",
+    "mpi_landscape.surfaces.request",
+    "mpi_landscape.surfaces.computing",
     "mpi_landscape.parallel.stopping",
-    "mpi_landscape.problem.configuration",
-    "mpi_landscape.sweep",
+    "mpi_landscape.configuration.reading",
+    "mpi_landscape.solutions.sweep",
 )
 
 

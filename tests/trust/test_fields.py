@@ -10,10 +10,10 @@ import typing
 import pytest
 import yaml
 
+from mpi_landscape.configuration import reading
+from mpi_landscape.configuration.sections import fields
+from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem import configuration as reading
-from mpi_landscape.problem.sections import fields
-from mpi_landscape.problem.sections.whole import Configuration
 
 # Everything else that stands in the configuration; a field's section lies over it.
 REST = {

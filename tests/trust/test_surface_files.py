@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mpi_landscape.storage.history import HistoryWriter, create_history
+from mpi_landscape.storage.history.records import HistoryWriter, create_history
 
 
 @pytest.fixture(scope="session")

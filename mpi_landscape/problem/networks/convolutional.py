@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import shown
 from mpi_landscape.problem.networks.sizes import checked_count, checked_size
+from mpi_landscape.wording import shown
 
 Shortcut = Literal["identity", "none"]
 

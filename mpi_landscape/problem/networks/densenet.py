@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import listed, shown
 from mpi_landscape.problem.networks.sizes import checked_count, checked_size
+from mpi_landscape.wording import listed, shown
 
 # Layers of each dense block: Huang et al. (2017), arXiv:1608.06993, table 1.
 _BLOCKS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import reason, shown, suggestion
+from mpi_landscape.wording import reason, shown, suggestion
 
 # timm reads these files itself, and not every release refuses code in them.
 _OF_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")

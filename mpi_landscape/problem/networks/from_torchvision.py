@@ -9,8 +9,8 @@ from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.checkpoints import load_state, read_state
-from mpi_landscape.problem.messages import listed, reason, shown, suggestion
 from mpi_landscape.problem.networks.sizes import checked_count
+from mpi_landscape.wording import listed, reason, shown, suggestion
 
 
 def torchvision_network(

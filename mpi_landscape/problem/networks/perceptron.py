@@ -8,8 +8,8 @@ from typing import Literal
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import listed, shown
 from mpi_landscape.problem.networks.sizes import checked_count, checked_counts, checked_size
+from mpi_landscape.wording import listed, shown
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

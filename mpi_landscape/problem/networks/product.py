@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import shown
 from mpi_landscape.problem.networks.sizes import checked_count
+from mpi_landscape.wording import shown
 
 _MOST_FACTORS = 1000
 

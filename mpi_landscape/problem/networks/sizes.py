@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import shown
+from mpi_landscape.wording import shown
 
 
 def checked_count(value: int, name: str) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.messages import listed, shown, suggestion
 from mpi_landscape.problem.networks.alexnet import alexnet
 from mpi_landscape.problem.networks.convolutional import cnn
 from mpi_landscape.problem.networks.densenet import densenet
@@ -19,8 +19,8 @@ from mpi_landscape.problem.networks.perceptron import linear, mlp
 from mpi_landscape.problem.networks.product import product
 from mpi_landscape.problem.networks.resnet import resnet
 from mpi_landscape.problem.networks.vgg import vgg9
-from mpi_landscape.problem.sections.sources import ModelConfiguration
 from mpi_landscape.problem.targets import call, invoke
+from mpi_landscape.wording import listed, shown, suggestion
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "linear": linear,

@@ -1,0 +1,1 @@
+"""The shell of the programs: their arguments, their errors, their exit statuses."""

@@ -1,0 +1,123 @@
+"""How a program runs: one-line errors, exit statuses, and an end in which no rank waits for another."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from mpi_landscape.command.memory import keep_freed_memory
+from mpi_landscape.command.parser import REFUSED
+from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError, printable
+from mpi_landscape.parallel.ending import end_launcher_later
+from mpi_landscape.parallel.launcher import open_ranks
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.session import watched
+from mpi_landscape.parallel.stopping import (
+    INTERRUPTED,
+    Interrupted,
+    answer_from_the_start,
+    answer_no_more,
+    exit_status,
+)
+
+DONE, FAILED = 0, 1
+
+
+def execute(
+    arguments: argparse.ArgumentParser,
+    main: Callable[[argparse.Namespace, Ranks], int],
+    argv: Sequence[str] | None = None,
+    *,
+    use_mpi: bool = True,
+) -> NoReturn:
+    """Run a program and leave with its exit status: 0 done, 2 refused, 75 stopped early and resumable, 130 by Ctrl-C, 1 else.
+
+    A refusal that all ranks share is printed by rank 0 and all leave in good order. Anything that one rank alone
+    meets ends the whole job at once, with that rank's message: the others may be waiting for it.
+
+    Args:
+        arguments: The program's parser.
+        main: The program; returns its exit status.
+        argv: Command line, sys.argv by default.
+        use_mpi: Whether the program runs on several ranks.
+    """
+    options = arguments.parse_args(argv)
+    # A caller that gives a command line of its own has signals of its own.
+    is_program = argv is None
+    if is_program:
+        answer_from_the_start()
+    ranks = Ranks()
+    keep_freed_memory()
+    try:
+        if use_mpi:
+            ranks = open_ranks()
+            if not ranks.is_root:
+                warnings.simplefilter("ignore")  # rank 0 gives the same warning
+        warnings.showwarning = _one_line_warning  # type: ignore[assignment]
+        with watched(ranks, getattr(options, "patience", None)) as watching:
+            status = main(options, watching)
+    except AgreedError as error:
+        if ranks.is_root:
+            _print_error(str(error), options.debug)
+        status = REFUSED
+    except LandscapeError as error:
+        _print_error(_named(ranks, str(error)), options.debug)
+        status = REFUSED if ranks.size == 1 else ranks.abort(REFUSED)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (`| head`); point it elsewhere, or closing it raises again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
+    except LostRankError as error:
+        _print_error(str(error), options.debug)
+        end_launcher_later()
+        status = ranks.abort(FAILED)
+    except Interrupted as stop:
+        status = _end_at_once(stop.reason, ranks)
+    except KeyboardInterrupt:
+        _print_error(_named(ranks, "interrupted"), options.debug)
+        status = INTERRUPTED if ranks.size == 1 else ranks.abort(INTERRUPTED)
+    except Exception as error:
+        _print_error(_named(ranks, f"{_summary(error)}; run with --debug for a traceback"), options.debug)
+        status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
+    if is_program:
+        answer_no_more()
+    raise SystemExit(status)
+
+
+def _end_at_once(reason: str, ranks: Ranks) -> int:
+    if not ranks.is_root:
+        # A signal mostly reaches all ranks, and one line is enough: this one is the first to speak where it is alone.
+        time.sleep(1)
+    sys.stderr.write(f"{_named(ranks, f'ended at once by {reason}')}; run the same command again to go on\n")
+    sys.stderr.flush()
+    status = exit_status(reason)
+    return status if ranks.size == 1 else ranks.abort(status)
+
+
+def _named(ranks: Ranks, text: str) -> str:
+    return text if ranks.size == 1 else f"rank {ranks.rank} of {ranks.size} ({ranks.host}): {text}"
+
+
+def _summary(error: Exception) -> str:
+    """Type, text and the place in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def _print_error(text: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"error: {' '.join(printable(text).split())}\n")
+    sys.stderr.flush()
+
+
+def _one_line_warning(message: Warning | str, *_: object) -> None:
+    sys.stderr.write(f"warning: {' '.join(printable(str(message)).split())}\n")
+    sys.stderr.flush()

@@ -1,0 +1,157 @@
+"""Several nested mappings, one over another, as one; and which of them said what."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpi_landscape.configuration.sections.whole import Configuration
+from mpi_landscape.configuration.shape import Place, allows_null
+from mpi_landscape.wording import listed
+
+# Sections that say what they mean by a name or by a target: who says one takes the other back.
+_BY_NAME = ("model", "data", "loss")
+_OTHER = {"name": "target", "target": "name"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What one file says.
+
+    Attributes:
+        where: What to call it in messages.
+        values: Section names to sections, shorthands written out.
+    """
+
+    where: str
+    values: Mapping[str, Any]
+
+
+def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write shorthands out, so that what lies over it, such as grid.alpha.num=5, finds a mapping to change.
+
+    Args:
+        values: Section names to sections; left as it is.
+
+    Returns:
+        A copy in which a name is ``{name: ...}``, an axis of three numbers ``{min: ..., max: ..., num: ...}`` and a
+        sweep has dotted keys only.
+    """
+    result = dict(values)
+    for section in _BY_NAME:
+        if isinstance(result.get(section), str):
+            result[section] = {"name": result[section]}
+    if isinstance(result.get("grid"), Mapping):
+        result["grid"] = {
+            name: dict(zip(("min", "max", "num"), axis, strict=True)) if _is_triple(axis) else axis
+            for name, axis in result["grid"].items()
+        }
+    if isinstance(result.get("sweep"), Mapping):
+        result["sweep"] = _flat(result["sweep"])
+    return result
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any], *, place: Place = ()) -> dict[str, Any]:
+    """Lay one nested mapping over another.
+
+    Mappings are merged key by key, and anything else is replaced. A null takes back what lies under it: it stays as
+    null where that is a value of its own (grid.beta), and otherwise the key goes, so that the default holds again. A
+    name takes back a target, and a target a name.
+
+    Args:
+        under: Shorthands written out; left as it is.
+        over: Likewise.
+        place: Where both stand.
+
+    Returns:
+        A new mapping, which shares no inner mapping with `over`.
+    """
+    result = dict(under)
+    if len(place) == 1 and place[0] in _BY_NAME:
+        for given, other in _OTHER.items():
+            if over.get(given) is not None:
+                result.pop(other, None)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(value, Mapping):
+            below = below if isinstance(below, Mapping) else {}
+            result[key] = merged(below, value, place=(*place, key))
+        elif value is None and below is not None and not allows_null(Configuration, (*place, key)):
+            del result[key]
+        else:
+            result[key] = value
+    return result
+
+
+def flattened(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Lay all layers over one another.
+
+    Args:
+        layers: The lowest first.
+
+    Returns:
+        A new mapping.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = merged(values, layer.values)
+    return values
+
+
+def origin(path: str, layers: Sequence[Layer]) -> str:
+    """Say which layer set what stands at a path.
+
+    Args:
+        path: Dotted, such as "training.schedule.milestones[0]"; empty for the whole.
+        layers: The lowest first.
+
+    Returns:
+        The highest that says it, or for a section all that contribute, such as "mine.yaml over base.yaml". What none
+        says is missing from the highest, and from those that have the section around it.
+    """
+    saying = [layer for layer in layers if _found(layer.values, path)]
+    if saying and not isinstance(_found(saying[-1].values, path)[0], Mapping):
+        return saying[-1].where
+    if not saying:
+        while not saying:
+            path = _parent(path)
+            saying = [layer for layer in layers if _found(layer.values, path)]
+        saying.append(layers[-1])
+    highest, *others = dict.fromkeys(layer.where for layer in reversed(saying))
+    return f"{highest} over {listed(others)}" if others else highest
+
+
+def _is_triple(axis: Any) -> bool:
+    return isinstance(axis, (list, tuple)) and len(axis) == 3
+
+
+def _flat(sweep: Mapping[Any, Any]) -> dict[Any, Any]:
+    flat: dict[Any, Any] = {}
+    for key, value in sweep.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": each for inner, each in _flat(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _found(values: Any, path: str) -> list[Any]:
+    """What stands at a path, if anything; a key may itself have dots."""
+    if not path:
+        return [values]
+    pairs: list[tuple[str, Any]] = []
+    if isinstance(values, Mapping):
+        pairs = [(str(key), value) for key, value in values.items()]
+    elif isinstance(values, (list, tuple)):
+        pairs = [(f"[{number}]", value) for number, value in enumerate(values)]
+    for key, value in pairs:
+        rest = path.removeprefix(key)
+        if path.startswith(key) and (not rest or rest[0] in ".["):
+            found = _found(value, rest.removeprefix("."))
+            if found:
+                return found
+    return []
+
+
+def _parent(path: str) -> str:
+    """The path without its last step."""
+    return path[: max(path.rfind("."), path.rfind("["), 0)]

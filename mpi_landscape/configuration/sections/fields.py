@@ -1,0 +1,97 @@
+"""The types of single fields, each with what it expects in words."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from mpi_landscape.configuration.validation import expecting
+from mpi_landscape.errors import LandscapeError
+
+# Every section names it, as a section that does not would silently accept unknown fields.
+STRICT = ConfigDict(extra="forbid")
+
+_LARGEST_COUNT = 2**31 - 1
+# torch.manual_seed takes 64 bits; the sign bit is left out.
+_LARGEST_SEED = 2**63 - 1
+# Each of these is multiplied by memory or time that is taken at once: a history has a row for every epoch, an image is
+# framed by its shift, a thread has a network of its own, and so has a point of a pass.
+MOST_EPOCHS = 1_000_000
+_LARGEST_SHIFT, _MOST_THREADS, _MOST_AT_ONCE = 512, 4096, 1024
+
+# Names and files: a NUL ends a name for the system, and a terminal obeys other control characters.
+Text = Annotated[
+    str,
+    Field(strict=True, min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    expecting("text without control characters"),
+]
+Flag = Annotated[bool, Field(strict=True), expecting("true or false")]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False), expecting("a finite number")]
+Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0), expecting("a number above 0")]
+NotNegative = Annotated[
+    float, Field(strict=True, allow_inf_nan=False, ge=0), expecting("a number of at least 0")
+]
+Fraction = Annotated[
+    float,
+    Field(strict=True, allow_inf_nan=False, ge=0, lt=1),
+    expecting("a number of at least 0 and below 1"),
+]
+BelowOne = Annotated[
+    float, Field(strict=True, allow_inf_nan=False, gt=0, lt=1), expecting("a number above 0 and below 1")
+]
+Count = Annotated[
+    int, Field(strict=True, ge=1, le=_LARGEST_COUNT), expecting(f"a whole number from 1 to {_LARGEST_COUNT}")
+]
+Epochs = Annotated[
+    int, Field(strict=True, ge=0, le=MOST_EPOCHS), expecting(f"a whole number from 0 to {MOST_EPOCHS}")
+]
+Shift = Annotated[
+    int, Field(strict=True, ge=0, le=_LARGEST_SHIFT), expecting(f"a whole number from 0 to {_LARGEST_SHIFT}")
+]
+CountOrAuto = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["auto"],
+    expecting("a whole number of at least 1, or auto"),
+]
+ThreadsOrAuto = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=_MOST_THREADS)] | Literal["auto"],
+    expecting(f"a whole number from 1 to {_MOST_THREADS}, or auto"),
+]
+AtOnceOrAuto = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=_MOST_AT_ONCE)] | Literal["auto"],
+    expecting(f"a whole number from 1 to {_MOST_AT_ONCE}, or auto"),
+]
+CountOrAll = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["all"],
+    expecting("a whole number of at least 1, or all"),
+]
+Seed = Annotated[
+    int, Field(strict=True, ge=0, le=_LARGEST_SEED), expecting("a whole number of at least 0 (63 bits)")
+]
+Device = Annotated[
+    str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"), expecting("auto, cpu, cuda or cuda:N")
+]
+Arguments = Annotated[
+    dict[Annotated[str, Field(strict=True)], Any], expecting("a mapping of argument names to values")
+]
+Names = Annotated[tuple[Text, ...], expecting("a list of names")]
+Milestones = Annotated[tuple[Count, ...], expecting("a list of epochs, whole numbers of at least 1")]
+Precision = Annotated[
+    Literal["float32", "tf32", "bfloat16", "float64"], expecting("float32, tf32, bfloat16 or float64")
+]
+# The steps of evaluation.engine, which this room does not import.
+EngineStep = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first_layer", "grouped"]
+EngineChoice = Annotated[
+    Literal["auto", "plain"] | tuple[EngineStep, ...],
+    expecting(
+        "auto, plain, or a list of folded, channels_last, fused, compiled, graphed, first_layer, grouped"
+    ),
+]
+Optimizer = Annotated[Literal["sgd", "adam"], expecting("sgd or adam")]
+Placement = Annotated[Literal["auto", "resident", "streamed"], expecting("auto, resident or streamed")]
+Kind = Annotated[Literal["random", "difference", "file"], expecting("random, difference or file")]
+Normalize = Annotated[
+    Literal["filter", "layer", "weight", "none"], expecting("filter, layer, weight or none")
+]
+
+
+class InvalidSectionError(LandscapeError, ValueError):
+    """The fields of a section do not fit together; a ValueError too, so that pydantic adds the path."""

@@ -1,0 +1,233 @@
+"""How a solution is trained: phases of gradient descent, one after another."""
+
+from dataclasses import dataclass, fields
+
+from mpi_landscape.configuration.sections.fields import (
+    MOST_EPOCHS,
+    STRICT,
+    Count,
+    CountOrAll,
+    CountOrAuto,
+    Epochs,
+    Flag,
+    Fraction,
+    InvalidSectionError,
+    Milestones,
+    NotNegative,
+    Optimizer,
+    Placement,
+    Positive,
+    Seed,
+    Shift,
+    Text,
+)
+from mpi_landscape.wording import listed, shortened, shown
+
+# Learning rate, momentum and weight decay where nothing is said: for SGD those with which Li et al. (2018),
+# arXiv:1712.09913, trained; for Adam those of Kingma & Ba (2015), arXiv:1412.6980.
+_DEFAULTS = {"sgd": (0.1, 0.9, 5e-4), "adam": (1e-3, 0.0, 0.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfiguration:
+    """Steps of the learning rate.
+
+    Attributes:
+        milestones: Epochs of a phase after which the learning rate is multiplied, increasing; none keep it constant.
+        factor: What it is multiplied by.
+
+    Raises:
+        InvalidSectionError: If the milestones do not increase.
+    """
+
+    __pydantic_config__ = STRICT
+
+    milestones: Milestones
+    factor: Positive = 0.1
+
+    def __post_init__(self) -> None:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise InvalidSectionError(
+                f"milestones are {shortened(listed(self.milestones))}; expected increasing epochs"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfiguration:
+    """Random changes of the training images, drawn anew for every epoch.
+
+    Attributes:
+        shift: Largest shift along either axis, in pixels; what moves in is black.
+        flip: Whether half of the images are mirrored left to right.
+    """
+
+    __pydantic_config__ = STRICT
+
+    shift: Shift = 0
+    flip: Flag = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfiguration:
+    """One phase with nothing left open, as `TrainingConfiguration.plan` gives it.
+
+    Attributes:
+        epochs: Passes over the training data.
+        optimizer: "sgd" or "adam".
+        batch_size: Examples in a step; "all" is plain gradient descent, one step an epoch.
+        learning_rate: At the start of the phase.
+        momentum: Of the gradient; 0 with Adam.
+        nesterov: Whether Nesterov's momentum is used.
+        weight_decay: Factor of the parameters that is added to the gradient.
+        schedule: Steps of the learning rate; None keeps it constant.
+        augmentation: Random changes of the images; None makes none.
+
+    Raises:
+        InvalidSectionError: If Nesterov's momentum is asked for without momentum, or a milestone is not before the
+            phase's end.
+    """
+
+    __pydantic_config__ = STRICT
+
+    epochs: Epochs
+    optimizer: Optimizer
+    batch_size: CountOrAll
+    learning_rate: Positive
+    momentum: Fraction
+    nesterov: Flag
+    weight_decay: NotNegative
+    schedule: ScheduleConfiguration | None = None
+    augmentation: AugmentationConfiguration | None = None
+
+    def __post_init__(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise InvalidSectionError("nesterov is true with momentum 0.0; expected a momentum above 0")
+        milestones = self.schedule.milestones if self.schedule else ()
+        beyond = [milestone for milestone in milestones if milestone >= self.epochs]
+        if beyond:
+            valid = f"milestones from 1 to {self.epochs - 1}" if self.epochs > 1 else "none"
+            raise InvalidSectionError(
+                f"milestones {shown(beyond)} lie beyond {self.epochs} epochs; expected {valid}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseChanges:
+    """What a file says of one phase; None takes what the training says for all phases.
+
+    Attributes:
+        epochs: As in `PhaseConfiguration`, like all that follow.
+        optimizer: See there.
+        batch_size: See there.
+        learning_rate: See there.
+        momentum: See there.
+        nesterov: See there.
+        weight_decay: See there.
+        schedule: See there; without milestones it is constant whatever the training says.
+        augmentation: See there; an empty one makes no changes whatever the training says.
+    """
+
+    __pydantic_config__ = STRICT
+
+    epochs: Epochs | None = None
+    optimizer: Optimizer | None = None
+    batch_size: CountOrAll | None = None
+    learning_rate: Positive | None = None
+    momentum: Fraction | None = None
+    nesterov: Flag | None = None
+    weight_decay: NotNegative | None = None
+    schedule: ScheduleConfiguration | None = None
+    augmentation: AugmentationConfiguration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfiguration:
+    """How a solution is found. What a phase can say is, said here, the default of all phases.
+
+    Attributes:
+        output: Folder for the checkpoints and the history, relative to the working folder.
+        start: Checkpoint of the parameters to begin from; None begins from the initial ones.
+        seed: Of the initial parameters, the order of the examples and all else that is random.
+        piece_size: Examples that go through the network at once; a step adds up the gradients of its pieces.
+        data: Where the training data are held: "resident" on the device, "streamed" to it, or "auto".
+        checkpoint_every: Epochs from one checkpoint to the next.
+        epochs: Needed here or in every phase.
+        optimizer: "sgd" or "adam".
+        batch_size: Examples in a step, or "all".
+        learning_rate: None takes 0.1 for SGD and 0.001 for Adam.
+        momentum: Of SGD only; None takes 0.9.
+        nesterov: Of SGD only.
+        weight_decay: None takes 0.0005 for SGD and 0 for Adam.
+        schedule: Steps of the learning rate; None keeps it constant.
+        augmentation: Random changes of the images; None makes none.
+        phases: One after another; None is a single one.
+
+    Raises:
+        InvalidSectionError: If there is no phase, or one that cannot be; see `plan`.
+    """
+
+    __pydantic_config__ = STRICT
+
+    output: Text
+    start: Text | None = None
+    seed: Seed = 0
+    piece_size: CountOrAuto = "auto"
+    data: Placement = "auto"
+    checkpoint_every: Count = 1
+    epochs: Epochs | None = None
+    optimizer: Optimizer = "sgd"
+    batch_size: CountOrAll = 128
+    learning_rate: Positive | None = None
+    momentum: Fraction | None = None
+    nesterov: Flag = False
+    weight_decay: NotNegative | None = None
+    schedule: ScheduleConfiguration | None = None
+    augmentation: AugmentationConfiguration | None = None
+    phases: tuple[PhaseChanges, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.phases is not None and not self.phases:
+            raise InvalidSectionError("phases is []; expected at least one, or none of the field")
+        total = sum(phase.epochs for phase in self.plan)
+        if total > MOST_EPOCHS:
+            raise InvalidSectionError(f"all phases have {total} epochs; expected at most {MOST_EPOCHS}")
+
+    @property
+    def plan(self) -> tuple[PhaseConfiguration, ...]:
+        """The phases in order, with nothing left open; at least one.
+
+        Raises:
+            InvalidSectionError: If the epochs of a phase are not given, or its fields do not fit together.
+        """
+        if self.phases is None:
+            return (_resolved(self, PhaseChanges()),)
+        return tuple(_numbered(self, number, phase) for number, phase in enumerate(self.phases))
+
+
+def _numbered(training: TrainingConfiguration, number: int, phase: PhaseChanges) -> PhaseConfiguration:
+    try:
+        return _resolved(training, phase)
+    except InvalidSectionError as error:
+        raise InvalidSectionError(f"phases[{number}]: {error}") from error
+
+
+def _resolved(training: TrainingConfiguration, phase: PhaseChanges) -> PhaseConfiguration:
+    given = {
+        each.name: own if (own := getattr(phase, each.name)) is not None else getattr(training, each.name)
+        for each in fields(PhaseChanges)
+    }
+    if given["epochs"] is None:
+        raise InvalidSectionError("epochs is not given; expected it in training, or in every phase")
+    if given["optimizer"] == "adam":
+        _refuse_momentum(given["momentum"], given["nesterov"])
+    names = ("learning_rate", "momentum", "weight_decay")
+    for name, default in zip(names, _DEFAULTS[given["optimizer"]], strict=True):
+        given[name] = default if given[name] is None else given[name]
+    return PhaseConfiguration(**given)
+
+
+def _refuse_momentum(momentum: float | None, nesterov: bool) -> None:
+    """Adam has no momentum of the gradient: what is said of it would be read by nobody."""
+    said = f"momentum {momentum}" if momentum is not None else "nesterov true" if nesterov else None
+    if said is not None:
+        raise InvalidSectionError(f"{said} does not belong to optimizer adam; expected it with sgd only")

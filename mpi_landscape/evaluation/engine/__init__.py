@@ -1,0 +1,1 @@
+"""The steps that make evaluation fast, each in a module of its own."""

@@ -1,0 +1,158 @@
+"""Linear layers whose input is the data alone: affine in the point, so computed once for all points of a tile.
+
+With W(α, β) = W + α D + β E the layer's output for a batch x is x Wᵀ + α x Dᵀ + β x Eᵀ. Three products then serve every
+point; what is left of a point is the sum of three tensors of the layer's output size. For a linear model over 3,072
+inputs that is all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpi_landscape.evaluation.engine.watching import watched
+from mpi_landscape.geometry.layout import Layout
+
+# A product with fewer inputs costs no more than reading three results and adding them.
+LEAST_INPUTS = 64
+
+
+class FirstLayer(nn.Module):
+    """A linear layer at any point of the plane.
+
+    Args:
+        weights: (out, in) at the center, then one per direction.
+        biases: (out,) likewise; None where there is none.
+        lower: Type of 16 bits for the products, which are summed in 32; None for that of the weights.
+    """
+
+    def __init__(
+        self, weights: Sequence[Tensor], biases: Sequence[Tensor | None], lower: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self._rows = [
+            (weight.to(lower or weight.dtype), None if bias is None else bias.to(lower or bias.dtype))
+            for weight, bias in zip(weights, biases, strict=True)
+        ]
+        self._sum_type = weights[0].dtype
+        self._products: list[Tensor] | None = None
+        self._coordinates: tuple[float, ...] = ()
+
+    def begin(self) -> None:
+        """The next input is that of another batch."""
+        self._products = None
+
+    def move(self, coordinates: tuple[float, ...]) -> None:
+        """Go to a point; one coordinate per direction, missing ones are zero."""
+        self._coordinates = coordinates
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The layer's output (..., out) for inputs (..., in), of the first call since `begin`."""
+        if self._products is None:
+            self._products = [
+                F.linear(inputs, weight, bias).to(self._sum_type) for weight, bias in self._rows
+            ]
+        # A new tensor at every point: what follows may work in place.
+        result = self._products[0].clone()
+        for coordinate, product in zip(self._coordinates, self._products[1:], strict=False):
+            if coordinate != 0:
+                result.add_(product, alpha=coordinate)
+        return result.to(inputs.dtype)
+
+
+def find_first_layers(
+    network: nn.Module, run: Callable[[], Any], move: Callable[[int], None]
+) -> tuple[str, ...]:
+    """Linear layers that get the same input wherever the parameters are.
+
+    Args:
+        network: In evaluation mode.
+        run: Calls it on one batch.
+        move: Puts it to point 0 or 1, which differ in every parameter that moves.
+
+    Returns:
+        Their names; each is called once in a pass and shares its parameters with nothing.
+    """
+    places = [id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False)]
+    candidates = {
+        name: module
+        for name, module in network.named_modules()
+        if type(module) is nn.Linear
+        and module.in_features >= LEAST_INPUTS
+        and not module._forward_pre_hooks
+        and not module._forward_hooks
+        and all(places.count(id(parameter)) == 1 for parameter in module.parameters())
+    }
+    seen: list[dict[str, list[Tensor]]] = []
+    for point in (0, 1):
+        move(point)
+        seen.append(_inputs(candidates, run))
+    return tuple(
+        name
+        for name in candidates
+        if len(seen[0].get(name, [])) == len(seen[1].get(name, [])) == 1
+        and torch.equal(seen[0][name][0], seen[1][name][0])
+    )
+
+
+def _inputs(layers: dict[str, nn.Linear], run: Callable[[], Any]) -> dict[str, list[Tensor]]:
+    found: dict[str, list[Tensor]] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def before(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            if len(arguments) == 1 and isinstance(arguments[0], Tensor):
+                found.setdefault(name, []).append(arguments[0].detach().clone())
+
+        return before
+
+    hooks = [layer.register_forward_pre_hook(keep(name)) for name, layer in layers.items()]
+    watched(hooks, run)
+    return found
+
+
+def install(
+    names: Sequence[str],
+    network: nn.Module,
+    layout: Layout,
+    center: Tensor,
+    directions: Sequence[Tensor],
+    lower: torch.dtype | None,
+) -> list[FirstLayer]:
+    """Put first layers in place of linear ones.
+
+    Args:
+        names: Of the linear layers.
+        network: Changed in place.
+        layout: Of the vectors.
+        center: (n,).
+        directions: (n,) each.
+        lower: See `FirstLayer`.
+    """
+    rows = [layout.views(vector) for vector in (center, *directions)]
+    made = []
+    for name in names:
+        layer = FirstLayer(
+            [views[f"{name}.weight"] for views in rows],
+            [views.get(f"{name}.bias") for views in rows],
+            lower,
+        )
+        network.set_submodule(name, layer)
+        made.append(layer)
+    return made
+
+
+def other_ranges(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
+    """What of a flat vector still moves: all but the first layers' entries, as few contiguous (start, stop) as there are."""
+    fixed = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+    ranges: list[tuple[int, int]] = []
+    for entry in layout.entries:
+        if entry.name not in fixed:
+            if ranges and ranges[-1][1] == entry.offset:
+                ranges[-1] = (ranges[-1][0], entry.stop)
+            else:
+                ranges.append((entry.offset, entry.stop))
+    return ranges

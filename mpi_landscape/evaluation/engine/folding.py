@@ -1,0 +1,196 @@
+"""Batch normalisation that follows a layer, multiplied into that layer once, at the center and in the directions.
+
+In evaluation mode a batch normalisation is y -> s (y - μ) + b with s = γ / √(σ² + ε) (Ioffe and Szegedy 2015, arXiv:1502.03167,
+section 3.1). Along directions that leave s and μ alone, s (W x + c - μ) + b stays affine in the parameters: the layer's
+weight becomes s W, its bias s (c - μ) + b, and a direction's s D and s d + e. Exact up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from mpi_landscape.evaluation.engine.watching import watched
+from mpi_landscape.geometry.layout import Layout
+
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+Pair = tuple[str, str]
+
+
+def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair]:
+    """Layers whose output goes into one batch normalisation and nowhere else, found by watching one pass.
+
+    Nothing is traced, so this works for any network; what it cannot see (a use outside of torch's functions) is for a
+    comparison with the plain network to find.
+
+    Args:
+        network: In evaluation mode.
+        run: Calls the network once.
+
+    Returns:
+        (layer, normalisation) names, in the order of the pass.
+    """
+    shared = _shared(network)
+    names = {module: name for name, module in network.named_modules()}
+    calls: Counter[nn.Module] = Counter()
+    outputs: dict[
+        int, tuple[nn.Module, Tensor]
+    ] = {}  # the tensors are kept, so that no other gets their place
+    found: list[tuple[Pair, int]] = []
+
+    def after_layer(layer: nn.Module, _: Any, output: Tensor) -> None:
+        calls[layer] += 1
+        outputs[id(output)] = (layer, output)
+
+    def after_norm(norm: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
+        calls[norm] += 1
+        layer, output = outputs.get(id(inputs[0]), (None, None))
+        if layer is not None and output is not None and _fits(layer, norm, output):
+            found.append(((names[layer], names[norm]), id(output)))
+
+    candidates = [m for m in names if _is_plain(m, shared)]
+    hooks = [m.register_forward_hook(after_layer) for m in candidates if type(m) in _LAYERS]
+    hooks += [
+        m.register_forward_hook(after_norm) for m in candidates if type(m) in _NORMS and _is_constant(m)
+    ]
+    with _Uses(outputs) as uses:
+        watched(hooks, lambda: run(network))
+    once = {names[module] for module, count in calls.items() if count == 1}
+    return [pair for pair, output in found if once.issuperset(pair) and uses.counts[output] == 1]
+
+
+def constant_pairs(
+    pairs: Iterable[Pair], network: nn.Module, layout: Layout, directions: Sequence[Tensor]
+) -> list[Pair]:
+    """Those pairs whose normalisation keeps its scale and its statistics along every direction.
+
+    Args:
+        pairs: As `find_pairs` gives them.
+        network: Whose they are.
+        layout: Of the flat vectors.
+        directions: (n,) each.
+    """
+    moved = {name for vector in directions for name, view in layout.views(vector).items() if bool(view.any())}
+    within = {entry.name for entry in layout.entries}
+    kept = []
+    for layer, norm in pairs:
+        scale = _scale(network.get_submodule(norm))
+        statistics = {f"{norm}.running_mean", f"{norm}.running_var"}
+        # Statistics in the flat vector would be moved with it, or written into a place that a bias has taken.
+        if f"{norm}.weight" not in moved and not statistics & within and bool(torch.isfinite(scale).all()):
+            kept.append((layer, norm))
+    return kept
+
+
+def fold_vectors(
+    pairs: Iterable[Pair], network: nn.Module, center: Tensor, directions: Sequence[Tensor], layout: Layout
+) -> None:
+    """Multiply normalisations into the flat vectors, in place.
+
+    The place of a normalisation's bias is taken by the layer's, where that has none of its own.
+
+    Args:
+        pairs: Of `constant_pairs`.
+        network: At the center, not rewired yet: its statistics and scales count.
+        center: (n,), changed.
+        directions: (n,) each, changed.
+        layout: Of these vectors.
+    """
+    for layer_name, norm_name in pairs:
+        norm = network.get_submodule(norm_name)
+        assert isinstance(norm.running_mean, Tensor)
+        scale, mean = _scale(norm), norm.running_mean.double().cpu()
+        for vector in (center, *directions):
+            views = layout.views(vector)
+            weight = views[f"{layer_name}.weight"]
+            factor = scale.to(vector.device).reshape(-1, *[1] * (weight.ndim - 1))
+            weight.copy_(weight.double() * factor)
+            own, beta = views.get(f"{layer_name}.bias"), views.get(f"{norm_name}.bias")
+            bias = torch.zeros_like(scale) if own is None else own.double().cpu() * scale
+            if beta is not None:
+                bias += beta.double().cpu()
+            if vector is center:
+                bias -= scale * mean
+            place = own if own is not None else beta
+            if place is not None:
+                place.copy_(bias)
+
+
+def rewire(pairs: Iterable[Pair], network: nn.Module, views: Mapping[str, Tensor]) -> None:
+    """Take the normalisations out of a network, whose layers get a bias.
+
+    Args:
+        pairs: As given to `fold_vectors`.
+        network: Changed in place.
+        views: Of the flat vector that the network follows.
+    """
+    for layer_name, norm_name in pairs:
+        layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
+        if layer.bias is None:
+            bias = views.get(f"{norm_name}.bias")
+            if bias is None:  # a normalisation without scale and bias: what it subtracts stays the same
+                assert isinstance(norm.running_mean, Tensor)
+                assert isinstance(layer.weight, Tensor)
+                constant = -_scale(norm) * norm.running_mean.double().cpu()
+                bias = constant.to(layer.weight.device, layer.weight.dtype)
+            layer.bias = nn.Parameter(bias, requires_grad=False)
+            layer.bias.data = bias  # a Parameter made of a view is that view only after this
+        network.set_submodule(norm_name, nn.Identity())
+
+
+def _scale(norm: nn.Module) -> Tensor:
+    """γ / √(σ² + ε), float64 on the CPU."""
+    assert isinstance(norm, _NORMS)
+    assert norm.running_var is not None
+    root = (norm.running_var.double().cpu() + norm.eps).sqrt()
+    return 1 / root if norm.weight is None else norm.weight.detach().double().cpu() / root
+
+
+def _shared(network: nn.Module) -> set[int]:
+    """Parameters that stand in more than one place."""
+    places = Counter(id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False))
+    return {key for key, count in places.items() if count > 1}
+
+
+def _is_plain(module: nn.Module, shared: set[int]) -> bool:
+    """Whether a module does what its class does and has its parameters for itself."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return not hooks and not any(id(parameter) in shared for parameter in module.parameters(recurse=False))
+
+
+def _is_constant(norm: nn.Module) -> bool:
+    return not norm.training and norm.running_mean is not None and norm.running_var is not None
+
+
+def _fits(layer: nn.Module, norm: nn.Module, output: Tensor) -> bool:
+    """Whether the normalised axis is that of the layer's rows: of a linear layer, not with more axes between."""
+    assert isinstance(layer.weight, Tensor)
+    same = norm.num_features == layer.weight.shape[0]
+    return bool(same) and (not isinstance(layer, nn.Linear) or output.ndim == 2)
+
+
+class _Uses(TorchFunctionMode):
+    """Counts how often each of some tensors goes into an operation that gives a tensor."""
+
+    def __init__(self, watched: Mapping[int, Any]) -> None:
+        super().__init__()
+        self._watched = watched
+        self.counts: Counter[int] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            self.counts.update(
+                id(leaf)
+                for leaf in tree_leaves((args, kwargs))
+                if isinstance(leaf, Tensor) and id(leaf) in self._watched
+            )
+        return result

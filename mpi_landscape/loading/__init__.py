@@ -1,0 +1,1 @@
+"""A split as batches on the device; no MPI, no HDF5."""

@@ -1,0 +1,168 @@
+"""A split of the data as batches: what all ways to hold one have in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.loading import nests
+from mpi_landscape.loading.form import Form
+
+# Finished batches are kept up to this many bytes of a split, so that a small data set is finished once and not at every
+# point. What is larger than a processor's cache comes from memory at every point anyway, and as bytes it is a quarter.
+KEEP = {"cpu": 2**26, "cuda": 2**30}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Examples that go through the network together.
+
+    Attributes:
+        data: The default collation of `batch_size` items, on the device.
+        valid: How many of them count; the rest of the last batch repeats its last item, because another batch size
+            can give other bits (pytorch/pytorch#58128).
+    """
+
+    data: Any
+    valid: int
+
+
+class Examples(Protocol):
+    """A split as batches on the device, kept there or read as they are needed.
+
+    Attributes:
+        split: Its name.
+        num_examples: How many examples it has.
+        batch_size: Examples per batch; the split's size where that is smaller.
+        num_batches: How many batches.
+        digest: SHA-256 of the examples as collated, in the order of the data set, whatever the batch size, the device
+            and the order of the batches; of a sample where the split is not read whole.
+        identity: The same in words, for a file.
+    """
+
+    split: str
+    num_examples: int
+    batch_size: int
+    num_batches: int
+    digest: str
+    identity: str
+
+    def pieces(
+        self, first: int, stop: int, between: Callable[[], None] | None = None
+    ) -> Generator[Sequence[Batch], None, None]:
+        """The batches [first, stop) in order, in as many pieces as memory asks for.
+
+        Close it when leaving early (`contextlib.closing`): what it reads ahead ends then. A piece must not be used any
+        more when the next one is taken.
+
+        Args:
+            first: Number of a batch.
+            stop: One past the last.
+            between: Called from time to time while a piece is waited for; what it raises ends the reading.
+
+        Raises:
+            LandscapeError: An item cannot be read.
+        """
+
+    def example(self, index: int) -> Any:
+        """One example by its number in the data set: a collated nest of one row."""
+
+    def reordered(self, order: NDArray[np.int64]) -> Examples:
+        """The same examples in batches of another order; digest and identity stay those of the data set.
+
+        Args:
+            order: (num_examples,) a permutation: which example of the data set comes first, second, ...
+        """
+
+
+class Batches(Sequence[Batch]):
+    """Batches that are made when they are asked for; any thread may ask.
+
+    Args:
+        make: Gives a batch by its number.
+        numbers: Which batches.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], numbers: range) -> None:
+        self._make, self._numbers = make, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Batches: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | Batches:
+        if isinstance(index, slice):
+            return Batches(self._make, self._numbers[index])
+        return self._make(self._numbers[index])
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self._make(number) for number in self._numbers)
+
+
+class Finisher:
+    """Finishes batches, and keeps those that it has finished as long as they are few bytes in all.
+
+    Args:
+        kept: Gives a batch by its number, as it is kept.
+        form: How it is finished.
+        num_examples: Of all batches together.
+        batch_size: Examples per batch.
+        keep: Bytes of finished batches to keep.
+    """
+
+    def __init__(
+        self, kept: Callable[[int], Any], form: Form, *, num_examples: int, batch_size: int, keep: int
+    ) -> None:
+        self._kept, self._form, self._left = kept, form, keep
+        self._num_examples, self._batch_size = num_examples, batch_size
+        self._made: dict[int, Batch] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, number: int) -> Batch:
+        """The batch of this number."""
+        made = self._made.get(number)
+        if made is not None:
+            return made
+        data = self._form.finish(self._kept(number))
+        valid = min(self._batch_size, self._num_examples - number * self._batch_size)
+        batch = Batch(data=data, valid=valid)
+        # What need not be finished is a view, and costs nothing to keep.
+        cost = nests.num_bytes(data) if self._form.must_finish else 0
+        with self._lock:
+            if number not in self._made and cost <= self._left:
+                self._left -= cost
+                self._made[number] = batch
+        return batch
+
+    def forget(self) -> None:
+        """Keep none of those made so far, and none any more."""
+        with self._lock:
+            self._left = -1
+            self._made.clear()
+
+
+def checked_order(order: NDArray[np.int64] | None, form: Form) -> NDArray[np.int64]:
+    """The order of the examples; that of the data set unless given.
+
+    Raises:
+        LandscapeError: It is no permutation of the examples.
+    """
+    own = np.arange(form.num_examples)
+    if order is None:
+        return own
+    if not np.array_equal(np.sort(order), own):
+        raise LandscapeError(
+            f"data: an order of split {form.split!r} must name each of its {form.num_examples} examples once"
+        )
+    return np.asarray(order, dtype=np.int64)

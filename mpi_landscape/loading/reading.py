@@ -1,0 +1,78 @@
+"""Items of a data set, read and collated, with its exceptions put in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.loading import nests
+
+
+def num_items(split: str, dataset: Dataset[Any]) -> int:
+    """How many items a data set has.
+
+    Raises:
+        LandscapeError: None.
+    """
+    found = len(dataset)  # type: ignore[arg-type]
+    if found == 0:
+        raise LandscapeError(f"data: split {split!r} is empty; a loss needs at least one example")
+    return found
+
+
+def read_item(split: str, dataset: Dataset[Any], index: int, *, stored: bool = False) -> Any:
+    """One item of a data set, or one as it is stored, with its exceptions put in words.
+
+    Raises:
+        LandscapeError: The data set raised.
+    """
+    try:
+        return dataset.stored_item(index) if stored else dataset[index]  # type: ignore[attr-defined]
+    except Exception as error:
+        raise LandscapeError(
+            f"data: item {index} of split {split!r} could not be read: {type(error).__name__}: {one_line(error)}"
+        ) from error
+
+
+def read_items(split: str, dataset: Dataset[Any], indices: Sequence[int]) -> list[Any]:
+    """Several items.
+
+    Raises:
+        LandscapeError: The data set raised.
+    """
+    return [read_item(split, dataset, index) for index in indices]
+
+
+def collate(split: str, items: list[Any], *, dtype: torch.dtype | None) -> Any:
+    """The default collation of items, floating-point tensors in the precision of the computation.
+
+    Args:
+        split: Name, for messages.
+        items: As `torch.utils.data.default_collate` takes them.
+        dtype: What floating-point tensors become; None leaves them as they are.
+
+    Raises:
+        LandscapeError: Items of different shapes, or that the default collation cannot take.
+    """
+    try:
+        batch = default_collate(items)
+    except Exception as error:  # of several kinds: ValueError for an array of negative strides, KeyError, ...
+        raise LandscapeError(
+            f"data: items of split {split!r} do not collate into a batch: {one_line(error)}; "
+            f"items must be (input, target) or mappings of tensors, arrays or numbers, all of one shape"
+        ) from error
+    return batch if dtype is None else in_precision(batch, dtype)
+
+
+def in_precision(batch: Any, dtype: torch.dtype) -> Any:
+    """A nest with its floating-point tensors in the precision of the computation."""
+    return nests.map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, as one line of bounded length."""
+    return " ".join(str(error).split())[:300]

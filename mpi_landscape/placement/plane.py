@@ -1,0 +1,151 @@
+"""From a configuration to a center and its directions: where the rooms `problem` and `geometry` meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpi_landscape.configuration.sections.plane import DirectionConfiguration, DirectionsConfiguration
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.geometry import directions as geometry
+from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.geometry.normalization import normalize
+from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.storage.surface.reader import read_direction
+
+# Closer to 1 than this, two directions span a line and not a plane.
+_PARALLEL = 1 - 1e-6
+
+
+def flat_state(model: nn.Module, layout: Layout) -> Tensor:
+    """(n,) float32: the parameters of a network, and the buffers that count as such."""
+    return layout.flatten({**dict(model.named_buffers()), **dict(model.named_parameters())}, where="model")
+
+
+def build_directions(
+    configuration: DirectionsConfiguration, model: nn.Module, layout: Layout, center: Tensor, *, where: str
+) -> dict[str, Tensor]:
+    """The directions that a configuration asks for.
+
+    Args:
+        configuration: One or two directions.
+        model: The network, for checkpoints at the far end of a direction; left untouched.
+        layout: Of the network.
+        center: (n,) float32.
+        where: The configuration's name, for messages.
+
+    Returns:
+        `alpha`, and `beta` for a surface: (n,) float32 each.
+
+    Raises:
+        LandscapeError: One cannot be built, is zero or not finite, or the two are parallel.
+    """
+    alpha = _direction(configuration.alpha, model, layout, center, "alpha", where)
+    if configuration.beta is None:
+        return {"alpha": alpha}
+    beta = _direction(
+        configuration.beta,
+        model,
+        layout,
+        center,
+        "beta",
+        where,
+        against=alpha if configuration.orthogonalize else None,
+    )
+    cosine = geometry.cosine(alpha, beta)
+    if abs(cosine) > _PARALLEL:
+        raise LandscapeError(
+            f"{where}: directions.alpha and directions.beta are parallel (cosine {cosine:.6f}) and span no plane; "
+            f"give them different seeds or ends, or ask for a line"
+        )
+    return {"alpha": alpha, "beta": beta}
+
+
+def _direction(
+    configuration: DirectionConfiguration,
+    model: nn.Module,
+    layout: Layout,
+    center: Tensor,
+    axis: str,
+    where: str,
+    against: Tensor | None = None,
+) -> Tensor:
+    """One direction: drawn or read, then ignored, orthogonalised and normalised in this order."""
+    here = f"{where}: directions.{axis}"
+    direction = _raw(configuration, model, layout, center, axis, here)
+    assert configuration.ignore is not None
+    assert configuration.normalize is not None
+    if configuration.ignore:
+        try:
+            direction = geometry.ignore(direction, layout, configuration.ignore)
+        except LandscapeError as error:
+            raise LandscapeError(f"{here}.{error}") from error
+    if against is not None:
+        direction = geometry.orthogonalize(direction, against)
+    direction = normalize(direction, center, layout, how=configuration.normalize)
+    if not torch.isfinite(direction).all():
+        raise LandscapeError(f"{here}: holds values that are not finite")
+    if not direction.any():
+        raise LandscapeError(
+            f"{here}: is zero everywhere, so nothing would move; ignore less or choose another"
+        )
+    return direction
+
+
+def _raw(
+    configuration: DirectionConfiguration,
+    model: nn.Module,
+    layout: Layout,
+    center: Tensor,
+    axis: str,
+    here: str,
+) -> Tensor:
+    if configuration.kind == "random":
+        assert configuration.seed is not None
+        return geometry.random_direction(layout, seed=configuration.seed)
+    if configuration.kind == "difference":
+        assert configuration.to is not None
+        end = own_copy(model)
+        load_state(end, read_state(configuration.to), where=f"{here}.to: {configuration.to}")
+        return geometry.difference(center, flat_state(end, layout))
+    assert configuration.path is not None
+    return _from_file(Path(configuration.path), layout, axis, f"{here}.path: {configuration.path}")
+
+
+def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
+    """A direction from a surface file (the same axis), a flat .npy, or a state dict of tensors by name."""
+    if path.suffix in (".h5", ".hdf5", ".nc"):
+        values, names = read_direction(path, axis)
+        own = [entry.name for entry in layout.entries]
+        if names != own:
+            raise LandscapeError(
+                f"{here}: belongs to a network with other tensors ({', '.join(name[:80] for name in names[:3])}, ...)"
+            )
+        return _checked(values, layout, here)
+    if path.suffix == ".npy":
+        if not path.is_file():
+            raise LandscapeError(f"{here}: is not a regular file; expected an .npy array")
+        try:
+            # Mapped: an array that claims to be larger than its file is refused before it takes memory.
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        # numpy parses the header as Python's literals, which can fail in many ways.
+        except Exception as error:
+            raise LandscapeError(
+                f"{here}: cannot be read as an .npy array ({' '.join(str(error).split())})"
+            ) from error
+        if not isinstance(values, np.ndarray):
+            raise LandscapeError(f"{here}: holds several arrays; expected an .npy array")
+        return _checked(values, layout, here)
+    return layout.flatten(read_state(path), where=here)
+
+
+def _checked(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], layout: Layout, here: str) -> Tensor:
+    if values.dtype.kind != "f" or values.shape != (layout.size,):
+        raise LandscapeError(
+            f"{here}: is {values.dtype} of shape {values.shape}; this network needs ({layout.size},) floating-point numbers"
+        )
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -1,0 +1,1 @@
+"""What there is to do, in numbers: points, tiles, samples, costs; numpy only."""

@@ -1,0 +1,132 @@
+"""What a surface will cost before it is computed: time, core-hours and memory, on any number of ranks. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.plan.tiles import Plan
+
+# The numbers of ranks that a dry run shows, besides its own.
+RANKS = (1, 4, 16, 64, 256, 1024, 4096)
+_FLOAT = 4
+
+
+def efficiency(plan: Plan, ranks: int) -> float:
+    """The share of the ranks' time that is spent on tiles, when tiles and ranks are alike.
+
+    Tiles go in rounds, one for each rank, and in the last round some ranks have none.
+
+    Args:
+        plan: The tiles.
+        ranks: How many ranks, at least 1.
+
+    Returns:
+        In (0, 1].
+    """
+    rounds = -(-plan.num_tiles // ranks)
+    return plan.num_tiles / (rounds * ranks)
+
+
+def expected_seconds(plan: Plan, seconds_per_point: float, ranks: int) -> float:
+    """How long all tiles take.
+
+    Args:
+        plan: The tiles.
+        seconds_per_point: What one rank needs for a point, over all splits.
+        ranks: How many ranks, at least 1.
+    """
+    return plan.num_points * seconds_per_point / (ranks * efficiency(plan, ranks))
+
+
+def longest_tile(plan: Plan, seconds_per_point: float, shares: Sequence[float]) -> float:
+    """Seconds of the longest tile.
+
+    Args:
+        plan: The tiles.
+        seconds_per_point: What one rank needs for a point, over all splits.
+        shares: How much of that each split takes, in the plan's order.
+    """
+    units = [share / count for share, (_, count) in zip(shares, plan.shards, strict=True)]
+    return min(plan.points_per_tile, plan.num_points) * seconds_per_point * max(units)
+
+
+def check_time_limit(limit: float | None, tile: float, points_per_tile: int) -> None:
+    """Refuse a job that would stop before its first tile is done, every time that it is run.
+
+    Args:
+        limit: Seconds; None for none.
+        tile: Seconds that the longest tile is expected to take.
+        points_per_tile: Points in it.
+
+    Raises:
+        LandscapeError: The limit is shorter than the tile.
+    """
+    if limit is not None and limit < tile:
+        smaller = f"a compute.points_per_tile below {points_per_tile}, " if points_per_tile > 1 else ""
+        raise LandscapeError(
+            f"--time-limit: {limit:g} s is shorter than a tile, which is expected to take {duration(tile)}, so that nothing "
+            f"would ever be done; valid is a longer limit, {smaller}or more compute.data_shards"
+        )
+
+
+def memory_per_rank(
+    num_parameters: int, num_directions: int, *, data: int, activations: int, folded: bool
+) -> int:
+    """Bytes that a rank holds while it evaluates: its vectors, the data, and a batch's activations.
+
+    Center, current point and the directions are of one size each; a folded network has a center of its own.
+
+    Args:
+        num_parameters: Numbers in a flat vector.
+        num_directions: 1 for a line, 2 for a surface.
+        data: This rank's share of all splits, as they are held.
+        activations: Of the batches that it evaluates at once.
+        folded: Whether the vectors that are evaluated are not those of the plain network.
+    """
+    return (2 + num_directions + folded) * _FLOAT * num_parameters + data + activations
+
+
+def table(
+    plan: Plan, seconds_per_point: float, *, ranks: int, threads: int, on_gpu: bool, memory: int
+) -> list[str]:
+    """Time and hours on this number of ranks and on others, in lines for people.
+
+    Args:
+        plan: The tiles.
+        seconds_per_point: What one rank needs for a point, over all splits.
+        ranks: Number of ranks of this run.
+        threads: Cores of a rank.
+        on_gpu: Whether a rank is a GPU.
+        memory: Bytes per rank, as `memory_per_rank` counts them.
+    """
+    counts = sorted({ranks, *(count for count in RANKS if count <= plan.num_tiles)})
+    unit = "GPU-hours" if on_gpu else "core-hours"
+    lines = [f"cost        {'ranks':>7}  {'time':>14}  {unit:>12}  {'efficiency':>10}"]
+    for count in counts:
+        seconds = expected_seconds(plan, seconds_per_point, count)
+        hours = seconds * count * (1 if on_gpu else threads) / 3600
+        mark = "  (this run)" if count == ranks else ""
+        lines.append(
+            f"            {count:>7,}  {duration(seconds).removeprefix('about '):>14}  {hours:>12.3g}  "
+            f"{100 * efficiency(plan, count):>8.1f} %{mark}"
+        )
+    return [
+        *lines,
+        f"memory      {amount(memory)} per rank: parameter vectors, data, and a batch's activations",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 120:
+        return f"about {seconds:.3g} s"
+    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
+
+
+def amount(num_bytes: int) -> str:
+    """An amount of memory for people."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes} bytes"

@@ -1,0 +1,118 @@
+"""Data sets from a configuration: the named ones, or the splits that a user's own target returns."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset, IterableDataset
+
+from mpi_landscape.configuration.sections.sources import DataConfiguration
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.datasets.constant import constant
+from mpi_landscape.problem.datasets.image_folders import image_folder, imagenet
+from mpi_landscape.problem.datasets.images import digits
+from mpi_landscape.problem.datasets.torchvision_sets import SETS, small_images
+from mpi_landscape.problem.targets import call, invoke
+from mpi_landscape.wording import listed, shown, suggestion
+
+DATASETS: dict[str, Callable[..., Mapping[str, Any]]] = {
+    "digits": digits,
+    **{name: functools.partial(small_images, which) for name, which in SETS.items()},
+    "imagenet": imagenet,
+    "image_folder": image_folder,
+    "constant": constant,
+}
+_IN_MEMORY = ("digits", "constant")
+
+
+def build_splits(
+    configuration: DataConfiguration, *, where: str, folders: Sequence[Path]
+) -> dict[str, Dataset[Any]]:
+    """Build the splits of the data that a configuration names.
+
+    Several processes must not download the same data at once: let one build before the others.
+
+    Args:
+        configuration: A name of :data:`DATASETS`, or a target that returns a mapping of split names to
+            map-style data sets (with a length, and examples by index).
+        where: The configuration's file, for messages.
+        folders: Where a target's module is looked for, besides the working folder and installed packages.
+
+    Returns:
+        Data sets by split, in the order of ``splits`` or else of the data set; none of them is empty.
+
+    Raises:
+        LandscapeError: If the name is unknown, the data is not there, the arguments do not fit, a target
+            returns something else, or a split is unknown or empty.
+    """
+    section = f"{where}: data"
+    offered = _offered(configuration, section, folders)
+    names = tuple(offered) if configuration.splits is None else configuration.splits
+    for name in names:
+        if name not in offered:
+            raise LandscapeError(
+                f"{section}.splits has unknown split {shown(name)}; valid splits are "
+                f"{listed(offered)}{suggestion(name, list(offered))}"
+            )
+    return {name: _checked(offered[name], name, section) for name in names}
+
+
+def _offered(configuration: DataConfiguration, section: str, folders: Sequence[Path]) -> Mapping[str, Any]:
+    arguments = configuration.arguments
+    if configuration.target is not None:
+        splits = call(configuration.target, arguments, where=section, folders=folders)
+        return _checked_mapping(splits, f"{section}.target {shown(configuration.target)}")
+    name = str(configuration.name)
+    if name not in DATASETS:
+        raise LandscapeError(
+            f"{section}.name is {shown(name)}; valid names are {listed(DATASETS)}"
+            f"{suggestion(name, list(DATASETS))}; your own is given as target: package.module:function"
+        )
+    place: dict[str, Any] = {}
+    if name not in _IN_MEMORY:
+        if configuration.root is None:
+            raise LandscapeError(
+                f"{section}.root is missing; {name} needs the folder that holds it, or shall hold it"
+            )
+        place = {"root": Path(configuration.root), "download": configuration.download}
+        twice = [each for each in place if each in arguments]
+        if twice:
+            raise LandscapeError(
+                f"{section}.arguments has {twice[0]}; it belongs one level up, as data.{twice[0]}"
+            )
+    splits = invoke(DATASETS[name], {**place, **arguments}, where=section, called=name)
+    return _checked_mapping(splits, section)
+
+
+def _checked_mapping(splits: Any, subject: str) -> Mapping[str, Any]:
+    if not isinstance(splits, Mapping) or not splits:
+        raise LandscapeError(
+            f"{subject}: returned {shown(splits)}; expected a mapping of split names to data sets, such as "
+            '{"train": ..., "test": ...}'
+        )
+    for name in splits:
+        # A split names variables of the file: train_loss, train_accuracy.
+        if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
+            raise LandscapeError(
+                f"{subject}: returned a split named {shown(name)}; expected letters, digits and _"
+            )
+    return splits
+
+
+def _checked(split: Any, name: str, section: str) -> Dataset[Any]:
+    kind = type(split).__name__
+    if isinstance(split, IterableDataset) or not (
+        hasattr(split, "__len__") and hasattr(split, "__getitem__")
+    ):
+        raise LandscapeError(
+            f"{section}: split {name} is a {kind}; expected a data set with __len__ and __getitem__"
+        )
+    try:
+        num_examples = len(split)
+    except (TypeError, NotImplementedError) as error:
+        raise LandscapeError(f"{section}: split {name}, a {kind}, does not know its length") from error
+    if num_examples == 0:
+        raise LandscapeError(f"{section}: split {name} is empty; expected at least one example")
+    checked: Dataset[Any] = split
+    return checked

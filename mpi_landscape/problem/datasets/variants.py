@@ -1,0 +1,208 @@
+"""What the arguments that all named data sets share make of one: its first examples, label noise, raw pixels."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.wording import listed, shown, suggestion
+
+TRAINING = "train"
+Statistics = tuple[Sequence[float], Sequence[float]]
+_LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A variant of a data set.
+
+    Attributes:
+        limit: Most examples per split; a split that it does not name is whole.
+        noise: Fraction of the training labels that are drawn anew, in [0, 1].
+        seed: Of that choice and of the labels.
+        mean: Subtracted from the pixels, which go from 0 to 1; one value per channel.
+        std: What they are divided by then, likewise.
+    """
+
+    limit: Mapping[str, int]
+    noise: float
+    seed: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def read_variant(
+    *,
+    splits: Sequence[str],
+    limit: Any,
+    random_labels: Any,
+    preprocessing: Any,
+    mean: Any,
+    std: Any,
+    usual: Statistics,
+) -> Variant:
+    """Check the arguments that all named data sets share, before anything is read.
+
+    Args:
+        splits: Names of the splits that there are.
+        limit: Most examples of every split, or a mapping of split names to such; None for no limit.
+        random_labels: Fraction in [0, 1], or a mapping with `fraction` and `seed` (0 if not given).
+        preprocessing: False leaves the pixels as they are, from 0 to 1.
+        mean: One value per channel; None for the usual ones.
+        std: Likewise.
+        usual: Mean and standard deviation of this data set, by channel.
+
+    Returns:
+        The variant; `mean` is 0 and `std` is 1 without preprocessing.
+
+    Raises:
+        LandscapeError: If an argument is not valid, names a split that there is not, or has no effect.
+    """
+    noise, seed = _noise(random_labels)
+    if noise > 0 and TRAINING not in splits:
+        raise LandscapeError(
+            f"random_labels is {shown(random_labels)}, which is for split {TRAINING}; there is none among "
+            f"{listed(splits)}"
+        )
+    means, stds = _statistics(preprocessing, mean, std, usual)
+    return Variant(limit=_limit(limit, splits), noise=noise, seed=seed, mean=means, std=stds)
+
+
+def first_labels(
+    variant: Variant, split: str, labels: NDArray[np.int64], *, num_classes: int
+) -> NDArray[np.int64]:
+    """Give the labels of a split as a variant has them: of its first examples, in training with noise.
+
+    Source: Zhang, Bengio, Hardt, Recht and Vinyals (2017), "Understanding deep learning requires rethinking
+    generalization", arXiv:1611.03530, section 2.1, "partially corrupted labels".
+    With probability `noise`, independently for every example, the label is drawn anew from all classes alike, so
+    that it is the true one again for one in `num_classes` of them.
+    An example's label depends on the seed and its index only: neither on a limit nor on the fraction, a higher
+    one adding examples to those that a lower one has chosen.
+
+    Args:
+        variant: The variant.
+        split: Name; any but "train" keeps its labels.
+        labels: (N,) int64, of the whole split in its order.
+        num_classes: Labels go from 0 to num_classes − 1.
+
+    Returns:
+        (min(N, limit),) int64; as many examples does the variant have.
+    """
+    kept = labels[: variant.limit.get(split, len(labels))]
+    if split != TRAINING:
+        return kept
+    # Two draws per example, used or not. Raw bits: NumPy promises to keep those (NEP 19), not what it makes of them.
+    bits = np.random.PCG64(variant.seed).random_raw(2 * len(kept)).reshape(-1, 2)
+    choice, label = ((bits >> np.uint64(11)) * 2.0**-53).T
+    drawn = np.floor(label * num_classes).astype(np.int64)
+    return np.where(choice < variant.noise, drawn, kept)
+
+
+def check_choice(name: str, value: Any, valid: Sequence[int]) -> None:
+    """Refuse a value that is not one of a few numbers.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        valid: The numbers.
+
+    Raises:
+        LandscapeError: If the value is another.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value not in valid:
+        raise LandscapeError(f"{name} is {shown(value)}; valid values are {listed(valid)}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse a value that is not a whole number of at least 1.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+
+    Raises:
+        LandscapeError: If the value is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise LandscapeError(f"{name} is {shown(value)}; expected a whole number of at least 1")
+
+
+def _limit(limit: Any, splits: Sequence[str]) -> dict[str, int]:
+    if limit is None:
+        return {}
+    if not isinstance(limit, Mapping):
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise LandscapeError(
+                f"limit is {shown(limit)}; expected a whole number of at least 1, or one per split such as "
+                f"{{{next(iter(splits))}: 32}}"
+            )
+        return dict.fromkeys(splits, limit)
+    for split, count in limit.items():
+        if split not in splits:
+            raise LandscapeError(
+                f"limit has unknown split {shown(split)}; valid splits are {listed(splits)}"
+                f"{suggestion(split, splits)}"
+            )
+        check_count(f"limit.{split}", count)
+    return dict(limit)
+
+
+def _noise(random_labels: Any) -> tuple[float, int]:
+    given: Any = random_labels if isinstance(random_labels, Mapping) else {"fraction": random_labels}
+    valid = ("fraction", "seed")
+    for name in given:
+        if name not in valid:
+            raise LandscapeError(
+                f"random_labels has unknown field {shown(name)}; valid fields are {listed(valid)}"
+                f"{suggestion(name, valid)}"
+            )
+    if "fraction" not in given:
+        raise LandscapeError(f"random_labels is {shown(dict(given))}; it needs a fraction from 0 to 1")
+    fraction, seed = given["fraction"], given.get("seed", 0)
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+        raise LandscapeError(
+            f"random_labels is {shown(fraction)}; expected a fraction from 0 to 1, or a mapping such as "
+            "{fraction: 1.0, seed: 0}"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LARGEST_SEED:
+        raise LandscapeError(
+            f"random_labels.seed is {shown(seed)}; expected a whole number of at least 0 (63 bits)"
+        )
+    return float(fraction), seed
+
+
+def _statistics(
+    preprocessing: Any, mean: Any, std: Any, usual: Statistics
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(preprocessing, bool):
+        raise LandscapeError(f"preprocessing is {shown(preprocessing)}; expected true or false")
+    given = {"mean": mean, "std": std}
+    num_channels = len(usual[0])
+    if preprocessing:
+        for name, values in given.items():
+            if values is not None:
+                _check_statistics(name, values, num_channels)
+        return tuple(usual[0] if mean is None else mean), tuple(usual[1] if std is None else std)
+    for name, values in given.items():
+        if values is not None:
+            raise LandscapeError(
+                f"{name} is {shown(values)}, but without preprocessing it has no effect; leave out one of them"
+            )
+    return (0.0,) * num_channels, (1.0,) * num_channels
+
+
+def _check_statistics(name: str, values: Any, num_channels: int) -> None:
+    valid = isinstance(values, list | tuple) and len(values) == num_channels
+    if not valid or any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        raise LandscapeError(
+            f"{name} is {shown(values)}; expected one number per channel, {num_channels} in a list"
+        )
+    if not all(math.isfinite(value) for value in values):
+        raise LandscapeError(f"{name} is {shown(values)}; expected finite numbers")
+    if name == "std" and not all(value > 0 for value in values):
+        raise LandscapeError(f"std is {shown(values)}; expected numbers above 0")

@@ -1,0 +1,1 @@
+"""A trained network: one training in its folder, and many of them as a sweep."""

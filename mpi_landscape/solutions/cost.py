@@ -1,0 +1,88 @@
+"""What a training will be and cost, measured on a few of its steps."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch.utils.data import Subset
+
+from mpi_landscape.parallel.devices import free_memory
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.stopping import Stopped
+from mpi_landscape.plan.cost import duration
+from mpi_landscape.solutions.following import Prepared
+from mpi_landscape.solutions.preparing import Splits
+from mpi_landscape.training.feed import make_examples
+from mpi_landscape.training.recipe import num_epochs, num_steps
+
+_TRIED_STEPS = 3
+
+
+def describe(prepared: Prepared, splits: Splits, ranks: Ranks) -> list[str]:
+    """The plan and what it will cost, in lines for people; trains a few steps of a copy of it.
+
+    Args:
+        prepared: The training.
+        splits: Its data.
+        ranks: Who else uses this node's memory.
+    """
+    recipe, data = prepared.recipe, prepared.examples
+    step, look = _seconds_per_example(prepared, splits, ranks)
+    trained = num_epochs(recipe) * len(data["train"])
+    looked = (num_epochs(recipe) + 1) * sum(len(each) for each in data.values())
+    phases = [
+        f"{phase.epochs} epochs of {num_steps(phase, len(data['train']))} steps ({phase.optimizer}, batch "
+        f"{phase.batch_size or 'of all'}, learning rate {phase.learning_rate:g})"
+        for phase in recipe.phases
+    ]
+    pieces = f", {recipe.piece_size} examples at once" if recipe.piece_size else ""
+    layout = "channels last" if prepared.channels_last else "as given"
+    return [
+        f"folder      {prepared.member.folder}",
+        f"network     {prepared.member.title}: {prepared.facts['num_parameters']:,} parameters; images {layout}",
+        f"data        {', '.join(f'{name} ({len(each)} examples)' for name, each in data.items())}",
+        f"training    {', then '.join(phases)}{pieces}",
+        f"expected    {duration(trained * step + looked * look)} on {prepared.facts['device']}: "
+        f"{1e3 * step:.3g} ms an example and epoch, {1e3 * look:.3g} ms to look at one",
+    ]
+
+
+def _seconds_per_example(prepared: Prepared, splits: Splits, ranks: Ranks) -> tuple[float, float]:
+    """Seconds per example of a training step and of an evaluation, measured on the first examples."""
+    phase = prepared.recipe.phases[0]
+    total = len(prepared.examples["train"])
+    batch = min(phase.batch_size or total, prepared.recipe.piece_size or total)
+    count = min(total, batch * _TRIED_STEPS)
+    examples = make_examples(
+        "train",
+        Subset(splits["train"], range(count)),
+        device=prepared.device,
+        dtype=torch.float32,
+        workers=0,
+        mode="resident",
+        available=free_memory(prepared.device, ranks),
+    )
+    recipe = replace(prepared.recipe, phases=(replace(phase, epochs=1, batch_size=min(batch, count)),))
+    training = replace(prepared, examples={"train": examples}, recipe=recipe).training()
+    times: list[float] = []
+
+    def note() -> None:
+        times.append(time.perf_counter())
+        if len(times) > _TRIED_STEPS:
+            raise Stopped
+
+    training.look()
+    start = time.perf_counter()
+    training.look()
+    look = (time.perf_counter() - start) / count
+    epochs = training.epochs(note)
+    next(epochs)
+    times[:] = [time.perf_counter()]
+    with suppress(Stopped):
+        next(epochs)
+    steps = [after - before for before, after in pairwise(times)]
+    return sorted(steps)[len(steps) // 2] / min(batch, count), look

@@ -1,0 +1,237 @@
+"""From a configuration to a training that is ready to begin, and what it will cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from mpi_landscape.configuration.sections.training import PhaseConfiguration, TrainingConfiguration
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation import premises
+from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.problem import losses
+from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.problem.losses import LossFunction, build_loss
+from mpi_landscape.problem.networks.table import build_network
+from mpi_landscape.solutions.following import Member, Prepared
+from mpi_landscape.training.feed import Examples, Resident, make_examples
+from mpi_landscape.training.memory import activation_bytes, choose_piece_size
+from mpi_landscape.training.memory_format import prefers_channels_last
+from mpi_landscape.training.recipe import Phase, Recipe
+
+# Labels are looked at in pieces of this many examples.
+_LABELS = 4096
+# What the gradient of a batch may need. Of the kind of hardware alone, not of what is free or of who else trains: with
+# batch normalisation, pieces of another size are another training.
+_CPU_BYTES, _GPU_SHARE = 4 * 2**30, 0.5
+
+Splits = Mapping[str, Dataset[Any]]
+
+
+def read_splits(member: Member) -> Splits:
+    """The data of a member; fetches them where that is asked for, so one rank must come first.
+
+    Raises:
+        LandscapeError: They are not there, or there is nothing to train on.
+    """
+    splits = build_splits(member.configuration.data, where=member.where, folders=_folders(member))
+    if "train" not in splits:
+        raise LandscapeError(
+            f"{member.where}: data has no split 'train' to train on; it has {', '.join(splits)}"
+        )
+    return splits
+
+
+def check_batches(member: Member, splits: Splits) -> None:
+    """Refuse a batch larger than the set; each member has its own, whoever else has the same data.
+
+    Raises:
+        LandscapeError: There is one.
+    """
+    num_examples = len(splits["train"])  # type: ignore[arg-type]
+    for phase in _settings(member).plan:
+        if isinstance(phase.batch_size, int) and phase.batch_size > num_examples:
+            raise LandscapeError(
+                f"{member.where}: training.batch_size is {phase.batch_size}, but the split train has {num_examples} "
+                "examples; expected at most as many, or all"
+            )
+
+
+def prepare(
+    member: Member,
+    splits: Splits,
+    ranks: Ranks,
+    *,
+    device: torch.device,
+    threads: int,
+    facts: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """Build a training, and check that its parts fit together, before anything is trained or written.
+
+    Args:
+        member: What was asked for.
+        splits: Its data.
+        ranks: Who else uses this node's memory.
+        device: Where to train.
+        threads: Of a CPU.
+        facts: Decisions of an earlier start of the same training, which hold again.
+
+    Raises:
+        LandscapeError: Something does not fit.
+    """
+    settings = _settings(member)
+    model, loss = build_untrained(member)
+    model = model.to(device)
+    for split, dataset in splits.items():
+        premises.check_first_examples(loss, model, split, dataset, device=device, dtype=torch.float32)
+    examples = {
+        split: make_examples(
+            split,
+            dataset,
+            device=device,
+            dtype=torch.float32,
+            workers=_workers(ranks),
+            mode=settings.data,
+            available=free_memory(device, ranks),
+        )
+        for split, dataset in splits.items()
+    }
+    _check_labels(member, model, examples)
+    first = next(iter(examples["train"].batches(torch.arange(min(2, len(examples["train"]))), 2)))
+    # Two decisions that could change the last bits: made once, kept in the history, and the same ever after.
+    if facts:
+        channels_last, piece_size = bool(facts["channels_last"]), int(facts["piece_size"])
+    else:
+        channels_last = prefers_channels_last(model, loss, first)
+        piece_size = _piece_size(settings, model, loss, examples["train"], device)
+    recipe = recipe_of(settings, piece_size)
+    return Prepared(
+        member=member,
+        model=model,
+        loss=loss,
+        examples=examples,
+        recipe=recipe,
+        device=device,
+        channels_last=channels_last,
+        facts={
+            "channels_last": int(channels_last),
+            "piece_size": piece_size,
+            "threads": threads,
+            "device": device_name(device),
+            "num_parameters": num_parameters(model),
+            "num_examples": len(examples["train"]),
+        },
+    )
+
+
+def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
+    """The network that a training begins with, and its loss.
+
+    Raises:
+        LandscapeError: One of them cannot be built.
+    """
+    settings = _settings(member)
+    loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
+    torch.manual_seed(settings.seed)
+    model = build_network(member.configuration.model, where=member.where, folders=_folders(member)).float()
+    if settings.start is not None:
+        load_state(model, read_state(settings.start), where=settings.start)
+    return model, loss
+
+
+def recipe_of(settings: TrainingConfiguration, piece_size: int) -> Recipe:
+    """What a section `training` asks for; `piece_size` 0 stands for a batch at once."""
+    return Recipe(
+        phases=tuple(_phase(phase) for phase in settings.plan),
+        seed=settings.seed,
+        piece_size=piece_size or None,
+    )
+
+
+def num_parameters(model: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _settings(member: Member) -> TrainingConfiguration:
+    settings = member.configuration.training
+    assert settings is not None
+    return settings
+
+
+def _workers(ranks: Ranks) -> int:
+    """Processes that read what streams; they change no bit, so every core may take part."""
+    cores = len(available_cores())
+    # A rank that is bound to some cores has them for itself.
+    return cores if cores < (os.cpu_count() or 1) else max(1, cores // ranks.local_size)
+
+
+def _folders(member: Member) -> list[Path]:
+    return [Path(member.where).resolve().parent]
+
+
+def _phase(phase: PhaseConfiguration) -> Phase:
+    schedule, augmentation = phase.schedule, phase.augmentation
+    return Phase(
+        epochs=phase.epochs,
+        optimizer=phase.optimizer,
+        batch_size=None if phase.batch_size == "all" else phase.batch_size,
+        learning_rate=phase.learning_rate,
+        momentum=phase.momentum,
+        nesterov=phase.nesterov,
+        weight_decay=phase.weight_decay,
+        milestones=schedule.milestones if schedule else (),
+        factor=schedule.factor if schedule else 1.0,
+        shift=augmentation.shift if augmentation else 0,
+        flip=augmentation.flip if augmentation else False,
+    )
+
+
+def _check_labels(member: Member, model: nn.Module, examples: Mapping[str, Examples]) -> None:
+    """Refuse labels that the loss cannot take; where data stream, of the first examples only."""
+    name = member.configuration.loss.name
+    if name is None:
+        return
+    model.eval()
+    for split, each in examples.items():
+        outputs = None
+        # Labels of resident data cost nothing; decoding every image once more would.
+        count = len(each) if isinstance(each, Resident) else min(len(each), _LABELS)
+        start = 0
+        for batch in each.batches(torch.arange(count), min(_LABELS, count)):
+            inputs, targets = losses.split_batch(batch)
+            if outputs is None:
+                with torch.no_grad():
+                    outputs = model(inputs[:2])
+            place = f"{member.where}: data, split {split}, examples from {start}"
+            shown = outputs[:1].expand(len(targets), *outputs.shape[1:])
+            losses.check_targets(name, shown, targets, where=place)
+            start += len(targets)
+
+
+def _piece_size(
+    settings: TrainingConfiguration,
+    model: nn.Module,
+    loss: LossFunction,
+    examples: Examples,
+    device: torch.device,
+) -> int:
+    """Examples that go through the network at once; 0 for a batch as it is."""
+    if settings.piece_size != "auto":
+        return settings.piece_size
+    largest = max(_phase(phase).batch_size or len(examples) for phase in settings.plan)
+    count = min(8, len(examples))
+    batch = next(iter(examples.batches(torch.arange(count), count)))
+    budget = _CPU_BYTES
+    if device.type == "cuda":
+        budget = int(_GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    piece = choose_piece_size(largest, activation_bytes(model, loss, batch) / count, budget)
+    return 0 if piece >= largest else piece

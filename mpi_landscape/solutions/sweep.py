@@ -1,0 +1,293 @@
+"""Several trainings, one per rank at a time, each in its own folder. Collective.
+
+A training on a CPU takes as many threads whatever the number of ranks, so its bits do not depend on who else trains.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+from mpi_landscape.parallel import coordinator
+from mpi_landscape.parallel.devices import available_cores, choose_device, shared_device_warning
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.stopping import Stopping
+from mpi_landscape.plan.cost import duration
+from mpi_landscape.solutions import folder as files
+from mpi_landscape.solutions.cost import describe
+from mpi_landscape.solutions.following import Member, Prepared, follow
+from mpi_landscape.solutions.preparing import Splits, build_untrained, check_batches, prepare, read_splits
+from mpi_landscape.storage.history.records import read_history
+from mpi_landscape.training.loop import DivergedError, Epoch
+from mpi_landscape.training.recipe import num_epochs, num_steps, place
+from mpi_landscape.work.progress import Progress
+
+# How a training ended, as it travels to rank 0.
+_TRAINED, _COMPLETE, _DIVERGED = 0.0, 1.0, 2.0
+_WORDS = {_TRAINED: "trained", _COMPLETE: "complete before", _DIVERGED: "diverged"}
+
+
+class Data:
+    """The data of the last member: the next one often has the same."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._splits: Splits = {}
+
+    def splits(self, member: Member) -> Splits:
+        """The data of a member, read where it is not that of the last one."""
+        text = f"{member.configuration.data} {member.where if member.configuration.data.target else ''}"
+        if text != self._text:
+            self._splits, self._text = read_splits(member), text
+        return self._splits
+
+
+def check(members: Sequence[Member], data: Data, *, overwrite: bool) -> None:
+    """Refuse what can be refused before anything is trained: on rank 0, which also fetches data.
+
+    Args:
+        members: All of them.
+        data: Read here, and not again for what follows with the same.
+        overwrite: Whether what is in the folders may be replaced.
+
+    Raises:
+        LandscapeError: A part of a member is bad, or its folder holds something else.
+    """
+    for member in members:
+        build_untrained(member)
+        check_batches(member, data.splits(member))
+        if not overwrite:
+            files.standing(member.folder, member.identity)
+
+
+def dry_run(members: Sequence[Member], data: Data, ranks: Ranks) -> None:
+    """Say what each training is and will cost; rank 0 alone measures."""
+
+    def measure() -> None:
+        for member in members:
+            threads = _threads(member, members)
+            device = choose_device(member.configuration.compute.device, ranks)
+            with exact_arithmetic(threads):
+                splits = data.splits(member)
+                prepared = prepare(member, splits, ranks, device=device, threads=threads)
+                for line in describe(prepared, splits, ranks):
+                    ranks.say(line)
+
+    ranks.on_root(measure)
+
+
+def train_all(
+    members: Sequence[Member], data: Data, ranks: Ranks, *, overwrite: bool, stopping: Stopping
+) -> tuple[str | None, bool]:
+    """Train every member, each on whichever rank is free. Collective.
+
+    Args:
+        members: All of them, checked.
+        data: What this rank has read of them.
+        ranks: Who trains.
+        overwrite: Whether what is in the folders may be replaced.
+        stopping: Asked between batches.
+
+    Returns:
+        Why it stopped early, None when all are done; and whether any diverged.
+
+    Raises:
+        AgreedError: A device is not there.
+    """
+    devices = [each.configuration.compute.device for each in members]
+    with ranks.together():
+        [choose_device(each, ranks) for each in set(devices)]
+    warning = shared_device_warning(choose_device(devices[0], ranks), ranks)
+    if warning:
+        ranks.say(f"warning: {warning}")
+    if ranks.size > len(members):
+        ranks.say(f"{len(members)} trainings on {ranks.size} ranks: some ranks have nothing to do")
+    trainer = _Trainer(members, data, ranks, overwrite)
+    rows: dict[int, NDArray[np.float64]] = {}
+
+    def record(index: int, row: NDArray[np.float64]) -> None:
+        rows[index] = row.reshape(-1)
+        if len(members) > 1:
+            progress.advance()
+            progress.say(f"{len(rows)} of {len(members)}: {members[index].folder}: {_words(rows[index])}")
+
+    with Progress(
+        len(members), units="trainings", points="trainings", shown=ranks.is_root and len(members) > 1
+    ) as progress:
+        reason = coordinator.run(
+            ranks,
+            tiles=iter(range(len(members))),
+            num_tiles=len(members),
+            sums_size=len(_COLUMNS),
+            evaluate=trainer.train,
+            keep=lambda *_: None,
+            record=record,
+            stopping=stopping,
+            ahead=False,
+        )
+    if len(members) > 1:
+        for line in _table(members, rows):
+            ranks.say(line)
+    diverged = any(row[0] == _DIVERGED for row in rows.values())
+    return reason, bool(ranks.share(diverged))
+
+
+_COLUMNS = ("ending", "seconds", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "weight_norm")
+
+
+class _Trainer:
+    """What a rank does with a member."""
+
+    def __init__(self, members: Sequence[Member], data: Data, ranks: Ranks, overwrite: bool) -> None:
+        self._members, self._data, self._ranks, self._overwrite = members, data, ranks, overwrite
+
+    def train(self, index: int, between: Callable[[], None]) -> NDArray[np.float64]:
+        """Train one; returns `_COLUMNS`."""
+        member = self._members[index]
+        start = time.monotonic()
+        with files.claimed(member.folder):
+            if self._overwrite:
+                files.clear(member.folder)
+            standing = files.standing(member.folder, member.identity)
+            if standing == "complete":
+                self._tell(f"{member.folder}: complete")
+                return _row(member, _COMPLETE, start)
+            threads = _threads(member, self._members)
+            known = state = None
+            if standing == "begun":
+                state = files.read_state(member.folder / files.STATE)
+                known = files.read_facts(member.folder)
+                threads = int(known["threads"])
+            device = choose_device(member.configuration.compute.device, self._ranks)
+            with exact_arithmetic(threads):
+                prepared = prepare(
+                    member,
+                    self._data.splits(member),
+                    self._ranks,
+                    device=device,
+                    threads=threads,
+                    facts=known,
+                )
+                ending = self._follow(prepared, state, between)
+        return _row(member, ending, start)
+
+    def _follow(
+        self, prepared: Prepared, state: Mapping[str, Any] | None, between: Callable[[], None]
+    ) -> float:
+        """Show one training where it is the only one, and say how it ended."""
+        member, alone = prepared.member, len(self._members) == 1
+        total, examples = num_epochs(prepared.recipe), len(prepared.examples["train"])
+        if alone:
+            self._tell(f"{member.folder}: {prepared.facts['num_parameters']:,} parameters, {total} epochs")
+        epoch, step = (int(state["epoch"]), int(state["step"])) if state else (0, 0)
+        if epoch or step:
+            self._tell(f"{member.folder}: goes on after {step} steps of epoch {epoch + 1}")
+        steps = _num_steps(prepared, total)
+        with Progress(
+            steps,
+            initial=_num_steps(prepared, epoch) + step,
+            points_per_unit=total * examples / max(steps, 1),
+            units="steps",
+            points="examples",
+            shown=alone,
+        ) as progress:
+            spoken = _Spoken(progress, total) if alone else None
+
+            def tell(epoch: Epoch) -> None:
+                if spoken is not None:
+                    spoken.line(epoch)
+
+            def stepped() -> None:
+                progress.advance()
+                between()
+
+            try:
+                follow(prepared, state, stepped=stepped, between=between, tell=tell)
+            except DivergedError as error:
+                sys.stderr.write(
+                    f"error: {member.where}: training diverged: {error}; the last checkpoint in {member.folder} is good\n"
+                )
+                return _DIVERGED
+        self._tell(f"{member.folder / files.FINAL}: trained")
+        return _TRAINED
+
+    def _tell(self, text: str) -> None:
+        """A line where one training is all there is; a sweep has its own."""
+        if len(self._members) == 1:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+
+
+class _Spoken:
+    """A line per epoch, but not thousands of them."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._last = -np.inf
+
+    def line(self, epoch: Epoch) -> None:
+        now = time.monotonic()
+        if now - self._last < 1 and epoch.number < self._total:
+            return
+        self._last = now
+        values = "  ".join(
+            f"{name.replace('_', ' ')} {value:.4f}" for name, value in epoch.values.items() if value == value
+        )
+        self._progress.say(f"epoch {epoch.number:>{len(str(self._total))}} of {self._total}  {values}")
+
+
+def _num_steps(prepared: Prepared, epochs: int) -> int:
+    """Steps of the first epochs of a training."""
+    phases, examples = prepared.recipe.phases, len(prepared.examples["train"])
+    return sum(num_steps(phases[place(prepared.recipe, number + 1)[0]], examples) for number in range(epochs))
+
+
+def _threads(member: Member, members: Sequence[Member]) -> int:
+    """Part of the bits on a CPU, so never a matter of the number of ranks."""
+    asked = member.configuration.compute.threads
+    if asked != "auto":
+        return asked
+    return 1 if len(members) > 1 else len(available_cores())
+
+
+def _row(member: Member, ending: float, start: float) -> NDArray[np.float64]:
+    history = read_history(member.folder / files.HISTORY)
+    done = np.flatnonzero(history.done)
+    values = [
+        float(history.values[name][done[-1]]) if name in history.values and len(done) else np.nan
+        for name in _COLUMNS[2:]
+    ]
+    return np.array([ending, time.monotonic() - start, *values])
+
+
+def _words(row: NDArray[np.float64]) -> str:
+    shown = "  ".join(
+        f"{name.replace('_', ' ')} {value:.4g}"
+        for name, value in zip(_COLUMNS[2:], row[2:], strict=True)
+        if not np.isnan(value)
+    )
+    return f"{_WORDS[float(row[0])]}, {duration(row[1]).removeprefix('about ')}  {shown}"
+
+
+def _table(members: Sequence[Member], rows: dict[int, NDArray[np.float64]]) -> list[str]:
+    """One line per member, in the order asked for."""
+    width = max(len(str(member.folder)) for member in members)
+    head = f"{'folder':<{width}}  {'train loss':>10}  {'accuracy':>8}  {'test loss':>10}  {'accuracy':>8}  {'norm':>8}"
+    lines = [head]
+    for index, member in enumerate(members):
+        row = rows.get(index)
+        if row is None:
+            lines.append(f"{member.folder!s:<{width}}  not finished")
+            continue
+        train_loss, train_accuracy, test_loss, test_accuracy, norm = row[2:]
+        lines.append(
+            f"{member.folder!s:<{width}}  {train_loss:>10.4g}  {train_accuracy:>8.4f}  {test_loss:>10.4g}  "
+            f"{test_accuracy:>8.4f}  {norm:>8.4g}{'  diverged' if row[0] == _DIVERGED else ''}"
+        )
+    return lines

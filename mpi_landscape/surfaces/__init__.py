@@ -1,0 +1,1 @@
+"""A loss surface: from a request to a finished file."""

@@ -1,0 +1,121 @@
+"""The plan of a job: how its data and its points are cut into tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpi_landscape.configuration.sections.work import ComputeConfiguration
+from mpi_landscape.evaluation.engine.description import Engine
+from mpi_landscape.loading.resident import Examples, Resident
+from mpi_landscape.plan.grid import Grid
+from mpi_landscape.plan.tiles import (
+    SHARING,
+    Plan,
+    choose_points_per_tile,
+    choose_shards,
+    choose_streamed_points,
+    choose_streamed_shards,
+)
+
+
+def cut_data(
+    num_points: int,
+    compute: ComputeConfiguration,
+    examples: Mapping[str, Examples],
+    stored: Mapping[str, Any] | None = None,
+) -> dict[str, int]:
+    """The number of shards of every split: by rule, as the order of sums depends on it.
+
+    Args:
+        num_points: Of the grid.
+        compute: What was asked for.
+        examples: The data by split.
+        stored: The attributes of the file that may be continued: where memory has become short or plenty since, the data
+            may be held otherwise now, and are cut as they were.
+    """
+    batches = {split: each.num_batches for split, each in examples.items()}
+    before = _stored_shards(stored)
+    if compute.data_shards == "auto" and before.keys() == batches.keys():
+        return {split: min(count, before[split]) for split, count in batches.items()}
+    automatic = (
+        {split: choose_streamed_shards(num_points, count) for split, count in batches.items()}
+        if _is_streamed(examples)
+        else choose_shards(num_points, batches)
+    )
+    return {split: min(count, _or(compute.data_shards, automatic[split])) for split, count in batches.items()}
+
+
+def _stored_shards(stored: Mapping[str, Any] | None) -> dict[str, int]:
+    """By split, as a file has them; nothing without a file, or where its shards are those of samples."""
+    if stored is None or "shards" not in stored or "identity_samples" in stored:
+        return {}
+    return dict(zip(str(stored["splits"]).split(", "), map(int, stored["shards"]), strict=False))
+
+
+def points_at_once(
+    threads: int, shards: Mapping[str, int], examples: Mapping[str, Examples], spare: int
+) -> int:
+    """Points that the threads of a rank evaluate at once: more than one where a shard has too few batches for them.
+
+    Args:
+        threads: Of the rank.
+        shards: As `cut_data` gives them.
+        examples: The data by split.
+        spare: Points whose vectors memory holds besides the first.
+    """
+    most = max(-(-examples[split].num_batches // count) for split, count in shards.items())
+    return max(1, min(-(-threads // most), 1 + spare))
+
+
+def make_plan(
+    grid: Grid,
+    compute: ComputeConfiguration,
+    shards: Mapping[str, int],
+    examples: Mapping[str, Examples],
+    engine: Engine,
+    at_once: int,
+    seconds_per_point: float,
+    stored: Mapping[str, Any] | None,
+) -> Plan:
+    """Cut the points by what one costs.
+
+    Args:
+        grid: The points.
+        compute: What was asked for.
+        shards: As `cut_data` gives them.
+        examples: The data by split.
+        engine: How points are evaluated.
+        at_once: Points that a rank evaluates at once.
+        seconds_per_point: What one rank needs for a point.
+        stored: The attributes of the file that may be continued: measured again, a tile may come out otherwise.
+    """
+    num_points = grid.num_points
+    batches = {split: each.num_batches for split, each in examples.items()}
+    if _is_streamed(examples):
+        most = max(examples[split].num_examples // count for split, count in shards.items())
+        points = choose_streamed_points(num_points, sum(shards.values()), most)
+    else:
+        longest = max(-(-count // shards[split]) for split, count in batches.items())
+        share = min(1.0, longest / sum(batches.values()))
+        points = choose_points_per_tile(num_points, sum(shards.values()), seconds_per_point, share)
+    if engine.first_layer:
+        points = max(points, SHARING)
+    # Whole passes: a tile's last one would be padded otherwise; and work for every thread.
+    together = engine.points_per_pass * at_once
+    points = -(-points // together) * together
+    if stored is not None and "points_per_tile" in stored:
+        points = int(stored["points_per_tile"])
+    return Plan(
+        num_points=num_points,
+        points_per_tile=min(num_points, _or(compute.points_per_tile, points)),
+        shards=tuple(shards.items()),
+    )
+
+
+def _is_streamed(examples: Mapping[str, Examples]) -> bool:
+    return any(not isinstance(each, Resident) for each in examples.values())
+
+
+def _or(request: int | str, automatic: int) -> int:
+    return automatic if isinstance(request, str) else request

@@ -1,0 +1,121 @@
+"""What a command line asks for, and the files that its pictures go to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mpi_landscape.errors import LandscapeError
+from plotting.drawn.figures import FORMATS
+from plotting.picture.levels import Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user wants, as the command line says it.
+
+    Attributes:
+        kinds: Kinds of picture; empty for the default.
+        quantities: Quantities; empty for the default.
+        output: A picture or a folder; None for beside each file.
+        format: "png", "pdf" or "svg"; None for what `output` says, or PNG.
+        scale: "auto", "linear" or "log".
+        levels: How many contour levels, or which; None for about ten.
+        vmin: Lower end of the scale.
+        vmax: Upper end of the scale.
+        title: Instead of the title in the file.
+        common_scale: Whether all pictures of losses share one scale, all of accuracies another, and so on.
+        together: Whether the files stand side by side in one figure.
+    """
+
+    kinds: tuple[str, ...] = ()
+    quantities: tuple[str, ...] = ()
+    output: str | None = None
+    format: str | None = None
+    scale: Kind | Literal["auto"] = "auto"
+    levels: int | tuple[float, ...] | None = None
+    vmin: float | None = None
+    vmax: float | None = None
+    title: str | None = None
+    common_scale: bool = False
+    together: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A picture that is to get a name.
+
+    Attributes:
+        kind: Of picture.
+        sources: The files that it shows, at least one.
+        quantities: Those that its name tells; empty where they are the usual ones.
+    """
+
+    kind: str
+    sources: tuple[str, ...]
+    quantities: tuple[str, ...] = ()
+
+
+def places(wanted: Sequence[Wanted], request: Request) -> list[Path]:
+    """Say where each picture goes: to the one file asked for, or `<folder>/<stem>_<quantity>_<kind>.<format>`.
+
+    Args:
+        wanted: The pictures.
+        request: What is wanted.
+
+    Returns:
+        Different paths, one per picture.
+
+    Raises:
+        LandscapeError: Several pictures would be one file.
+    """
+    file = output_file(request)
+    if file is not None:
+        if len(wanted) > 1:
+            raise LandscapeError(
+                f"--output {request.output} is one file, but {len(wanted)} pictures are asked for; choose one "
+                f"--kind and one --quantity, put several files --together, or give a folder"
+            )
+        return [file for _ in wanted]
+    seen: dict[Path, Wanted] = {}
+    for picture in wanted:
+        path = _name(picture, request)
+        if path in seen:
+            raise LandscapeError(
+                f"{path} would be the picture of both {seen[path].sources[0]} and {picture.sources[0]}; "
+                f"draw them one by one with different --output"
+            )
+        seen[path] = picture
+    return list(seen)
+
+
+def output_file(request: Request) -> Path | None:
+    """Return the output if it names a picture; None if it names a folder or nothing."""
+    if request.output is None:
+        return None
+    path = Path(request.output)
+    suffix = path.suffix.lower().lstrip(".")
+    if request.output.endswith("/") or path.is_dir() or not suffix:
+        return None
+    if suffix not in FORMATS:
+        raise LandscapeError(
+            f"--output {request.output}: {path.suffix!r} is not a format; valid are "
+            f"{', '.join('.' + f for f in FORMATS)}, or a folder (with / at its end)"
+        )
+    if request.format is not None and request.format != suffix:
+        raise LandscapeError(
+            f"--output {request.output} says {suffix}, but --format says {request.format}; give one"
+        )
+    return path
+
+
+def _name(picture: Wanted, request: Request) -> Path:
+    source = Path(picture.sources[0])
+    folder = source.parent if request.output is None else Path(request.output)
+    # A history usually lies in a file that already says so.
+    kind = () if source.stem == picture.kind == "history" else (picture.kind,)
+    together = ("together",) if len(picture.sources) > 1 else ()
+    name = "_".join([source.stem, *together, *picture.quantities, *kind])
+    return folder / f"{name}.{request.format or 'png'}"

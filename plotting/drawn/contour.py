@@ -1,0 +1,150 @@
+"""Contour lines and filled contours of a field, complete or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
+from matplotlib.contour import ContourSet
+from matplotlib.tri import Triangulation
+from numpy.typing import NDArray
+
+from plotting.drawn.marks import (
+    NO_LOGARITHM,
+    UNDEFINED,
+    draw_points,
+    draw_polygons,
+    mark_center,
+    missing_handles,
+    say,
+    why_empty,
+)
+from plotting.drawn.style import FAINT, colour_map, line_colour_map
+from plotting.picture.cells import gaps, triangulate
+from plotting.picture.field import Field
+from plotting.picture.levels import format_value, height
+from plotting.picture.scale import Extend, Scale
+
+
+def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
+    """Draw thin lines at the levels of a scale, from blue (low) to green (high).
+
+    Args:
+        ax: Where to draw.
+        field: A field with at least two points on both axes.
+        scale: Its levels are the lines.
+
+    Returns:
+        The lines, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
+    """
+    shown = field.done & scale.shows(field.values)
+    low, high = _range(field.values[shown])
+    levels = [level for level in scale.levels if low < level < high]
+    empty = why_empty(field, shown)
+    if empty is None and not levels:
+        empty = f"no level lies between {format_value(low)} and {format_value(high)}"
+    colours = line_colour_map()(np.linspace(0, 1, max(len(scale.levels), 2)))
+    options = {
+        "levels": height(levels, scale.kind),
+        "colors": [tuple(colours[scale.levels.index(level)]) for level in levels],
+        "linewidths": 0.9,
+        "zorder": 3,
+    }
+    return _draw(ax, field, shown, scale, options, empty, filled=False)
+
+
+def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
+    """Draw coloured bands between the levels of a scale, one step of colour per band.
+
+    Args:
+        ax: Where to draw.
+        field: A field with at least two points on both axes.
+        scale: Its levels and ends bound the bands.
+
+    Returns:
+        The bands, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
+    """
+    shown = field.done & scale.shows(field.values)
+    extend = scale.extend(field.values[field.done])
+    options = {
+        "levels": band_edges(scale),
+        "extend": extend,
+        "cmap": colour_map(),
+        "norm": band_norm(scale, extend),
+    }
+    empty = why_empty(field, shown)
+    return _draw(ax, field, shown, scale, options, empty, filled=True)
+
+
+def band_edges(scale: Scale) -> NDArray[np.float64]:
+    """Return the heights of the levels of a scale and of its ends, (number of levels + 2,) float64."""
+    return height([scale.vmin, *scale.levels, scale.vmax], scale.kind)
+
+
+def band_norm(scale: Scale, extend: Extend) -> BoundaryNorm:
+    """Return the steps of colour of filled contours, over heights."""
+    return BoundaryNorm(band_edges(scale).tolist(), colour_map().N, extend=extend)
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+def _draw(
+    ax: Axes,
+    field: Field,
+    shown: NDArray[np.bool_],
+    scale: Scale,
+    options: dict[str, Any],
+    empty: str | None,
+    *,
+    filled: bool,
+) -> tuple[ContourSet | None, list[Artist]]:
+    alpha, beta = field.plane
+    # Heights that cannot be shown are masked wherever they are used; zero keeps them out of the logarithm.
+    heights = np.zeros(field.values.shape)
+    heights[shown] = height(field.values[shown], scale.kind)
+    triangles = triangulate(field, shown) if field.is_partial else None
+    handles = missing_handles(field, shown, pending=False)
+    contours: ContourSet | None = None
+    _draw_gaps(ax, field, shown, triangles)
+    if field.is_partial:
+        if triangles is None and empty is None:
+            empty = f"only {int(field.done.sum())} points are computed: too few for contours"
+        handles += draw_points(ax, field, colour="#a0a0a0" if filled else FAINT)
+    # Bands show a constant as one colour; lines cannot.
+    drawable = empty is None or (filled and shown.any() and (triangles is not None or not field.is_partial))
+    if drawable and triangles is not None:
+        if not np.all(triangles.mask):
+            draw: Any = ax.tricontourf if filled else ax.tricontour
+            contours = draw(triangles, heights[field.done], **options)
+    elif drawable:
+        draw = ax.contourf if filled else ax.contour
+        contours = draw(alpha, beta, np.ma.masked_where(~shown, heights).T, **options)
+    if filled and contours is not None and scale.levels:
+        contours.set_edgecolor("face")
+        contours.set_linewidth(0.2)
+    if empty is not None:
+        say(ax, empty)
+    ax.set_xlim(alpha[0], alpha[-1])
+    ax.set_ylim(beta[0], beta[-1])
+    mark_center(ax, field)
+    return contours, handles
+
+
+def _draw_gaps(ax: Axes, field: Field, shown: NDArray[np.bool_], triangles: Triangulation | None) -> None:
+    """Fill what contours leave empty because of results that cannot be shown."""
+    no_logarithm = field.finite & ~shown
+    for cause, look in ((no_logarithm, NO_LOGARITHM), (field.undefined, UNDEFINED)):
+        if triangles is not None:
+            corners = triangles.triangles
+            touched = cause[field.done][corners].any(axis=1)
+            polygons = np.stack([triangles.x[corners[touched]], triangles.y[corners[touched]]], axis=-1)
+        elif not field.is_partial:
+            polygons = gaps(field, shown, cause)
+        else:
+            continue
+        draw_polygons(ax, polygons, look, zorder=0.6)

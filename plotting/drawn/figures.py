@@ -1,0 +1,187 @@
+"""Figures: one or several panels with their titles, colour bars and legends, and how they are saved."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from mpi_landscape.errors import LandscapeError
+from plotting.drawn.contour import band_edges, band_norm, draw_contour, draw_filled
+from plotting.drawn.heatmap import colour_norm, draw_heatmap
+from plotting.drawn.labels import label_contours
+from plotting.drawn.line import draw_line
+from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, legend_below
+from plotting.drawn.relief import draw_surface
+from plotting.drawn.style import colour_map, style
+from plotting.picture.cells import thin
+from plotting.picture.field import Field, progress_facts
+from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
+from plotting.picture.quantities import is_accuracy, label_of
+from plotting.picture.scale import Scale
+
+FORMATS = ("png", "pdf", "svg")
+
+# Points per axis beyond which a picture gets slower but not finer.
+_LIMITS = {"contour": 501, "filled": 501, "surface": 161, "heatmap": 2001}
+_SIZES = {
+    "contour": (4.6, 4.7),
+    "filled": (5.3, 4.7),
+    "heatmap": (5.3, 4.7),
+    "surface": (5.2, 4.6),
+    "line": (5.6, 3.9),
+}
+_MAX_COLUMNS = 4
+
+
+def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[Scale]) -> Figure:
+    """Draw panels of one kind side by side.
+
+    Args:
+        kind: "contour", "filled", "surface", "heatmap" or "line".
+        panels: The fields of each panel; one field but for a line.
+        scales: One per panel; the same object for all means one colour bar for all.
+
+    Returns:
+        The figure, not attached to any window.
+    """
+    with style():
+        rows = -(-len(panels) // _MAX_COLUMNS)
+        columns = -(-len(panels) // rows)
+        width, tall = _size(kind, panels[0][0])
+        figure = Figure(
+            figsize=(width * columns, tall * rows), layout=None if kind == "surface" else "constrained"
+        )
+        if kind == "surface":
+            # 3-D axes are square with the drawing in their middle; saving trims what they leave over.
+            figure.subplots_adjust(left=0.02, right=0.92, bottom=0.04, top=0.9, wspace=0.12, hspace=0.2)
+        options = {"projection": "3d"} if kind == "surface" else {}
+        axes = [figure.add_subplot(rows, columns, k + 1, **options) for k in range(len(panels))]
+        afterwards = []
+        for ax, fields, scale in zip(axes, panels, scales, strict=True):
+            afterwards.append(_draw_panel(ax, kind, fields, scale))
+        if kind in ("filled", "heatmap"):
+            _add_colour_bars(axes, kind, [fields[0] for fields in panels], scales, columns)
+        figure.draw_without_rendering()
+        # Labels need the final place of every line.
+        for ax, contours, (field, *_), scale in zip(axes, afterwards, panels, scales, strict=True):
+            if contours is not None:
+                levels = [
+                    level for level in scale.levels if np.isin(height(level, scale.kind), contours.levels)
+                ]
+                label_contours(ax, contours, format_levels(levels, percent=is_accuracy(field.quantity)))
+        return figure
+
+
+def _size(kind: str, field: Field) -> tuple[float, float]:
+    """Return inches for one panel, less tall where the ranges are wide."""
+    width, tall = _SIZES[kind]
+    if field.beta is not None and kind != "surface":
+        spans = np.ptp(field.alpha), np.ptp(field.beta)
+        ratio = spans[1] / spans[0] if min(spans) > 0 else 1.0
+        if 1 / EQUAL_ASPECT_LIMIT <= ratio < 1:
+            tall = 1.4 + (tall - 1.4) * ratio
+        elif 1 < ratio <= EQUAL_ASPECT_LIMIT:
+            width = max(3.6, 1.6 + (width - 1.6) / ratio)
+    return width, tall
+
+
+def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Any:
+    field, note = thin(fields[0], _LIMITS.get(kind, 0))
+    facts = (*field.facts, *progress_facts(fields), *([note] if note else []))
+    lines = None
+    if kind == "line":
+        _, handles = draw_line(ax, fields, scale)
+        entitle(ax, field.title, facts, width=54)
+        ax.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14),
+            ncol=4 if len(handles) > 2 else 2, frameon=False, columnspacing=1.2,
+        )  # fmt: skip
+        return None
+    if kind == "surface":
+        _, handles = draw_surface(ax, field, scale)
+    elif kind == "contour":
+        lines, handles = draw_contour(ax, field, scale)
+    elif kind == "filled":
+        _, handles = draw_filled(ax, field, scale)
+    else:
+        _, handles = draw_heatmap(ax, field, scale)
+    entitle(ax, f"{field.title}: {label_of(field.quantity)}", facts)
+    if kind != "surface":
+        dress(ax, field)
+    legend_below(ax, handles, gap=0.03 if kind == "surface" else 0.13)
+    return lines
+
+
+def _add_colour_bars(
+    axes: Sequence[Axes], kind: str, fields: Sequence[Field], scales: Sequence[Scale], columns: int
+) -> None:
+    """Put a bar to the right of each panel, or of the first row if all panels share one scale."""
+    if len(axes) > 1 and all(scale is scales[0] for scale in scales):
+        _add_colour_bar(axes[min(columns, len(axes)) - 1], kind, fields, scales[0])
+        return
+    for ax, field, scale in zip(axes, fields, scales, strict=True):
+        _add_colour_bar(ax, kind, [field], scale)
+
+
+def _add_colour_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> None:
+    values = np.concatenate([field.results for field in fields])
+    if not values.size or is_constant(float(values.min()), float(values.max())):
+        return
+    extend, percent = scale.extend(values), is_accuracy(fields[0].quantity)
+    if kind == "filled":
+        norm: Normalize = band_norm(scale, extend)
+        places = band_edges(scale).tolist()
+        ends = [format_value(end, percent=percent) for end in (scale.vmin, scale.vmax)]
+        texts = [ends[0], *format_levels(scale.levels, percent=percent), ends[1]]
+    else:
+        norm = colour_norm(scale)
+        places = list(even_levels(scale.vmin, scale.vmax, 7, scale.kind)) or [scale.vmin, scale.vmax]
+        texts = format_levels(places, percent=percent)
+    # Within the frame of the axes, so that it stays as tall as a panel whose units are equal.
+    bar = ax.figure.colorbar(
+        ScalarMappable(norm, colour_map()), cax=ax.inset_axes((1.04, 0, 0.045, 1)),
+        spacing="uniform", extend=extend, extendfrac=0.035,
+    )  # fmt: skip
+    bar.set_ticks(places, labels=texts)
+    bar.minorticks_off()
+    bar.ax.tick_params(length=2.5)
+    bar.outline.set_linewidth(0.5)
+    names = {field.quantity for field in fields}
+    name = names.pop() if len(names) == 1 else fields[0].quantity.split("_", 1)[-1]
+    bar.set_label(label_of(name) + (" (log)" if scale.kind == "log" else ""))
+
+
+def save(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Write a figure to a file; the same figure gives the same bytes.
+
+    Args:
+        figure: What to write.
+        path: Where to; its suffix says the format; missing folders are made.
+        dpi: Dots per inch of a PNG, and of heat maps within the others.
+
+    Raises:
+        LandscapeError: The file cannot be written.
+    """
+    suffix = path.suffix.lower().lstrip(".")
+    # A date would make every picture of the same file another file.
+    metadata: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+    memory = io.BytesIO()
+    with style():
+        figure.savefig(
+            memory, format=suffix, dpi=dpi, bbox_inches="tight", pad_inches=0.06, metadata=metadata
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(memory.getvalue())
+    except OSError as error:
+        raise LandscapeError(
+            f"{path}: cannot be written: {error.strerror or error}; choose another --output"
+        ) from error

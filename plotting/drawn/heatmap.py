@@ -1,0 +1,69 @@
+"""A heat map of a field: one cell per point, and nothing between them."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm, Normalize
+
+from plotting.drawn.marks import (
+    NO_LOGARITHM,
+    PENDING,
+    UNDEFINED,
+    draw_polygons,
+    mark_center,
+    missing_handles,
+    say,
+    why_empty,
+)
+from plotting.drawn.style import colour_map
+from plotting.picture.cells import edges, rectangles
+from plotting.picture.field import Field
+from plotting.picture.scale import Scale
+
+
+def colour_norm(scale: Scale) -> Normalize:
+    """Return the continuous colour scale, over values."""
+    norm = LogNorm if scale.kind == "log" else Normalize
+    return norm(vmin=scale.vmin, vmax=scale.vmax)
+
+
+def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[Artist]]:
+    """Draw one coloured cell per point, grey where there is no result, hatched where it has no colour.
+
+    Args:
+        ax: Where to draw.
+        field: A field with two axes, of any lengths.
+        scale: Its ends are the ends of the colours; its levels play no part.
+
+    Returns:
+        The cells, masked where no colour is due, and legend entries.
+    """
+    alpha, beta = field.plane
+    across, along = edges(alpha), edges(beta)
+    shown = field.done & scale.shows(field.values)
+    mesh = ax.pcolormesh(
+        across,
+        along,
+        np.ma.masked_where(~shown, field.values).T,
+        cmap=colour_map().with_extremes(bad=(0, 0, 0, 0)),
+        norm=colour_norm(scale),
+        # Cells as vectors show seams in PDF viewers, and a fine grid makes a file of megabytes.
+        rasterized=True,
+        zorder=1,
+    )
+    for mask, look in (
+        (~field.done, PENDING),
+        (field.finite & ~shown, NO_LOGARITHM),
+        (field.undefined, UNDEFINED),
+    ):
+        draw_polygons(ax, rectangles(mask, across, along), {**look, "linewidth": 0.0}, zorder=1.5)
+    reason = why_empty(field, shown)
+    if reason is not None:
+        say(ax, reason)
+    ax.set_xlim(across[0], across[-1])
+    ax.set_ylim(along[0], along[-1])
+    mark_center(ax, field)
+    return mesh, missing_handles(field, shown, pending=True)

@@ -1,0 +1,164 @@
+"""Loss and accuracy along a line, on two axes (Li et al. 2018, arXiv:1712.09913, figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
+
+from plotting.drawn.marks import UNDEFINED, axis_ticks, missing_handles, say
+from plotting.drawn.style import ACCURACY_COLOUR, FAINT, LOSS_COLOUR
+from plotting.picture.cells import edges
+from plotting.picture.field import Field
+from plotting.picture.levels import even_levels, format_levels, format_value
+from plotting.picture.quantities import is_accuracy, label_of
+from plotting.picture.scale import Scale
+
+_OTHER_COLOURS = (LOSS_COLOUR, "#3b8f6b", "#7a5195", "#a06a00")
+
+
+def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | None, list[Artist]]:
+    """Draw quantities along a line: accuracies on the right axis, others left; train solid, test dashed.
+
+    Args:
+        ax: The left axis; if all quantities are accuracies, theirs.
+        fields: Lines of one surface.
+        scale: Of the left axis; its levels play no part.
+
+    Returns:
+        The right axis if there is one, and legend entries.
+    """
+    accuracies = [field for field in fields if is_accuracy(field.quantity)]
+    others = [field for field in fields if not is_accuracy(field.quantity)]
+    handles: list[Artist] = []
+    right = None
+    for group, colours in ((others, _OTHER_COLOURS), (accuracies, (ACCURACY_COLOUR,))):
+        if not group:
+            continue
+        here = ax
+        if group is accuracies and others:
+            right = here = ax.twinx()
+        handles += _draw_group(here, group, colours, scale if group is others or not others else None)
+    handles += _draw_missing(ax, fields, scale)
+    ax.set_xlabel(fields[0].axis, fontsize=11)
+    alpha = fields[0].alpha
+    if len(alpha) > 1:
+        ax.set_xlim(alpha[0], alpha[-1])
+        ax.xaxis.set_major_locator(axis_ticks())
+    else:
+        ax.set_xticks(alpha.tolist())
+    if len(alpha) and alpha[0] < 0 < alpha[-1]:
+        ax.axvline(0, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="center")
+    if not any(field.finite.any() for field in fields):
+        say(
+            ax, "no finite value" if any(field.done.any() for field in fields) else "no point is computed yet"
+        )
+    return right, handles
+
+
+def _draw_group(
+    ax: Axes, fields: Sequence[Field], colours: Sequence[str], scale: Scale | None
+) -> list[Artist]:
+    handles: list[Artist] = []
+    names = sorted({field.quantity.split("_", 1)[-1] for field in fields})
+    for field in fields:
+        colour = colours[names.index(field.quantity.split("_", 1)[-1]) % len(colours)]
+        handles += _draw_one(ax, field, colour, log=scale is not None and scale.kind == "log")
+    ax.set_ylabel(" / ".join(label_of(name) for name in names), color=colours[0])
+    ax.tick_params(axis="y", colors=colours[0], direction="out", length=3)
+    percent = is_accuracy(fields[0].quantity)
+    if scale is not None:
+        set_scale(ax, scale, percent=percent)
+    elif percent:
+        _widen_accuracy(ax, fields)
+    return handles
+
+
+def _style_of(quantity: str) -> str:
+    """Solid, but dashed on the test split, as in Li et al. 2018, figure 2, and dash-dotted on a validation split."""
+    return {"test": "--", "val": "-."}.get(quantity.split("_")[0], "-")
+
+
+def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]:
+    """Draw one curve through the finished points; a result without a place interrupts it."""
+    alpha, values = field.alpha[field.done], field.values[field.done]
+    shown = np.isfinite(values) & ((values > 0) | (not log))
+    curve = np.where(shown, values, np.nan)
+    lonely = shown & ~(np.roll(shown, 1) & (np.arange(len(shown)) > 0))
+    lonely &= ~(np.roll(shown, -1) & (np.arange(len(shown)) < len(shown) - 1))
+    dots = field.is_partial or len(field.alpha) == 1
+    (drawn,) = ax.plot(
+        alpha,
+        curve,
+        color=colour,
+        linestyle=_style_of(field.quantity),
+        linewidth=1.5,
+        marker="o" if dots or lonely.any() else "",
+        markersize=2.5,
+        markevery=None if dots else np.nonzero(lonely)[0].tolist(),
+        label=label_of(field.quantity),
+        zorder=3,
+    )
+    if field.stderr is not None:
+        error = np.where(shown, field.stderr[field.done], np.nan)
+        ax.fill_between(alpha, curve - error, curve + error, color=colour, alpha=0.2, linewidth=0, zorder=2)
+    return [drawn]
+
+
+def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
+    """Give the vertical axis a scale, a little air, and readable ticks.
+
+    Args:
+        ax: The axes.
+        scale: The scale.
+        percent: Whether fractions are written as per cent.
+        count: About how many ticks a logarithmic scale gets.
+    """
+    if scale.kind == "log":
+        ax.set_yscale("log")
+        pad = (scale.vmax / scale.vmin) ** 0.04
+        ax.set_ylim(scale.vmin / pad, scale.vmax * pad)
+        ticks = even_levels(scale.vmin / pad, scale.vmax * pad, count, "log")
+        ax.set_yticks(ticks, labels=format_levels(ticks, percent=percent))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        pad = 0.04 * (scale.vmax - scale.vmin)
+        ax.set_ylim(scale.vmin - pad, scale.vmax + pad)
+        ax.yaxis.set_major_formatter(FuncFormatter(_percent if percent else _plain))
+
+
+def _percent(value: float, _: object) -> str:
+    return f"{100 * value:.4g} %"
+
+
+def _plain(value: float, _: object) -> str:
+    return format_value(value, 5)
+
+
+def _widen_accuracy(ax: Axes, fields: Sequence[Field]) -> None:
+    """Give accuracies a little air, and never more magnification than one per cent over the axis."""
+    values = np.concatenate([field.results for field in fields])
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    pad = max(0.04 * (high - low), 0.005)
+    ax.set_ylim(low - pad, high + pad)
+    ax.yaxis.set_major_formatter(FuncFormatter(_percent))
+
+
+def _draw_missing(ax: Axes, fields: Sequence[Field], scale: Scale) -> list[Artist]:
+    """Hatch the stretches where a result is NaN or infinite, and name the quantities."""
+    handles: list[Artist] = []
+    undefined: NDArray[np.bool_] = np.any([field.undefined for field in fields], axis=0)
+    borders = edges(fields[0].alpha)
+    for k in np.nonzero(undefined)[0]:
+        ax.axvspan(borders[k], borders[k + 1], zorder=0.5, **UNDEFINED)
+    for field in fields:
+        log = scale.kind == "log" and not is_accuracy(field.quantity)
+        shown = np.isfinite(field.values) & ((field.values > 0) | (not log))
+        for handle in missing_handles(field, shown, pending=False):
+            handle.set_label(f"{label_of(field.quantity)}: {handle.get_label()}")
+            handles.append(handle)
+    return handles

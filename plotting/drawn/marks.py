@@ -1,0 +1,179 @@
+"""Everything on a picture that is not the quantity: axes, titles, the center, points without a value."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from plotting.drawn.style import FAINT, INK, halo
+from plotting.picture.cells import polygons_path
+from plotting.picture.field import Field
+from plotting.picture.levels import format_value
+
+UNDEFINED: dict[str, Any] = {
+    "facecolor": "#bdbdbd",
+    "edgecolor": "#555555",
+    "hatch": "/////",
+    "linewidth": 0.0,
+}
+NO_LOGARITHM: dict[str, Any] = {
+    "facecolor": "#dedede",
+    "edgecolor": "#777777",
+    "hatch": ".....",
+    "linewidth": 0.0,
+}
+PENDING: dict[str, Any] = {"facecolor": "#f0f0f0", "edgecolor": "#aaaaaa", "linewidth": 0.5}
+
+# Beyond this ratio of the ranges equal units would make one axis too short to read.
+EQUAL_ASPECT_LIMIT = 2.5
+
+
+def undefined_label(values: NDArray[np.float64]) -> str:
+    """Name what is not finite among values: `NaN`, `∞`, `NaN or ∞`."""
+    kinds = [
+        name
+        for name, present in (
+            ("NaN", np.isnan(values)),
+            ("∞", np.isposinf(values)),
+            ("−∞", np.isneginf(values)),
+        )
+        if present.any()
+    ]
+    return " or ".join(kinds)
+
+
+def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) -> list[Artist]:
+    """Return legend entries for the points that a picture of this field cannot show.
+
+    Args:
+        field: The field.
+        shown: Where its values have a place on the scale; the shape of the values.
+        pending: Whether cells that are not computed yet have a colour of their own in this picture.
+
+    Returns:
+        As many handles as there are reasons.
+    """
+    handles: list[Artist] = []
+    if field.undefined.any():
+        handles.append(
+            Patch(**UNDEFINED, label=f"result is {undefined_label(field.values[field.undefined])}")
+        )
+    if (field.finite & ~shown).any():
+        handles.append(Patch(**NO_LOGARITHM, label="result ≤ 0 (no logarithm)"))
+    if pending and field.is_partial:
+        handles.append(Patch(**PENDING, label="not computed yet"))
+    return handles
+
+
+def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: dict[str, Any], *, zorder: float) -> None:
+    """Draw polygons, (number, corners, 2) float64, as one patch, so that hatches run on across cells."""
+    if len(polygons):
+        ax.add_patch(PathPatch(polygons_path(polygons), zorder=zorder, **look))
+
+
+def draw_points(ax: Axes, field: Field, *, colour: str) -> list[Artist]:
+    """Draw a dot at each finished point of a partial field; return the legend entry, if there is one."""
+    alpha, beta = field.plane
+    rows, columns = np.nonzero(field.done)
+    if not len(rows):
+        return []
+    size = float(np.clip(60 / np.sqrt(len(rows)), 0.8, 2.5))
+    look: dict[str, Any] = {"marker": ".", "color": colour, "markeredgewidth": 0.0, "linestyle": "none"}
+    ax.add_line(Line2D(alpha[rows], beta[columns], markersize=size, zorder=2.5, gid="points", **look))
+    return [Line2D([], [], markersize=6, label="computed points", **look)]
+
+
+def mark_center(ax: Axes, field: Field) -> None:
+    """Mark the trained network, (0, 0), if it lies within the ranges."""
+    alpha, beta = field.plane
+    if alpha[0] <= 0 <= alpha[-1] and beta[0] <= 0 <= beta[-1]:
+        ax.plot(
+            0,
+            0,
+            "+",
+            color=INK,
+            markersize=9,
+            markeredgewidth=1.3,
+            path_effects=halo(3),
+            zorder=6,
+            gid="center",
+        )
+
+
+def say(ax: Axes, text: str) -> None:
+    """Write a sentence into the middle of a picture that has nothing else to show."""
+    ax.text(
+        0.5, 0.6, textwrap.fill(text, 34), transform=ax.transAxes, ha="center", va="center",
+        color=INK, zorder=7, bbox={"facecolor": "white", "edgecolor": "#bbbbbb", "boxstyle": "round,pad=0.5"},
+    )  # fmt: skip
+
+
+def why_empty(field: Field, shown: NDArray[np.bool_]) -> str | None:
+    """Say why there is nothing to draw lines through; None if there is."""
+    if not field.done.any():
+        return "no point is computed yet"
+    if not shown.any():
+        return f"no finite value: every result is {undefined_label(field.values[field.undefined])}"
+    values = field.values[shown]
+    if values.min() == values.max():
+        return f"constant: {format_value(float(values.min()), 6)}"
+    return None
+
+
+def axis_ticks() -> MaxNLocator:
+    """Return few round ticks, the same on both axes of a grid that is about square."""
+    return MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
+
+
+def dress(ax: Axes, field: Field) -> None:
+    """Label the axes and give them their ranges, in equal units where both stay readable."""
+    alpha, beta = field.plane
+    ax.set_xlabel("α", fontsize=11)
+    ax.set_ylabel("β", rotation=0, fontsize=11, labelpad=8, va="center")
+    spans = np.ptp(alpha), np.ptp(beta)
+    if min(spans) > 0 and max(spans) <= EQUAL_ASPECT_LIMIT * min(spans):
+        ax.set_aspect("equal")
+    for axis, points in ((ax.xaxis, alpha), (ax.yaxis, beta)):
+        if len(points) == 1:
+            axis.set_ticks(points.tolist())
+        else:
+            axis.set_major_locator(axis_ticks())
+    ax.tick_params(direction="out", length=3)
+
+
+def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) -> None:
+    """Write the title and, smaller below it, what is known at single points.
+
+    Args:
+        ax: The axes, of either projection.
+        title: Any text; dollar signs stay dollar signs.
+        facts: Joined by dots.
+        width: Characters per line of the title.
+    """
+    # Lines break between facts, not within them.
+    joined = " · ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
+    small = textwrap.fill(joined.replace(" ·", "\N{NO-BREAK SPACE}·"), round(1.35 * width))
+    small = small.replace("\N{NO-BREAK SPACE}·\n", "\n")
+    lines = small.count("\n") + 1 if small else 0
+    ax.set_title(textwrap.fill(title, width), pad=7 + 10.5 * lines, parse_math=False)
+    ax.annotate(
+        small, (0.5, 1.0), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
+        ha="center", va="bottom", fontsize=7.5, color=FAINT, parse_math=False, linespacing=1.25,
+    )  # fmt: skip
+
+
+def legend_below(ax: Axes, handles: list[Artist], *, gap: float = 0.13) -> None:
+    """Explain greys and dots below the axes, where they hide nothing."""
+    if handles:
+        ax.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -gap), ncol=3, frameon=False,
+            handlelength=1.6, columnspacing=1.2, borderpad=0,
+        )  # fmt: skip

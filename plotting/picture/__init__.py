@@ -1,0 +1,1 @@
+"""What a picture says: fields, levels, scales, words; no drawing library."""

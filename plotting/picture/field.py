@@ -1,0 +1,182 @@
+"""A field: one quantity of one surface, with what is known of each of its points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.surface.value import Surface
+from plotting.picture.levels import drawable, format_value
+from plotting.picture.quantities import is_accuracy, label_of, title_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One quantity over a grid or a line.
+
+    Attributes:
+        title: What the surface is of.
+        quantity: Its name in the file.
+        alpha: (num_alpha,) float64.
+        beta: (num_beta,) float64; None for a line.
+        values: (num_alpha, num_beta) or (num_alpha,) float64, in the unit of the quantity.
+        done: The same shape, bool: True where the value is a result, NaN and infinity included.
+        axis: For a line, the name of its axis.
+        facts: What the file says at single points, for the line below the title.
+        stderr: Like `values`: the standard error, where the file has it.
+    """
+
+    title: str
+    quantity: str
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64] | None
+    values: NDArray[np.float64]
+    done: NDArray[np.bool_]
+    axis: str = "α"
+    facts: tuple[str, ...] = ()
+    stderr: NDArray[np.float64] | None = None
+
+    @property
+    def plane(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The two axes of a grid; a line has no plane."""
+        if self.beta is None:
+            raise LandscapeError(f"{self.title}: {self.quantity} is a line; draw it with kind 'line'")
+        return self.alpha, self.beta
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Where there is a finite result; the shape of `values`."""
+        return self.done & np.isfinite(self.values)
+
+    @property
+    def undefined(self) -> NDArray[np.bool_]:
+        """Where the result is NaN or infinite; the shape of `values`."""
+        return self.done & ~np.isfinite(self.values)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether points are still to be computed."""
+        return not bool(self.done.all())
+
+    @property
+    def results(self) -> NDArray[np.float64]:
+        """(n,) float64: the finite results, in C order."""
+        return self.values[self.finite]
+
+
+def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_line: bool = False) -> Field:
+    """Take one quantity out of a surface.
+
+    Args:
+        surface: The surface, finished or not.
+        quantity: One of its quantities.
+        title: Instead of the title in the file.
+        as_line: Whether a grid that is one point wide is to become a line along its longer axis.
+
+    Returns:
+        The field; its arrays other than the values are views where possible.
+    """
+    values = drawable(surface.values[quantity])
+    done = surface.done.get(surface.split_of(quantity))
+    if done is None:
+        # A quantity of no split (a curvature) has no status of its own: NaN says that it was not computed.
+        done = ~np.isnan(values)
+    field = Field(
+        title=title_of(surface) if title is None else title,
+        quantity=quantity,
+        alpha=surface.alpha,
+        beta=surface.beta,
+        values=values,
+        done=done,
+        facts=_facts(surface, quantity, values, done, as_line=as_line or surface.is_line),
+        stderr=surface.values.get(f"{quantity}_stderr"),
+    )
+    return _line(field) if as_line else field
+
+
+def _line(field: Field) -> Field:
+    if field.beta is None:
+        return field
+    along_alpha = len(field.beta) == 1
+    return replace(
+        field,
+        alpha=field.alpha if along_alpha else field.beta,
+        beta=None,
+        values=field.values.reshape(-1),
+        done=field.done.reshape(-1),
+        axis="α" if along_alpha else "β",
+        stderr=None if field.stderr is None else field.stderr.reshape(-1),
+    )
+
+
+def _center(surface: Surface) -> tuple[int, ...] | None:
+    """Return the index of the point (0, 0), if it is on the grid."""
+    index = []
+    for axis in (surface.alpha, surface.beta):
+        if axis is not None:
+            (zeros,) = np.nonzero(axis == 0)
+            if not len(zeros):
+                return None
+            index.append(int(zeros[0]))
+    return tuple(index)
+
+
+def _facts(
+    surface: Surface, quantity: str, values: NDArray[np.float64], done: NDArray[np.bool_], *, as_line: bool
+) -> tuple[str, ...]:
+    """Collect what stands below the title: center, extremum, test error."""
+    percent = is_accuracy(quantity)
+    # A line shows several quantities, and its center is a rule instead of a cross.
+    mark = "center" if as_line else "center (+)"
+    facts = []
+    center = _center(surface)
+    if center is not None and done[center]:
+        facts.append(f"{mark} {format_value(float(values[center]), percent=percent)}")
+    finite = done & np.isfinite(values)
+    if finite.any() and values[finite].min() < values[finite].max():
+        fill, pick, name = (-np.inf, np.argmax, "maximum") if percent else (np.inf, np.argmin, "minimum")
+        best = np.unravel_index(int(pick(np.where(finite, values, fill))), values.shape)
+        axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
+        nearest = zip(axes, best, strict=True)
+        # The other axis of a grid that is drawn as a line has one point, which says nothing.
+        place = ", ".join(
+            format_value(float(axis[i]), 2) for axis, i in nearest if not as_line or len(axis) > 1
+        )
+        if center is None or tuple(int(i) for i in best) != center:
+            value = format_value(float(values[best]), percent=percent)
+            facts.append(f"{name} {value} at {place if as_line else f'({place})'}")
+        else:
+            facts[-1] += f", the {name}"
+    error = surface.relative_errors.get(surface.split_of(quantity)) if quantity.endswith("_loss") else None
+    if error:
+        facts.append(f"sampled: standard error ≤ {format_value(error, percent=True)}")
+    if as_line and facts:
+        facts[0] = f"{label_of(quantity)}: {facts[0]}"
+    accuracy = surface.values.get("test_accuracy")
+    tested = surface.done.get("test")
+    if center is not None and accuracy is not None and (tested is None or tested[center]):
+        facts.append(f"test error {format_value(1 - float(accuracy[center]), percent=True)}")
+    return (*facts, *precision_facts(surface))
+
+
+def precision_facts(surface: Surface) -> tuple[str, ...]:
+    """Say how far losses in a format of fewer bits are from float32, where the file was computed in one."""
+    error = surface.attributes.get("precision_error")
+    if error is None:
+        return ()
+    name = surface.attributes.get("identity_precision", "low precision")
+    points = int(surface.attributes.get("precision_error_points", 0))
+    return (f"{name}: off float32 by {float(error):.1g} at most, measured at {points} points",)
+
+
+def progress_facts(fields: Sequence[Field]) -> tuple[str, ...]:
+    """Say how much is done: never 100 % while a point is missing, nor 0 % while one is there."""
+    share = 100 * float(np.mean([field.done.mean() for field in fields]))
+    if share == 100:
+        return ()
+    text = "< 1" if 0 < share < 1 else "99" if share > 99 else f"{share:.0f}"
+    return (f"partial: {text} % of points",)

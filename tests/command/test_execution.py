@@ -1,0 +1,217 @@
+"""What every program does with its errors, on one process and on several ranks."""
+
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import pytest
+
+from mpi_landscape import LandscapeError
+from mpi_landscape.command.execution import DONE, execute
+from mpi_landscape.command.parser import REFUSED, parser
+from mpi_landscape.errors import AgreedError
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.stopping import STOPPED
+
+
+def fail(error):
+    def main(options, ranks):
+        raise error
+
+    return main
+
+
+def run(main, argv=()):
+    """Exit status of a program on one process."""
+    made = parser("surface", "Computes.")
+    before = warnings.showwarning
+    try:
+        with pytest.raises(SystemExit) as caught:
+            execute(made, main, list(argv), use_mpi=False)
+    finally:
+        warnings.showwarning = before
+    return caught.value.code
+
+
+@pytest.mark.parametrize("status", [DONE, STOPPED])
+def test_the_status_of_the_program_is_the_exit_status(status, capsys):
+    assert run(lambda options, ranks: status) == status
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words", "reason"),
+    [
+        (LandscapeError("a.yaml: grid is missing"), 2, "error: a.yaml: grid is missing\n", "bad input"),
+        (AgreedError("a.h5: is another's"), 2, "error: a.h5: is another's\n", "a refusal of all ranks"),
+        (LandscapeError("two\n  lines"), 2, "error: two lines\n", "one line, whatever the text"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n", "Ctrl-C, as a shell reports it"),
+    ],
+)
+def test_an_error_is_one_line_and_a_status(capsys, error, status, words, reason):
+    assert run(fail(error)) == status, reason
+    assert capsys.readouterr().err == words, reason
+
+
+def test_an_unexpected_error_names_its_type_and_place_without_a_traceback(capsys):
+    assert run(fail(ZeroDivisionError("no\nexamples"))) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: ZeroDivisionError: no examples (")
+    assert "test_program.py:" in text
+    assert "--debug" in text
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [LandscapeError("refused"), ValueError("a bug")])
+def test_debug_shows_the_traceback(capsys, error):
+    run(fail(error), ["--debug"])
+    text = capsys.readouterr().err
+    assert text.startswith("Traceback")
+    assert text.splitlines()[-1].startswith("error: ")
+
+
+def test_an_unknown_option_is_refused_in_a_line(capsys):
+    assert run(lambda options, ranks: DONE, ["--colour"]) == REFUSED
+    text = capsys.readouterr().err
+    assert text == ("python -m mpi_landscape.surface: error: unrecognized arguments: --colour (see --help)\n")
+
+
+def test_help_is_printed_on_one_rank(monkeypatch, capsys):
+    assert run(lambda options, ranks: DONE, ["--help"]) == 0
+    assert "usage: python -m mpi_landscape.surface" in capsys.readouterr().out
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", "1")
+    assert run(lambda options, ranks: DONE, ["--help"]) == 0
+    assert capsys.readouterr().out == ""
+    assert run(lambda options, ranks: DONE, ["--colour"]) == REFUSED
+    assert capsys.readouterr().err == ""
+
+
+def test_a_warning_is_one_line(capsys):
+    def main(options, ranks):
+        warnings.warn("the loss at the center\nis infinite", stacklevel=1)
+        return DONE
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run(main) == DONE
+    assert capsys.readouterr().err == "warning: the loss at the center is infinite\n"
+
+
+def test_only_rank_0_speaks(capsys):
+    Ranks(rank=1, size=2).say("nothing")
+    Ranks(rank=0, size=2).say("hello")
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    program = """
+        from mpi_landscape.command.execution import execute
+from mpi_landscape.command.parser import parser
+        def main(options, ranks):
+            for _ in range(100_000):
+                ranks.say("a line")
+            return 0
+        execute(parser("surface", ""), main, [], use_mpi=False)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "a line\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 1
+
+
+# On one rank something happens; the others wait for it in a collective, as they would in a real program.
+JOB = """
+import sys, warnings
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.command.execution import execute
+from mpi_landscape.command.parser import parser
+
+def main(options, ranks):
+    def check():
+        if ranks.rank == ranks.size - 1:
+            raise LandscapeError("no data")
+    what = {what!r}
+    if what == "agreed":
+        with ranks.together():
+            check()
+    if what == "warning":
+        warnings.warn("once is enough", stacklevel=1)
+    if ranks.rank == {rank}:
+        if what == "refusal":
+            raise LandscapeError("cannot read")
+        if what == "bug":
+            raise ValueError("a bug")
+        if what == "interrupt":
+            raise KeyboardInterrupt
+        if what == "memory":
+            raise MemoryError
+    ranks.gather(None)
+    ranks.say("all went well")
+    return {status}
+
+execute(parser("surface", "Computes."), main, [])
+"""
+
+
+@pytest.fixture
+def job(launch, tmp_path):
+    """Run a program on 3 ranks in which something happens on one of them."""
+
+    def start(what, *, rank=1, status=0):
+        path = tmp_path / "job.py"
+        path.write_text(JOB.format(what=what, rank=rank, status=status))
+        begin = time.monotonic()
+        done = launch(3, path, timeout=60)
+        # Nothing ever hangs: starting and ending three processes takes a second or two.
+        assert time.monotonic() - begin < 30
+        return done
+
+    return start
+
+
+@pytest.mark.parametrize("status", [DONE, STOPPED])
+def test_all_ranks_leave_with_the_status_of_the_program(job, status):
+    done = job("nothing", status=status)
+    assert done.returncode == status, done.stderr
+    assert done.stdout == "all went well\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "rank", "words"),
+    [
+        ("refusal", 1, "error: rank 1 of 3 (HOST): cannot read"),
+        ("refusal", 0, "error: rank 0 of 3 (HOST): cannot read"),
+        ("bug", 2, "error: rank 2 of 3 (HOST): ValueError: a bug ("),
+        ("bug", 0, "error: rank 0 of 3 (HOST): ValueError: a bug ("),
+        ("memory", 1, "error: rank 1 of 3 (HOST): MemoryError"),
+        ("interrupt", 2, "error: rank 2 of 3 (HOST): interrupted"),
+    ],
+)
+def test_what_one_rank_meets_ends_the_job_with_its_message(job, what, rank, words):
+    import socket
+
+    done = job(what, rank=rank)
+    assert done.returncode not in (DONE, STOPPED)
+    assert words.replace("HOST", socket.gethostname()) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "all went well" not in done.stdout
+
+
+def test_what_all_ranks_refuse_is_said_once(job):
+    done = job("agreed")
+    assert done.returncode == REFUSED
+    assert done.stderr.count("error: rank 2 (") == 1
+    assert done.stderr.count("no data") == 1
+
+
+def test_a_warning_of_all_ranks_is_given_once(job):
+    assert job("warning").stderr.count("warning: once is enough") == 1

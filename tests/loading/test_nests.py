@@ -1,0 +1,100 @@
+from collections import namedtuple
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from mpi_landscape.loading.nests import equal, leaves, map_tensors, rows, tensors
+
+Pair = namedtuple("Pair", ["image", "label"])
+
+
+def items(count=5):
+    """One of everything that the default collation takes."""
+    return [
+        {
+            "pair": Pair(torch.full((2,), float(index)), index),
+            "words": (f"word {index}", b"bytes"),
+            "names": [f"a{index}", f"b{index}"],
+            "deep": [{"value": index / 2}],
+        }
+        for index in range(count)
+    ]
+
+
+def test_rows_of_a_batch_are_the_collation_of_those_items():
+    batch = rows(default_collate(items()), 1, 4)
+    expected = default_collate(items()[1:4])
+    assert equal(batch, expected)
+    assert isinstance(batch["pair"], Pair)
+    assert [tuple(names) for names in batch["names"]] == [("a1", "a2", "a3"), ("b1", "b2", "b3")]
+    assert [len(words) for words in batch["words"]] == [3, 3]
+
+
+def test_rows_of_strings_alone_are_strings():
+    assert rows(["a", "b", "c"], 1, 3) == ["b", "c"]
+    assert rows((b"a", b"b", b"c"), 0, 2) == (b"a", b"b")
+
+
+def test_rows_are_views():
+    batch = [torch.zeros(4, 2), torch.zeros(4)]
+    rows(batch, 1, 2)[0][0, 0] = 7
+    assert batch[0][1, 0] == 7
+
+
+def test_map_tensors_keeps_the_nest_and_everything_that_is_no_tensor():
+    batch = default_collate(items())
+    doubled = map_tensors(lambda tensor: 2 * tensor, batch)
+    assert type(doubled["pair"]) is Pair
+    assert doubled["pair"].image[3].tolist() == [6, 6]
+    assert doubled["deep"][0]["value"].tolist() == [0, 1, 2, 3, 4]
+    assert doubled["words"] == batch["words"]
+    assert batch["pair"].label.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_leaves_name_every_place_once():
+    batch = default_collate(items())
+    places = [place for place, _ in leaves(batch)]
+    assert places == [
+        "/pair/0",
+        "/pair/1",
+        "/words/0",
+        "/words/1",
+        "/names/0",
+        "/names/1",
+        "/deep/0/value",
+    ]
+    assert [place for place, _ in tensors(batch)] == ["/pair/0", "/pair/1", "/deep/0/value"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected", "reason"),
+    [
+        ([torch.ones(2)], [torch.ones(2)], True, "the same"),
+        ([torch.ones(2)], (torch.ones(2),), True, "a list and a tuple hold the same places"),
+        ([torch.ones(2)], [torch.tensor([1.0, 2.0])], False, "another value"),
+        ([torch.ones(2)], [torch.ones(2).double()], False, "another type"),
+        ([torch.ones(2)], [torch.ones(1, 2)], False, "another shape"),
+        ([torch.ones(2)], [torch.ones(2), torch.ones(2)], False, "one more"),
+        ({"a": torch.ones(2)}, {"b": torch.ones(2)}, False, "another key"),
+        ([torch.tensor([torch.nan, 1.0])], [torch.tensor([torch.nan, 1.0])], True, "NaN equals itself"),
+        ([torch.tensor([torch.nan, 1.0])], [torch.tensor([1.0, torch.nan])], False, "NaN elsewhere"),
+        ([torch.tensor([torch.nan, 1.0])], [torch.tensor([1.0, 1.0])], False, "NaN on one side"),
+        (
+            [torch.tensor([torch.nan, torch.inf])],
+            [torch.tensor([torch.nan, torch.finfo(torch.float32).max])],
+            False,
+            "infinity is not the largest number, even beside a NaN",
+        ),
+        ([torch.tensor([torch.nan, torch.inf])], [torch.tensor([torch.nan, -torch.inf])], False, "the sign"),
+        ([torch.tensor([True, False])], [torch.tensor([True, True])], False, "truth values"),
+        ([torch.tensor([1 + 2j])], [torch.tensor([1 + 2j])], True, "complex numbers"),
+        ([torch.zeros(0, 3)], [torch.zeros(0, 3)], True, "nothing"),
+        ([["a", "b"]], [["a", "b"]], True, "strings"),
+        ([["a", "b"]], [["a", "c"]], False, "another string"),
+        ([["a", "b"]], [torch.ones(2)], False, "strings and numbers"),
+    ],
+)
+def test_equal_sees_every_difference(first, second, expected, reason):
+    assert equal(first, second) is expected, reason
+    assert equal(second, first) is expected, reason
