@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
