@@ -1,4 +1,4 @@
-"""The wording that all refusals of this room share: values, valid names, likely meanings, on one line."""
+"""Words that messages share: values, valid names, likely meanings, times and amounts, each on one line."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -74,3 +74,23 @@ def shortened(text: str, longest: int = _LONGEST_REASON) -> str:
         The text, or its beginning and an ellipsis.
     """
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, as one line of at most 300 characters."""
+    return " ".join(str(error).split())[:_LONGEST_REASON]
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 120:
+        return f"about {seconds:.3g} s"
+    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
+
+
+def amount(num_bytes: int) -> str:
+    """An amount of memory for people."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes} bytes"

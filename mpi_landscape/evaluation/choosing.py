@@ -24,7 +24,8 @@ from mpi_landscape.evaluation.replica import LossFunction, own_copy
 from mpi_landscape.evaluation.vectors import convolution_weights
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.resident import Batch, one_line
+from mpi_landscape.loading.resident import Batch
+from mpi_landscape.wording import one_line
 
 # Relative, of the loss summed over the examples tried. Another order of float32 additions stays below it except where the
 # loss itself is rounding; there float64 says which of the two is nearer.

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, default_collate
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
+from mpi_landscape.wording import one_line
 
 
 def num_items(split: str, dataset: Dataset[Any]) -> int:
@@ -71,8 +72,3 @@ def collate(split: str, items: list[Any], *, dtype: torch.dtype | None) -> Any:
 def in_precision(batch: Any, dtype: torch.dtype) -> Any:
     """A nest with its floating-point tensors in the precision of the computation."""
     return nests.map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, as one line of bounded length."""
-    return " ".join(str(error).split())[:300]

@@ -17,9 +17,10 @@ from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import KEEP, Batch, Batches, Examples, Finisher, checked_order
 from mpi_landscape.loading.digest import Digest, tensor_bytes
 from mpi_landscape.loading.form import Form, find_form
-from mpi_landscape.loading.reading import collate, one_line, read_items
+from mpi_landscape.loading.reading import collate, read_items
 from mpi_landscape.loading.store import Store
 from mpi_landscape.loading.team import Alone, Team
+from mpi_landscape.wording import one_line
 
 __all__ = [
     "Batch",

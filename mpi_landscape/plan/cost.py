@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.plan.tiles import Plan
+from mpi_landscape.wording import amount, duration
 
 # The numbers of ranks that a dry run shows, besides its own.
 RANKS = (1, 4, 16, 64, 256, 1024, 4096)
@@ -115,18 +116,3 @@ def table(
         *lines,
         f"memory      {amount(memory)} per rank: parameter vectors, data, and a batch's activations",
     ]
-
-
-def duration(seconds: float) -> str:
-    """A time for people."""
-    if seconds < 120:
-        return f"about {seconds:.3g} s"
-    return f"about {seconds / 60:.3g} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
-
-
-def amount(num_bytes: int) -> str:
-    """An amount of memory for people."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.3g} {unit}"
-    return f"{num_bytes} bytes"

@@ -13,11 +13,11 @@ from torch.utils.data import Subset
 from mpi_landscape.parallel.devices import free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopped
-from mpi_landscape.plan.cost import duration
 from mpi_landscape.solutions.following import Prepared
 from mpi_landscape.solutions.preparing import Splits
 from mpi_landscape.training.feed import make_examples
 from mpi_landscape.training.recipe import num_epochs, num_steps
+from mpi_landscape.wording import duration
 
 _TRIED_STEPS = 3
 

@@ -18,7 +18,6 @@ from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.devices import available_cores, choose_device, shared_device_warning
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
-from mpi_landscape.plan.cost import duration
 from mpi_landscape.solutions import folder as files
 from mpi_landscape.solutions.cost import describe
 from mpi_landscape.solutions.following import Member, Prepared, follow
@@ -26,6 +25,7 @@ from mpi_landscape.solutions.preparing import Splits, build_untrained, check_bat
 from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.training.loop import DivergedError, Epoch
 from mpi_landscape.training.recipe import num_epochs, num_steps, place
+from mpi_landscape.wording import duration
 from mpi_landscape.work.progress import Progress
 
 # How a training ended, as it travels to rank 0.

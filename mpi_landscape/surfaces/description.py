@@ -8,9 +8,10 @@ import torch
 
 from mpi_landscape.parallel.devices import device_name, distinct
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.plan.cost import amount, duration, expected_seconds, memory_per_rank, table
+from mpi_landscape.plan.cost import expected_seconds, memory_per_rank, table
 from mpi_landscape.storage.surface.schema import size_of_arrays
 from mpi_landscape.surfaces import sampling
+from mpi_landscape.wording import amount, duration
 
 if TYPE_CHECKING:
     from mpi_landscape.surfaces.losses import Prepared

@@ -20,12 +20,13 @@ from mpi_landscape.evaluation.engine.description import PLAIN, Engine, engine_of
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import COMPUTED, computing_in
 from mpi_landscape.evaluation.replica import own_copy
-from mpi_landscape.loading.resident import Batch, Examples, one_line
+from mpi_landscape.loading.resident import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.tiles import choose_batch_size
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.surfaces.sampling import sampled_batch_size
+from mpi_landscape.wording import one_line
 
 # Tensors of the largest layer's size that are alive at once in a pass: its input, its output, a shortcut, scratch space.
 ALIVE = 4
