@@ -114,6 +114,7 @@ class Late:
     def __init__(self, store: Any) -> None:
         self._store = store
         self._calls: list[Callable[[], None]] = []
+        self.note = store.note
 
     def __enter__(self) -> Late:
         return self
@@ -125,39 +126,48 @@ class Late:
         flush()
         self._store.__exit__(*error)
 
-    def write_tile(self, tile: Any, sums: Any) -> None:
+    def write(self, item: int, row: Any) -> None:
         """Keep it for later."""
-        kept = sums.copy()
-        self._calls.append(lambda: self._store.write_tile(tile, kept))
+        kept = row.copy()
+        self._calls.append(lambda: self._store.write(item, kept))
 
-    def write_values(self, tile: Any, values: Any) -> None:
+    def publish(self, known: Any) -> None:
         """Keep it for later."""
-        self._calls.append(lambda: self._store.write_values(tile, values))
+        self._calls.append(lambda: self._store.publish(known))
+
+
+class Timed:
+    """A job's file that says when it was opened for writing, and may give cells that write at the end."""
+
+    def __init__(self, kept: Any, side: str) -> None:
+        self._kept, self._side = kept, side
+        self.path, self.notes, self.ensure = kept.path, kept.notes, kept.ensure
+        self.opened = 0.0
+
+    def open(self, comm: Any, mode: str) -> Any:
+        """As the file does."""
+        store = self._kept.open(comm, mode)
+        if mode == "r":
+            return store
+        self.opened = time.perf_counter()
+        return Late(store) if self._side == "at the end" else store
 
 
 def play(side: str, folder: Path, writer: str) -> None:
     """Be one rank of a run, and on rank 0 write down how long it took."""
     from mpi_landscape import surface
-    from mpi_landscape.storage import cells
-    from mpi_landscape.surfaces import computing as computation
+    from mpi_landscape.surfaces import computing
+    from mpi_landscape.work import running
 
-    real_open, real_complete, opened = cells.open_cells, computation._complete, []
-
-    def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Any:
-        store = real_open(path, comm, mode=mode)
-        if mode == "r":
-            return store
-        opened.append(time.perf_counter())
-        return Late(store) if side == "at the end" else store
-
-    def complete(prepared: Any, ranks: Any, *rest: Any) -> Any:
-        ending = real_complete(prepared, ranks, *rest)
+    def complete(job: Any, kept: Any, ranks: Any, **rest: Any) -> Any:
+        timed = Timed(kept, side)
+        ending = running.complete(job, timed, ranks, **rest)
         if ranks.is_root:
-            measured = {"seconds": time.perf_counter() - opened[-1], "tiles": prepared.plan.num_tiles}
+            measured = {"seconds": time.perf_counter() - timed.opened, "tiles": job.num_items}
             (folder / "result.json").write_text(json.dumps(measured))
         return ending
 
-    cells.open_cells, computation._complete = open_cells, complete  # type: ignore[assignment]
+    computing.complete = complete
     surface.main([str(folder / "commits.yaml"), "--overwrite", "--writer", writer])
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from simulated_ranks import Costs, Outcome, simulate
 
 from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.tiles import Plan, choose_points_per_tile, choose_shards, shard_bounds
 
 EXAMPLES = {"train": 50_000, "test": 10_000}
@@ -190,34 +191,35 @@ def measure_messages(count: int = 20_000) -> tuple[float, float]:
 
 def measure_write(grid: Grid, plan: Plan, count: int = 300) -> float:
     """Seconds to write a tile to a real file, its points too where it is the last of their shards."""
-    from mpi_landscape.storage import cells
-    from mpi_landscape.storage.surface import schema
+    from mpi_landscape.storage.surface.creation import Contents, create
+    from mpi_landscape.storage.surface.tiles import open_tiles
+    from mpi_landscape.surfaces.account import Exact
 
+    quantities = Quantities(accuracy=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "surface.h5"
         vector = np.zeros(10, np.float32)
-        schema.create(
+        create(
             path,
-            schema.Contents(
+            Contents(
                 grid=grid,
                 plan=plan,
-                accuracy=True,
+                quantities=quantities,
                 center=vector,
                 directions={"alpha": vector, "beta": vector},
                 layout=[],
                 attributes={},
             ),
         )
-        totals = cells.Totals(plan)
-        with cells.open_cells(path) as store:
+        account = Exact(grid, plan, quantities)
+        with open_tiles(path) as store:
             start = time.process_time()
             for index in range(min(count, plan.num_tiles)):
-                tile = plan.tile(index)
-                sums = np.ones((tile.num_points, len(schema.SUMS)))
-                store.write_tile(tile, sums)
-                whole = totals.add(tile, sums)
-                if whole is not None:
-                    store.write_points(tile, whole)
+                row = np.ones((plan.tile(index).num_points, len(quantities.columns)))
+                store.write(index, row)
+                known = account.add(index, row)
+                if known is not None:
+                    store.publish(known)
             return (time.process_time() - start) / min(count, plan.num_tiles)
 
 

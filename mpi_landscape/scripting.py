@@ -20,13 +20,14 @@ from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import watched
 from mpi_landscape.parallel.stopping import Stopping
+from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.losses import build_loss
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.surfaces.computing import compute as run_job
-from mpi_landscape.surfaces.request import assemble, label_check
+from mpi_landscape.surfaces.request import Request, axis_of
 
 _WHERE = "landscape()"
 
@@ -100,19 +101,18 @@ def landscape(
                 if isinstance(loss, str)
                 else loss,
                 splits=dict(data) if isinstance(data, Mapping) else {"train": data},
+                where=_WHERE,
+                loss_name=named,
+                loss_text=named or str(getattr(loss, "__qualname__", type(loss).__name__)),
             )
-        job = assemble(
-            problem,
-            configuration.directions,
-            configuration.grid,
-            configuration.compute,
-            ranks,
-            loss_text=named or str(getattr(loss, "__qualname__", type(loss).__name__)),
-            check_labels=label_check(named, _WHERE),
-            where=_WHERE,
-        )
+        grid = configuration.grid
         run_job(
-            job,
+            Request(
+                problem=problem,
+                directions=configuration.directions,
+                grid=Grid(axis_of(grid.alpha), axis_of(grid.beta) if grid.beta else None),
+                compute=configuration.compute,
+            ),
             ranks,
             path,
             writer=writer,

@@ -73,9 +73,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
             overrides = _overrides(options)
         from mpi_landscape.configuration import reading
 
-        text = ranks.on_root(lambda: reading.to_yaml(reading.load(where, overrides)))
-        with ranks.together():
-            configuration = reading.load_text(ranks.share(text) or "", where=where)
+        found = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
+        assert found is not None
+        configuration = found
         with ranks.together():
             path = _output(configuration, where)
         if not options.dry_run:
@@ -90,13 +90,13 @@ def _compute(
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
     from mpi_landscape.parallel.stopping import Stopping, exit_status
     from mpi_landscape.surfaces.computing import compute
-    from mpi_landscape.surfaces.request import job_of_configuration
+    from mpi_landscape.surfaces.request import request_of
 
     with Stopping(options.time_limit) as stopping, exact_arithmetic():
         with stopping.at_once():
-            job = job_of_configuration(configuration, ranks, where)
+            request = request_of(configuration, ranks, where)
         ending = compute(
-            job,
+            request,
             ranks,
             None if options.dry_run else path,
             writer=options.writer,

@@ -14,6 +14,10 @@ from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry import directions as geometry
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.normalization import normalize
+from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.parallel.broadcast import broadcast
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.placement.center import Center, flat_state
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.storage.surface.reader import read_direction
 
@@ -21,9 +25,29 @@ from mpi_landscape.storage.surface.reader import read_direction
 _PARALLEL = 1 - 1e-6
 
 
-def flat_state(model: nn.Module, layout: Layout) -> Tensor:
-    """(n,) float32: the parameters of a network, and the buffers that count as such."""
-    return layout.flatten({**dict(model.named_buffers()), **dict(model.named_parameters())}, where="model")
+def share_plane(
+    configuration: DirectionsConfiguration, model: nn.Module, center: Center, ranks: Ranks, *, where: str
+) -> Plane:
+    """The directions that rank 0 builds, on every rank. Collective.
+
+    Args:
+        configuration: What to build around the network.
+        model: The network at the center.
+        center: Its parameters.
+        ranks: The job's ranks.
+        where: The configuration's name, for messages.
+
+    Raises:
+        AgreedError: A direction cannot be built.
+    """
+    built = ranks.on_root(
+        lambda: build_directions(configuration, model, center.layout, center.vector, where=where)
+    )
+    names = ranks.share(list(built or {}))
+    vectors = {
+        name: torch.from_numpy(broadcast(ranks, built[name].numpy() if built else None)) for name in names
+    }
+    return Plane(layout=center.layout, center=center.vector, directions=vectors)
 
 
 def build_directions(

@@ -118,14 +118,22 @@ class Estimate:
     """What a state says of a chunk of points.
 
     Attributes:
-        loss: (num_points,) float64, nats per example.
-        accuracy: (num_points,) float64.
+        means: (num_points, num_columns) float64: each column per example; that of the examples is 1.
         stderr: (num_points,) float64: standard error of the loss; infinite where the loss is not finite and examples are left.
     """
 
-    loss: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
+    means: NDArray[np.float64]
     stderr: NDArray[np.float64]
+
+    @property
+    def loss(self) -> NDArray[np.float64]:
+        """(num_points,) float64, nats per example."""
+        return self.means[:, 0]
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """(num_points,) float64."""
+        return self.means[:, 1]
 
     @property
     def relative_error(self) -> float:
@@ -137,7 +145,7 @@ class Estimate:
 
 
 def estimate(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64]) -> Estimate:
-    """Loss, accuracy and standard error of the stratified mean (Cochran 1977, equations 5.1 and 5.7).
+    """Means and the standard error of the loss by the stratified mean (Cochran 1977, equations 5.1 and 5.7).
 
         loss = Σ_h N_h m_h / N        stderr² = Σ_h N_h² s_h² (1/n_h - 1/N_h) / N²
 
@@ -147,20 +155,19 @@ def estimate(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64
     Args:
         sample: The cut.
         levels: (num_strata,) levels that are in, at least 1 each.
-        sums: (num_shards, num_points, 4) float64: loss sum, correct, examples, sum of squared losses.
+        sums: (num_shards, num_points, num_columns) float64: loss sum, correct, examples, sum of squared losses, ...
     """
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         if np.array_equal(levels, sample.num_levels):
             total = np.cumsum(sums, axis=0)[-1]
-            loss, accuracy = total[:, 0] / total[:, 2], total[:, 1] / total[:, 2]
-            return Estimate(loss=loss, accuracy=accuracy, stderr=np.zeros_like(loss))
-        seen, shares = _seen(sample, levels, sums), sample.sizes[:, None] / sample.sizes.sum()
-        loss = np.cumsum(shares * seen[:, :, 0] / seen[:, :, 2], axis=0)[-1]
-        accuracy = np.cumsum(shares * seen[:, :, 1] / seen[:, :, 2], axis=0)[-1]
+            return Estimate(means=total / total[:, 2:3], stderr=np.zeros(len(total)))
+        seen, shares = _seen(sample, levels, sums), sample.sizes[:, None, None] / sample.sizes.sum()
+        means = np.cumsum(shares * seen / seen[:, :, 2:3], axis=0)[-1]
+        means[:, 2] = 1.0  # and not the sum of rounded shares
         number = _number(sample, levels)
         variance = _variances(sample, seen) * _factor(sample, number)[:, None]
         stderr = np.sqrt(np.cumsum(variance, axis=0)[-1])
-    return Estimate(loss=loss, accuracy=accuracy, stderr=np.where(np.isnan(stderr), np.inf, stderr))
+    return Estimate(means=means, stderr=np.where(np.isnan(stderr), np.inf, stderr))
 
 
 def step(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
+from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import LossFunction, build_loss
@@ -22,11 +23,17 @@ class Problem:
         model: The network, in evaluation mode, float32, on the CPU.
         loss: Called ``loss(model, batch)``; one value per example.
         splits: Data sets by name, such as "train" and "test".
+        where: What describes it, for messages.
+        loss_name: Of a loss of this program; None for a user's own.
+        loss_text: What identifies the loss.
     """
 
     model: nn.Module
     loss: LossFunction
     splits: Mapping[str, Dataset[Any]]
+    where: str = "problem"
+    loss_name: str | None = None
+    loss_text: str = ""
 
 
 def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) -> Problem:
@@ -47,4 +54,16 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
     loss = build_loss(configuration.loss, where=where, folders=folders)
     model = build_network(configuration.model, where=where, folders=folders)
     splits = build_splits(configuration.data, where=where, folders=folders)
-    return Problem(model=model.cpu().float().eval(), loss=loss, splits=splits)
+    return Problem(
+        model=model.cpu().float().eval(),
+        loss=loss,
+        splits=splits,
+        where=where,
+        loss_name=configuration.loss.name,
+        loss_text=_loss_text(configuration.loss),
+    )
+
+
+def _loss_text(loss: LossConfiguration) -> str:
+    arguments: dict[str, Any] = dict(sorted(loss.arguments.items()))
+    return f"{loss.name or loss.target}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.devices import available_cores, choose_device, shared_device_warning
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
@@ -22,15 +22,27 @@ from mpi_landscape.solutions import folder as files
 from mpi_landscape.solutions.cost import describe
 from mpi_landscape.solutions.following import Member, Prepared, follow
 from mpi_landscape.solutions.preparing import Splits, build_untrained, check_batches, prepare, read_splits
+from mpi_landscape.storage.cells import Published
 from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.training.loop import DivergedError, Epoch
 from mpi_landscape.training.recipe import num_epochs, num_steps, place
 from mpi_landscape.wording import duration
+from mpi_landscape.work.job import Job, Row
 from mpi_landscape.work.progress import Progress
+from mpi_landscape.work.running import complete
 
-# How a training ended, as it travels to rank 0.
-_TRAINED, _COMPLETE, _DIVERGED = 0.0, 1.0, 2.0
-_WORDS = {_TRAINED: "trained", _COMPLETE: "complete before", _DIVERGED: "diverged"}
+
+class Ended(IntEnum):
+    """How a training ended; its number travels to rank 0 in a row."""
+
+    TRAINED = 0
+    COMPLETE = 1
+    DIVERGED = 2
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return ("trained", "complete before", "diverged")[self]
 
 
 class Data:
@@ -108,34 +120,56 @@ def train_all(
         ranks.say(f"warning: {warning}")
     if ranks.size > len(members):
         ranks.say(f"{len(members)} trainings on {ranks.size} ranks: some ranks have nothing to do")
-    trainer = _Trainer(members, data, ranks, overwrite)
-    rows: dict[int, NDArray[np.float64]] = {}
-
-    def record(index: int, row: NDArray[np.float64]) -> None:
-        rows[index] = row.reshape(-1)
-        if len(members) > 1:
-            progress.advance()
-            progress.say(f"{len(rows)} of {len(members)}: {members[index].folder}: {_words(rows[index])}")
-
-    with Progress(
-        len(members), units="trainings", points="trainings", shown=ranks.is_root and len(members) > 1
-    ) as progress:
-        reason = coordinator.run(
-            ranks,
-            tiles=iter(range(len(members))),
-            num_tiles=len(members),
-            sums_size=len(_COLUMNS),
-            evaluate=trainer.train,
-            keep=lambda *_: None,
-            record=record,
-            stopping=stopping,
-            ahead=False,
-        )
-    if len(members) > 1:
-        for line in _table(members, rows):
+    several = len(members) > 1
+    account = _Account(len(members))
+    job = Job(
+        num_items=len(members),
+        row_size=len(_COLUMNS),
+        evaluate=_Trainer(members, data, ranks, overwrite).train,
+        account=lambda: account,
+        alike=False,
+        units="trainings",
+        points="trainings",
+        is_shown=several,
+        line=lambda index, row, done: (
+            f"{done} of {len(members)}: {members[index].folder}: {_words(row)}" if several else None
+        ),
+    )
+    ending = complete(job, None, ranks, stopping=stopping)
+    if several:
+        for line in _table(members, account.rows):
             ranks.say(line)
-    diverged = any(row[0] == _DIVERGED for row in rows.values())
-    return reason, bool(ranks.share(diverged))
+    diverged = any(row[0] == Ended.DIVERGED for row in account.rows.values())
+    return ending.stopped, bool(ranks.share(diverged))
+
+
+class _Account:
+    """The trainings that have ended, on rank 0; what is in their folders is seen when their turn comes."""
+
+    def __init__(self, num_members: int) -> None:
+        self._num_members = num_members
+        self.rows: dict[int, Row] = {}
+        self.summary = ""
+
+    def take_over(self, item: int, row: Row) -> None:
+        self.rows[item] = row.reshape(-1)
+
+    def begin(self) -> tuple[Published, ...]:
+        return ()
+
+    def add(self, item: int, row: Row) -> None:
+        self.take_over(item, row)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._num_members))
+
+    @property
+    def num_left(self) -> int:
+        return self._num_members - len(self.rows)
+
+    @property
+    def num_done(self) -> int:
+        return len(self.rows)
 
 
 _COLUMNS = ("ending", "seconds", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "weight_norm")
@@ -157,7 +191,7 @@ class _Trainer:
             standing = files.standing(member.folder, member.identity)
             if standing == "complete":
                 self._tell(f"{member.folder}: complete")
-                return _row(member, _COMPLETE, start)
+                return _row(member, Ended.COMPLETE, start)
             threads = _threads(member, self._members)
             known = state = None
             if standing == "begun":
@@ -179,7 +213,7 @@ class _Trainer:
 
     def _follow(
         self, prepared: Prepared, state: Mapping[str, Any] | None, between: Callable[[], None]
-    ) -> float:
+    ) -> Ended:
         """Show one training where it is the only one, and say how it ended."""
         member, alone = prepared.member, len(self._members) == 1
         total, examples = num_epochs(prepared.recipe), len(prepared.examples["train"])
@@ -213,9 +247,9 @@ class _Trainer:
                 sys.stderr.write(
                     f"error: {member.where}: training diverged: {error}; the last checkpoint in {member.folder} is good\n"
                 )
-                return _DIVERGED
+                return Ended.DIVERGED
         self._tell(f"{member.folder / files.FINAL}: trained")
-        return _TRAINED
+        return Ended.TRAINED
 
     def _tell(self, text: str) -> None:
         """A line where one training is all there is; a sweep has its own."""
@@ -256,7 +290,7 @@ def _threads(member: Member, members: Sequence[Member]) -> int:
     return 1 if len(members) > 1 else len(available_cores())
 
 
-def _row(member: Member, ending: float, start: float) -> NDArray[np.float64]:
+def _row(member: Member, ending: Ended, start: float) -> NDArray[np.float64]:
     history = read_history(member.folder / files.HISTORY)
     done = np.flatnonzero(history.done)
     values = [
@@ -272,7 +306,7 @@ def _words(row: NDArray[np.float64]) -> str:
         for name, value in zip(_COLUMNS[2:], row[2:], strict=True)
         if not np.isnan(value)
     )
-    return f"{_WORDS[float(row[0])]}, {duration(row[1]).removeprefix('about ')}  {shown}"
+    return f"{Ended(int(row[0])).words}, {duration(row[1]).removeprefix('about ')}  {shown}"
 
 
 def _table(members: Sequence[Member], rows: dict[int, NDArray[np.float64]]) -> list[str]:
@@ -288,6 +322,6 @@ def _table(members: Sequence[Member], rows: dict[int, NDArray[np.float64]]) -> l
         train_loss, train_accuracy, test_loss, test_accuracy, norm = row[2:]
         lines.append(
             f"{member.folder!s:<{width}}  {train_loss:>10.4g}  {train_accuracy:>8.4f}  {test_loss:>10.4g}  "
-            f"{test_accuracy:>8.4f}  {norm:>8.4g}{'  diverged' if row[0] == _DIVERGED else ''}"
+            f"{test_accuracy:>8.4f}  {norm:>8.4g}{'  diverged' if row[0] == Ended.DIVERGED else ''}"
         )
     return lines

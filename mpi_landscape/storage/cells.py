@@ -1,16 +1,16 @@
-"""The cells of a surface: where each tile's result goes, and which tiles are done.
+"""Rows of numbered items at fixed places, and which of them are done.
 
 Written once against plain arrays with `[...]`, so the same code serves an HDF5 file, serial or parallel, and its
-in-memory twin.
+in-memory twin. It knows neither what a row means nor what the file is of.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -18,24 +18,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.plan.grid import Grid
-from mpi_landscape.plan.tiles import Plan, Tile
-from mpi_landscape.storage import elements, files
+from mpi_landscape.storage import elements
+from mpi_landscape.storage.patient import Patient, not_kept, write_failure
 from mpi_landscape.storage.soundness import damage_named
-from mpi_landscape.storage.surface import schema
 
 DONE = 1
-Sums = NDArray[np.float64]
+Row = NDArray[np.float64]
+# What changes in a file while items come in: name to shape, type and the value that means "not done".
+Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where the row of an item lies: a block of one dataset."""
+
+    name: str
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What has become known with an item.
+
+    Attributes:
+        places: Where in the result arrays: one index array per axis.
+        values: By dataset, in the order in which to write them: (num_places,) float64 each.
+    """
+
+    places: tuple[NDArray[np.int64], ...]
+    values: Mapping[str, Row]
 
 
 class Cells:
-    """A surface that can be written, tile by tile; a resource that is closed at the end of `with`.
+    """The rows and results of a file that can be written; a resource that is closed at the end of `with`.
 
     Args:
-        arrays: The datasets of `schema.arrays`, by name: h5py datasets or numpy arrays.
-        grid: The points.
-        plan: The tiles.
-        accuracy: Whether there are accuracies.
+        arrays: Datasets of h5py or numpy arrays, by name.
+        block: The place of an item's row.
+        marks: The group of the datasets `checksum` and `status`, one element for each item.
         flush: Called after each write that must survive a kill.
         close: Called at the end.
         abandon: Called instead where something was raised.
@@ -45,30 +66,22 @@ class Cells:
     def __init__(
         self,
         arrays: Mapping[str, Any],
-        grid: Grid,
-        plan: Plan,
+        block: Callable[[int], Block],
         *,
-        accuracy: bool,
+        marks: str = "tiles",
         flush: Callable[[], None] = lambda: None,
         close: Callable[[], None] = lambda: None,
         abandon: Callable[[], None] = lambda: None,
         path: Path | None = None,
     ) -> None:
-        self._arrays = arrays
-        self._grid = grid
-        self._plan = plan
-        self._accuracy = accuracy
-        self._flush = flush
-        self._close = close
-        self._abandon = abandon
-        self._path = path
+        self._arrays, self._block, self._path = arrays, block, path
+        self._checksums, self._status = arrays[f"{marks}/checksum"], arrays[f"{marks}/status"]
+        self._flush, self._close, self._abandon = flush, close, abandon
 
     def __enter__(self) -> Cells:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         if error is not None:
             self._abandon()
         else:
@@ -76,202 +89,103 @@ class Cells:
                 self._close()
             except (OSError, RuntimeError) as failed:
                 error = failed
-        cause = None if error is None else files.write_failure(error)
+        cause = None if error is None else write_failure(error)
         if cause is not None:
-            raise files.not_kept(str(self._path), cause) from error
+            raise not_kept(str(self._path), cause) from error
         if kind is None and error is not None:
             raise error
 
-    def write_tile(self, tile: Tile, sums: Sums) -> None:
-        """Keep a tile's sums: values, then their checksum, then the mark that it is done.
+    def write(self, item: int, row: Row) -> None:
+        """Keep an item's row: values, then their checksum, then the mark that it is done.
 
         Args:
-            tile: Which one.
-            sums: (tile.num_points, 4) float64, the columns of `schema.SUMS` per point.
+            item: Its number.
+            row: As many float64 values as its block holds.
         """
-        elements.write_block(
-            self._arrays[schema.sums_name(tile.split)], (tile.shard, tile.start, 0), sums[np.newaxis]
-        )
-        elements.write_block(self._arrays["tiles/checksum"], (tile.index,), np.array([checksum(tile, sums)]))
-        elements.write_block(self._arrays["tiles/status"], (tile.index,), np.array([DONE]))
+        block = self._block(item)
+        elements.write_block(self._arrays[block.name], block.start, row.reshape(block.shape))
+        elements.write_block(self._checksums, (item,), np.array([checksum(item, row)]))
+        elements.write_block(self._status, (item,), np.array([DONE]))
         self._flush()
 
-    def write_points(self, tile: Tile, totals: Sums) -> None:
-        """Write the loss and accuracy of a tile's points, whose sums over all shards are known.
-
-        Args:
-            tile: The points.
-            totals: (tile.num_points, 4) float64, sums over the whole split.
-        """
-        self.write_values(tile, mean_values(totals, self._accuracy))
-
-    def write_values(self, tile: Tile, values: Mapping[str, Sums]) -> None:
-        """Write what is known of a tile's points.
-
-        Args:
-            tile: The points.
-            values: By kind, in the order in which to write them: (tile.num_points,) float64 each.
-        """
-        for kind, column in values.items():
-            elements.write_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile), column)
-        self._flush()
-
-    def holds_points(self, tile: Tile, totals: Sums) -> bool:
-        """Whether `write_points` with these totals would change nothing, bit for bit."""
-        return self.holds_values(tile, mean_values(totals, self._accuracy))
-
-    def holds_values(self, tile: Tile, values: Mapping[str, Sums]) -> bool:
-        """Whether `write_values` with these would change nothing, bit for bit."""
-        return all(
-            elements.read_at(self._arrays[f"{tile.split}_{kind}"], self._places(tile)).tobytes()
-            == column.tobytes()
-            for kind, column in values.items()
-        )
-
-    @property
-    def target(self) -> float:
-        """The relative error that the last run was asked for; NaN before the first, and for a plan without samples."""
-        array = self._arrays.get(schema.TARGET)
-        return float("nan") if array is None else float(array[0])
-
-    def write_target(self, target: float) -> None:
-        """Note the relative error that this run is asked for."""
-        self._arrays[schema.TARGET][0] = target
-        self._flush()
-
-    def read_tile(self, tile: Tile) -> Sums | None:
-        """A tile's sums, when it is marked as done and its checksum fits; None when it is to do."""
-        if self._arrays["tiles/status"][tile.index] != DONE:
+    def read(self, item: int) -> Row | None:
+        """An item's row in the shape of its block, when it is marked as done and its checksum fits; otherwise it is to do."""
+        if self._status[item] != DONE:
             return None
-        sums: Sums = self._arrays[schema.sums_name(tile.split)][tile.shard, tile.start : tile.stop, :]
-        return sums if self._arrays["tiles/checksum"][tile.index] == checksum(tile, sums) else None
+        block = self._block(item)
+        ends = zip(block.start, block.shape, strict=True)
+        row: Row = self._arrays[block.name][tuple(slice(start, start + size) for start, size in ends)]
+        return row if self._checksums[item] == checksum(item, row) else None
 
     def marked(self) -> NDArray[np.int64]:
-        """The numbers of the tiles that are marked as done."""
-        return np.flatnonzero(self._arrays["tiles/status"][...] == DONE)
+        """The numbers of the items that are marked as done."""
+        return np.flatnonzero(self._status[...] == DONE)
 
-    def _places(self, tile: Tile) -> tuple[NDArray[np.int64], ...]:
-        """Where a tile's points are in the result arrays: one index array per axis."""
-        return np.unravel_index(self._grid.points(np.arange(tile.start, tile.stop)), self._grid.shape)
+    def publish(self, known: Published) -> None:
+        """Write what has become known."""
+        for name, values in known.values.items():
+            elements.write_at(self._arrays[name], known.places, values)
+        self._flush()
 
+    def holds(self, known: Published) -> bool:
+        """Whether `publish` would change nothing, bit for bit."""
+        return all(
+            elements.read_at(self._arrays[name], known.places).tobytes() == values.tobytes()
+            for name, values in known.values.items()
+        )
 
-class Totals:
-    """Rank 0's account: which tiles are in, and their sums over shards, added in the order of the plan.
+    def noted(self, name: str) -> float:
+        """A number of the run itself, in a dataset of one element."""
+        return float(self._arrays[name][0])
 
-    Args:
-        plan: The tiles.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._shards = dict(plan.shards)
-        # Few points, then: with enough of them every split has one shard and nothing is kept.
-        self._sums = {
-            split: np.full((count, plan.num_points, len(schema.SUMS)), np.nan)
-            for split, count in plan.shards
-            if count > 1
-        }
-        self._seen = np.zeros(plan.num_tiles, dtype=bool)
-        self._missing = {
-            (split, chunk): count
-            for split, count in plan.shards
-            if count > 1
-            for chunk in range(plan.num_chunks)
-        }
-
-    def add(self, tile: Tile, sums: Sums) -> Sums | None:
-        """Take note of a tile.
-
-        Returns:
-            (tile.num_points, 4) sums over the whole split when this was the last shard of its points, else None.
-        """
-        self._seen[tile.index] = True
-        if self._shards[tile.split] == 1:
-            return sums
-        self._sums[tile.split][tile.shard, tile.start : tile.stop] = sums
-        key = (tile.split, tile.start // self._plan.points_per_tile)
-        self._missing[key] -= 1
-        if self._missing[key] > 0:
-            return None
-        return add_shards(self._sums[tile.split][:, tile.start : tile.stop])
-
-    def left(self) -> Iterator[int]:
-        """The tiles that have not been added, in the order of the plan."""
-        return (int(index) for index in np.flatnonzero(~self._seen))
-
-    @property
-    def num_left(self) -> int:
-        """How many they are."""
-        return int(self._seen.size - self._seen.sum())
+    def note(self, name: str, value: float) -> None:
+        """Write such a number."""
+        self._arrays[name][0] = value
+        self._flush()
 
 
-def add_shards(sums: Sums) -> Sums:
-    """Sums over a split from those of its shards, added one after the other.
-
-    Args:
-        sums: (num_shards, num_points, 4) float64.
-
-    Returns:
-        (num_points, 4) float64.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        total: Sums = np.cumsum(sums, axis=0)[-1]
-    return total
+def checksum(item: int, row: Row) -> int:
+    """CRC-32 of an item's row and its number, so that values in another item's block do not pass."""
+    return zlib.crc32(np.ascontiguousarray(row, dtype=np.float64).tobytes(), item & 0xFFFFFFFF)
 
 
-def mean_values(totals: Sums, accuracy: bool) -> dict[str, NDArray[np.float64]]:
-    """Loss and accuracy from sums over a split.
-
-    Args:
-        totals: (..., 4) float64, the columns of `schema.SUMS`.
-        accuracy: Whether the correct count means anything.
-
-    Returns:
-        `loss` and perhaps `accuracy`, each of shape (...).
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        values = {"loss": totals[..., 0] / totals[..., 2]}
-        if accuracy:
-            values["accuracy"] = totals[..., 1] / totals[..., 2]
-    return values
-
-
-def checksum(tile: Tile, sums: Sums) -> int:
-    """CRC-32 of a tile's values and its number, so that values in another tile's cells do not pass."""
-    return zlib.crc32(np.ascontiguousarray(sums, dtype=np.float64).tobytes(), tile.index & 0xFFFFFFFF)
-
-
-def in_memory(grid: Grid, plan: Plan, *, accuracy: bool) -> tuple[Cells, dict[str, NDArray[Any]]]:
+def in_memory(arrays: Arrays, block: Callable[[int], Block]) -> tuple[Cells, dict[str, NDArray[Any]]]:
     """The twin of a file: the same cells in memory, and its arrays to look at."""
-    made = {
-        name: np.full(shape, empty, dtype=dtype)
-        for name, (shape, dtype, empty) in schema.arrays(grid, plan, accuracy).items()
-    }
-    return Cells(made, grid, plan, accuracy=accuracy), made
+    made = {name: np.full(shape, empty, dtype=dtype) for name, (shape, dtype, empty) in arrays.items()}
+    return Cells(made, block), made
 
 
-def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Cells:
+def open_cells(
+    path: Path,
+    comm: Any,
+    mode: str,
+    *,
+    open_file: Callable[[Path, str, Any], h5py.File],
+    layout: Callable[[h5py.File], tuple[Sequence[str], Callable[[int], Block]]],
+) -> Cells:
     """The cells of an existing file, to be written by this process alone or, with `comm`, by every rank.
 
     Args:
-        path: A file made by `schema.create`.
-        mode: `r+`, or `r` to look only.
+        path: The file.
         comm: The communicator for the parallel writer; collective then. None for the root writer.
+        mode: `r+`, or `r` to look only.
+        open_file: Opens it, given path, mode and communicator, and refuses what is not of its kind.
+        layout: The names of the datasets that change in an open file, and where the rows lie in them.
 
     Raises:
         LandscapeError: The file cannot be opened.
     """
     patient = None
-    file = schema.open_file(path, mode, comm)
+    file = open_file(path, mode, comm)
     try:
         with damage_named(path):
             # Before it is opened anew: a file behind an object of Python has no name that leads to it.
-            grid, plan, accuracy = schema.read_plan(file)
+            names, block = layout(file)
             if comm is None and mode != "r":
                 file.close()
-                patient = files.Patient(path, "rb+")
+                patient = Patient(path, "rb+")
                 file = h5py.File(patient, mode)
-            datasets = {name: file[name] for name in schema.arrays(grid, plan, accuracy)}
+            datasets = {name: file[name] for name in names}
     except LandscapeError:
         file.close()
         raise
@@ -286,6 +200,4 @@ def open_cells(path: Path, comm: Any = None, *, mode: str = "r+") -> Cells:
     close = partial(kept, file.close)
     # Closing a parallel file is collective: a rank that raises must not wait there for the others.
     abandon = (lambda: None) if comm is not None else file.close
-    return Cells(
-        datasets, grid, plan, accuracy=accuracy, flush=flush, close=close, abandon=abandon, path=path
-    )
+    return Cells(datasets, block, flush=flush, close=close, abandon=abandon, path=path)

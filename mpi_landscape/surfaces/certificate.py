@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import closing
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import computing_in, is_approximate
 from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
 from mpi_landscape.geometry.directions import cosine
-from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.normalization import norm_ratios
-from mpi_landscape.loading.resident import Examples
+from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.parallel.broadcast import sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.tiles import shard_bounds
-from mpi_landscape.problem.build import Problem
 
 
 def certify(
-    problem: Problem,
-    ranks: Ranks,
-    evaluator: Evaluator,
-    residents: Mapping[str, Examples],
-    device: torch.device,
-    dtype: torch.dtype,
-    precision: str = "float32",
+    placed: Placed, ranks: Ranks, evaluator: Evaluator, precision: str = "float32"
 ) -> tuple[dict[str, float], float]:
     """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
 
     Args:
-        problem: The network at the center, and the loss.
+        placed: The problem at its center, on its device.
         ranks: The job's ranks.
         evaluator: Put to the center.
-        residents: The data by split.
-        device: Where both compute.
-        dtype: Of the data and of the plain network.
         precision: In which the engine computes; where it has fewer bits, the two may differ.
 
     Returns:
@@ -51,24 +38,25 @@ def certify(
     Raises:
         AgreedError: The two differ by more than rounding.
     """
+    problem = placed.problem
     facts: dict[str, float] = {}
     seconds = 0.0
     evaluator.move()
-    for split, resident in residents.items():
-        first, stop = shard_bounds(resident.num_batches, ranks.size, ranks.rank)
-        rows = np.zeros((2, resident.num_batches, NUM_SUMS))
-        with closing(resident.pieces(first, stop)) as pieces:
+    for split, examples in placed.splits.items():
+        first, stop = shard_bounds(examples.num_batches, ranks.size, ranks.rank)
+        rows = np.zeros((2, examples.num_batches, NUM_SUMS))
+        with closing(examples.pieces(first, stop)) as pieces:
             for share in pieces:
                 start = time.perf_counter()
                 with computing_in(precision):
                     rows[0, first : first + len(share)] = evaluator.batch_sums(share)
                 seconds += time.perf_counter() - start
                 rows[1, first : first + len(share)] = premises.plain_sums(
-                    problem.model, problem.loss, share, device=device, dtype=dtype
+                    problem.model, problem.loss, share, device=placed.device, dtype=placed.dtype
                 )
                 first += len(share)
         engine, plain = (
-            add_in_order(part)[0] / resident.num_examples for part in sum_over_ranks(ranks, rows)
+            add_in_order(part)[0] / examples.num_examples for part in sum_over_ranks(ranks, rows)
         )
         # The sums are the same on every rank, and so is a refusal.
         if not is_approximate(precision):
@@ -82,18 +70,12 @@ def certify(
     return facts, float(sum(ranks.gather(seconds)))
 
 
-def certify_directions(layout: Layout, center: Tensor, directions: Mapping[str, Tensor]) -> dict[str, float]:
-    """Least and greatest ratio of a moved filter's norm to the center's, and the cosine between the directions.
-
-    Args:
-        layout: Of the flat vectors.
-        center: (n,) float32.
-        directions: (n,) float32 each, by name.
-    """
+def certify_directions(plane: Plane) -> dict[str, float]:
+    """Least and greatest ratio of a moved filter's norm to the center's, and the cosine between the directions."""
     facts: dict[str, float] = {}
-    vectors = list(directions.values())
-    for name, vector in directions.items():
-        ratios = norm_ratios(vector, center, layout)
+    vectors = list(plane.directions.values())
+    for name, vector in plane.directions.items():
+        ratios = norm_ratios(vector, plane.center, plane.layout)
         moved = ratios[np.isfinite(ratios) & (ratios > 0)]
         facts[f"certificate_{name}_norm_ratio_min"] = float(moved.min()) if moved.size else np.nan
         facts[f"certificate_{name}_norm_ratio_max"] = float(moved.max()) if moved.size else np.nan

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import torch
-
-from mpi_landscape.parallel.devices import device_name, distinct
-from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.cost import expected_seconds, memory_per_rank, table
 from mpi_landscape.storage.surface.schema import size_of_arrays
 from mpi_landscape.surfaces import sampling
+from mpi_landscape.surfaces.losses import Losses
 from mpi_landscape.wording import amount, duration
-
-if TYPE_CHECKING:
-    from mpi_landscape.surfaces.losses import Prepared
 
 # Bytes per second that disks write: a shared or a turning one, and one of a node of its own.
 _DISK_RATES = (1e8, 1e9)
 
 
-def describe_plan(prepared: Prepared, size: int) -> list[str]:
+def describe_plan(losses: Losses, size: int) -> list[str]:
     """The plan and what it will cost, in lines for people.
 
     Args:
-        prepared: The job.
+        losses: What is computed.
         size: Number of ranks.
     """
-    job, plan = prepared.job, prepared.plan
-    shape = " x ".join(str(num) for num in job.grid.shape)
+    plan, grid, compute = losses.plan, losses.grid, losses.request.compute
+    shape = " x ".join(str(num) for num in grid.shape)
     splits = ", ".join(
-        f"{name} ({resident.num_examples} examples)" for name, resident in prepared.residents.items()
+        f"{name} ({examples.num_examples} examples)" for name, examples in losses.splits.items()
     )
-    batch = max(resident.batch_size for resident in prepared.residents.values())
+    batch = max(examples.batch_size for examples in losses.splits.values())
     shards = ", ".join(f"{count} of {split}" for split, count in plan.shards)
-    losses = ", ".join(
-        f"{split} {prepared.certificate[f'certificate_{split}_loss']:.6g}" for split in prepared.residents
+    center = ", ".join(
+        f"{split} {losses.certificate[f'certificate_{split}_loss']:.6g}" for split in losses.splits
     )
-    seconds = expected_seconds(plan, prepared.seconds_per_point, size)
-    target = job.compute.relative_error
+    seconds = expected_seconds(plan, losses.seconds_per_point, size)
+    target = compute.relative_error
     most = "at most " if plan.samples and target else ""
     return [
-        f"network     {job.layout.size:,} numbers in {len(job.layout.entries)} tensors; {job.compute.precision}",
-        f"data        {splits}; batches of {batch}; {prepared.held}",
-        f"engine      {prepared.evaluator.engine.words()}",
-        f"center      loss {losses}",
+        f"network     {losses.num_parameters:,} numbers in {losses.num_tensors} tensors; {compute.precision}",
+        f"data        {splits}; batches of {batch}; {losses.placed.held}",
+        f"engine      {losses.evaluator.engine.words()}",
+        f"center      loss {center}",
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}{sampling.describe(plan, target)}",
-        f"file        {_file_words(_file_size(prepared))}",
+        f"file        {_file_words(_file_size(losses))}",
         f"expected    {most}{duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
-        f"from {prepared.seconds_per_point:.3g} s a point and rank",
+        f"from {losses.seconds_per_point:.3g} s a point and rank",
     ]
 
 
@@ -61,43 +53,31 @@ def _file_words(size: int) -> str:
     return f"{amount(size)}, written before the first tile: {fast} to {slow} on a disk of 1 GB/s to 100 MB/s"
 
 
-def _file_size(prepared: Prepared) -> int:
+def _file_size(losses: Losses) -> int:
     """Bytes, but for the names and attributes."""
-    vectors = 4 * prepared.job.layout.size * (1 + len(prepared.job.directions))
-    return vectors + size_of_arrays(prepared.job.grid, prepared.plan, prepared.accuracy)
+    vectors = 4 * losses.num_parameters * (1 + len(losses.grid.shape))
+    return vectors + size_of_arrays(losses.grid, losses.plan, losses.placed.quantities)
 
 
-def describe_ranks(ranks: Ranks, device: torch.device, threads: int) -> str:
-    """Who computes: ranks, hosts, devices, threads. Collective."""
-    names = ranks.gather((ranks.host, device_name(device), threads))
-    hosts = len({host for host, _, _ in names})
-    spread = sorted({threads for _, _, threads in names})
-    each = f"{spread[0]}" if len(spread) == 1 else f"{spread[0]} to {spread[-1]}"
-    return (
-        f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {distinct([name for _, name, _ in names])}; "
-        f"{each} thread{'s' if spread[-1] > 1 else ''} each"
-    )
-
-
-def describe_cost(prepared: Prepared, size: int) -> list[str]:
+def describe_cost(losses: Losses, size: int) -> list[str]:
     """What a dry run says besides the plan: time, hours and memory, on this number of ranks and on others.
 
     Args:
-        prepared: The job.
+        losses: What is computed.
         size: Number of ranks.
     """
-    job = prepared.job
+    placed = losses.placed
     return table(
-        prepared.plan,
-        prepared.seconds_per_point,
+        losses.plan,
+        losses.seconds_per_point,
         ranks=size,
-        threads=int(prepared.facts["threads_per_rank"]),
-        on_gpu=prepared.on_gpu,
+        threads=placed.threads,
+        on_gpu=placed.on_gpu,
         memory=memory_per_rank(
-            job.layout.size,
-            len(job.directions),
-            data=prepared.data_bytes,
-            activations=prepared.activation_bytes,
-            folded=bool(prepared.evaluator.engine.folded or prepared.evaluator.engine.channels_last),
+            losses.num_parameters,
+            len(losses.grid.shape),
+            data=placed.data_bytes,
+            activations=placed.activation_bytes,
+            folded=bool(losses.evaluator.engine.folded or losses.evaluator.engine.channels_last),
         ),
     )

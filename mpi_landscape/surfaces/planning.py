@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation.engine.description import Engine
@@ -23,7 +22,7 @@ def cut_data(
     num_points: int,
     compute: ComputeConfiguration,
     examples: Mapping[str, Examples],
-    stored: Mapping[str, Any] | None = None,
+    before: Mapping[str, int],
 ) -> dict[str, int]:
     """The number of shards of every split: by rule, as the order of sums depends on it.
 
@@ -31,11 +30,10 @@ def cut_data(
         num_points: Of the grid.
         compute: What was asked for.
         examples: The data by split.
-        stored: The attributes of the file that may be continued: where memory has become short or plenty since, the data
-            may be held otherwise now, and are cut as they were.
+        before: Shards of the file that may be continued, empty without one: where memory has become short or plenty since,
+            the data may be held otherwise now, and are cut as they were.
     """
     batches = {split: each.num_batches for split, each in examples.items()}
-    before = _stored_shards(stored)
     if compute.data_shards == "auto" and before.keys() == batches.keys():
         return {split: min(count, before[split]) for split, count in batches.items()}
     automatic = (
@@ -44,13 +42,6 @@ def cut_data(
         else choose_shards(num_points, batches)
     )
     return {split: min(count, _or(compute.data_shards, automatic[split])) for split, count in batches.items()}
-
-
-def _stored_shards(stored: Mapping[str, Any] | None) -> dict[str, int]:
-    """By split, as a file has them; nothing without a file, or where its shards are those of samples."""
-    if stored is None or "shards" not in stored or "identity_samples" in stored:
-        return {}
-    return dict(zip(str(stored["splits"]).split(", "), map(int, stored["shards"]), strict=False))
 
 
 def points_at_once(
@@ -76,7 +67,7 @@ def make_plan(
     engine: Engine,
     at_once: int,
     seconds_per_point: float,
-    stored: Mapping[str, Any] | None,
+    before: int | None,
 ) -> Plan:
     """Cut the points by what one costs.
 
@@ -88,7 +79,8 @@ def make_plan(
         engine: How points are evaluated.
         at_once: Points that a rank evaluates at once.
         seconds_per_point: What one rank needs for a point.
-        stored: The attributes of the file that may be continued: measured again, a tile may come out otherwise.
+        before: Points in a tile of the file that may be continued, None without one: measured again, a tile may come out
+            otherwise.
     """
     num_points = grid.num_points
     batches = {split: each.num_batches for split, each in examples.items()}
@@ -104,8 +96,8 @@ def make_plan(
     # Whole passes: a tile's last one would be padded otherwise; and work for every thread.
     together = engine.points_per_pass * at_once
     points = -(-points // together) * together
-    if stored is not None and "points_per_tile" in stored:
-        points = int(stored["points_per_tile"])
+    if before is not None:
+        points = before
     return Plan(
         num_points=num_points,
         points_per_tile=min(num_points, _or(compute.points_per_tile, points)),

@@ -8,29 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import computing_in
 from mpi_landscape.loading.resident import Examples
 from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.samples import Sample, choose_first, cut
 from mpi_landscape.plan.strata import stratify
 from mpi_landscape.plan.tiles import Plan, shard_bounds
 from mpi_landscape.storage import identity
-from mpi_landscape.storage.surface.reader import read_orders
-
-if TYPE_CHECKING:
-    from mpi_landscape.surfaces.losses import Job
+from mpi_landscape.storage.surface.reader import read_beginning
 
 # The center and the grid's corners; fewer on a small grid, where each is a large part of all the work.
 _MAX_TRIALS, _POINTS_PER_TRIAL = 5, 40
@@ -51,6 +50,11 @@ class Sampling:
     samples: tuple[Sample, ...]
     orders: Mapping[str, NDArray[np.int64]]
 
+    def fits(self, splits: Mapping[str, Examples]) -> bool:
+        """Whether it is of these splits; where it is not, the file's identity tells what differs."""
+        sizes = {split: order.size for split, order in self.orders.items()}
+        return sizes == {split: examples.num_examples for split, examples in splits.items()}
+
     @property
     def text(self) -> str:
         """What identifies it."""
@@ -58,40 +62,81 @@ class Sampling:
         return identity.fingerprint(*cuts, *self.orders.values())
 
 
-def wanted(ranks: Ranks, path: Path | None, relative_error: float | None) -> tuple[bool, Sampling | None]:
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What the file that may be continued says of itself; whether it is of this run shows later.
+
+    Attributes:
+        attributes: All of them, the same on every rank.
+        samples: How its splits are cut, of a plan of samples.
+        orders: The order of their examples; on rank 0 alone.
+    """
+
+    attributes: Mapping[str, Any]
+    samples: tuple[Sample, ...] = ()
+    orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+def read_before(ranks: Ranks, path: Path | None) -> Before | None:
+    """What a file says, read once by rank 0; None where there is none. Collective."""
+    found = ranks.on_root(lambda: read_beginning(path) if path is not None and path.exists() else None)
+    told = ranks.share((found[0], found[1], list(found[2])) if found else None)
+    if told is None:
+        return None
+    attributes, samples, splits = told
+    # The names alone where the orders are not: they are large, and travel when they are wanted.
+    orders = found[2] if found else {split: np.empty(0, dtype=np.int64) for split in splits}
+    return Before(attributes=attributes, samples=samples, orders=orders)
+
+
+def decisions(before: Before | None) -> Decisions:
+    """What was decided for the file that may be continued; nothing without one."""
+    return Decisions() if before is None else Decisions.of(before.attributes)
+
+
+def wanted(ranks: Ranks, before: Before | None, relative_error: float | None) -> tuple[bool, Sampling | None]:
     """Whether the plan is one of samples, and the sampling of the file that is to be continued. Collective.
 
     A plan is made with its file, so a file of exact values is not continued as one of samples, nor the other way round.
 
     Args:
         ranks: The job's ranks.
-        path: The file; None when there is none to continue.
+        before: That file; None when there is none to continue.
         relative_error: What this run is asked for.
     """
-    found = ranks.on_root(lambda: read_orders(path) if path is not None and path.exists() else None)
-    exists, samples, splits = ranks.share((True, found[0], list(found[1])) if found else (False, (), []))
-    if not samples:
-        return not exists and relative_error is not None, None
-    orders = {split: _everywhere(ranks, found[1][split] if found else None) for split in splits}
-    return True, Sampling(samples=samples, orders=orders)
+    if before is None or not before.samples:
+        return _is_sampled(before, relative_error), None
+    orders = {split: _everywhere(ranks, order) for split, order in before.orders.items()}
+    return True, Sampling(samples=before.samples, orders=orders)
 
 
-def fits(sampling: Sampling, residents: Mapping[str, Examples]) -> bool:
-    """Whether a file's sampling is one of these splits; where it is not, the file's identity tells what differs."""
-    sizes = {split: order.size for split, order in sampling.orders.items()}
-    return sizes == {split: resident.num_examples for split, resident in residents.items()}
+def _is_sampled(before: Before | None, relative_error: float | None) -> bool:
+    return relative_error is not None if before is None else bool(before.samples)
 
 
-def draw(job: Job, ranks: Ranks, evaluator: Evaluator, residents: Mapping[str, Examples]) -> Sampling:
+def most_per_batch(
+    splits: Mapping[str, Dataset[Any]], before: Before | None, relative_error: float | None
+) -> int | None:
+    """Examples per batch at most, so that a first level of samples is a small part of the largest split; None if exact."""
+    if not _is_sampled(before, relative_error):
+        return None
+    most = max(len(dataset) for dataset in splits.values())  # type: ignore[arg-type]
+    return max(16, 1 << max(most // 512, 1).bit_length() - 1)
+
+
+def draw(
+    ranks: Ranks, evaluator: Evaluator, splits: Mapping[str, Examples], grid: Grid, precision: str
+) -> Sampling:
     """Choose strata and order: rank 0's choice, from losses that all ranks compute together. Collective."""
-    points = trial_points(job.grid)
+    # The center has as many coordinates as a surface, also on a line.
+    points = [point[: len(grid.shape)] for point in trial_points(grid)]
     samples, orders = [], {}
-    for place, (split, resident) in enumerate(residents.items()):
-        num, first = choose_first(resident.num_examples, resident.batch_size)
-        size = resident.num_examples
+    for place, (split, examples) in enumerate(splits.items()):
+        num, first = choose_first(examples.num_examples, examples.batch_size)
+        size = examples.num_examples
         if num > 1:
-            losses = _trial_losses(job, ranks, evaluator, resident, points)
-            strata = stratify(losses, num=num, step=resident.batch_size, least=first) if ranks.is_root else []
+            losses = _trial_losses(ranks, evaluator, examples, points, precision)
+            strata = stratify(losses, num=num, step=examples.batch_size, least=first) if ranks.is_root else []
         else:
             strata = [np.arange(size)]
         generator = np.random.default_rng([_SEED, place])
@@ -115,20 +160,20 @@ def trial_points(grid: Grid) -> list[tuple[float, ...]]:
     return [(0.0, 0.0), *far][:wanted]
 
 
-def sampled_plan(job: Job, sampling: Sampling, splits: list[str]) -> Plan:
+def sampled_plan(grid: Grid, compute: ComputeConfiguration, sampling: Sampling, splits: list[str]) -> Plan:
     """The plan of a sampled surface.
 
     Raises:
         LandscapeError: `compute.data_shards` asks for another cut.
     """
-    if job.compute.data_shards != "auto":
+    if compute.data_shards != "auto":
         raise LandscapeError(
-            f"compute.data_shards is {job.compute.data_shards}, but a surface of samples cuts its data into nested samples; "
+            f"compute.data_shards is {compute.data_shards}, but a surface of samples cuts its data into nested samples; "
             f"leave it auto, or leave out the relative error"
         )
     shards = tuple((split, sample.num_shards) for split, sample in zip(splits, sampling.samples, strict=True))
-    num_points, per_point = job.grid.num_points, sum(count for _, count in shards)
-    wanted = job.compute.points_per_tile
+    num_points, per_point = grid.num_points, sum(count for _, count in shards)
+    wanted = compute.points_per_tile
     automatic = -(-num_points * per_point // _MAX_TILES)
     return Plan(
         num_points=num_points,
@@ -136,17 +181,6 @@ def sampled_plan(job: Job, sampling: Sampling, splits: list[str]) -> Plan:
         shards=shards,
         samples=sampling.samples,
     )
-
-
-def sampled_batch_size(automatic: int, splits: Mapping[str, Dataset[Any]]) -> int:
-    """Examples per batch of a sampled plan: few enough that a first level is a small part of the largest split.
-
-    Args:
-        automatic: What the size of an example suggests.
-        splits: The data.
-    """
-    most = max(len(dataset) for dataset in splits.values())  # type: ignore[arg-type]
-    return max(16, min(automatic, 1 << max(most // 512, 1).bit_length() - 1))
 
 
 def describe(plan: Plan, target: float | None) -> str:
@@ -166,17 +200,16 @@ def describe(plan: Plan, target: float | None) -> str:
 
 
 def _trial_losses(
-    job: Job, ranks: Ranks, evaluator: Evaluator, resident: Examples, points: list[tuple[float, ...]]
+    ranks: Ranks, evaluator: Evaluator, examples: Examples, points: list[tuple[float, ...]], precision: str
 ) -> NDArray[np.float64]:
     """(num_trials, N) float64: every example's loss at every trial point, each rank taking its share of the batches."""
-    losses = np.zeros((len(points), resident.num_examples))
-    first, stop = shard_bounds(resident.num_batches, ranks.size, ranks.rank)
-    start = first * resident.batch_size
-    with computing_in(job.compute.precision), closing(resident.pieces(first, stop)) as pieces:
+    losses = np.zeros((len(points), examples.num_examples))
+    first, stop = shard_bounds(examples.num_batches, ranks.size, ranks.rank)
+    start = first * examples.batch_size
+    with computing_in(precision), closing(examples.pieces(first, stop)) as pieces:
         for batch in (batch for piece in pieces for batch in piece):
             for row, point in enumerate(points):
-                # The center has as many coordinates as a surface, also on a line.
-                values = evaluator.example_losses(batch, point[: len(job.directions)])
+                values = evaluator.example_losses(batch, point)
                 losses[row, start : start + batch.valid] = values
             start += batch.valid
     return sum_over_ranks(ranks, losses)

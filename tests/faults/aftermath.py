@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.storage import cells
 from mpi_landscape.storage.surface.reader import read_surface
+from mpi_landscape.storage.surface.tiles import open_tiles
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -29,9 +29,8 @@ def verified_tiles(path: Path) -> set[int]:
     """The tiles that are marked as done and whose checksum fits."""
     if not path.exists():
         return set()
-    with cells.open_cells(path, mode="r") as store:
-        plan = store._plan
-        return {int(index) for index in store.marked() if store.read_tile(plan.tile(int(index))) is not None}
+    with open_tiles(path, mode="r") as store:
+        return {int(index) for index in store.marked() if store.read(int(index)) is not None}
 
 
 def wrong_values(path: Path, reference: dict[str, bytes]) -> int:

@@ -1,9 +1,8 @@
-"""A surface made by the real storage code and the real coordinator, without a network: cheap to start, so cheap to kill.
+"""A surface made by the real loop, storage and coordinator, without a network: cheap to start, so cheap to kill.
 
     mpiexec -n 2 python -m tests.faults.light_job surface.h5 --writer root --log finished.txt
 
-Locks, creates or resumes, takes over, hands out tiles and writes as `mpi_landscape.surfaces.computing` does, in its order;
-only the losses are a formula instead of a network, so that no torch is imported and a start takes a fraction of a second.
+Only the losses are a formula instead of a network, so that no torch is imported and a start takes a fraction of a second.
 Tiles are noted in the log when the call that writes them has returned: from then on they must never be lost.
 """
 
@@ -11,28 +10,37 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.command import execution as program
-from mpi_landscape.parallel import coordinator
+from mpi_landscape.command.parser import Parser
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import STOPPED, Stopping
 from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.tiles import Plan, Tile
-from mpi_landscape.storage import cells, identity
+from mpi_landscape.storage import identity
+from mpi_landscape.storage.cells import Cells
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.provenance import provenance
-from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.creation import Contents, create
 from mpi_landscape.storage.surface.reader import check_constants, read_attributes
+from mpi_landscape.storage.surface.tiles import open_tiles
 from mpi_landscape.surfaces.account import Exact
+from mpi_landscape.work.job import Job
+from mpi_landscape.work.running import complete
 
 # 25 tiles: five chunks of points, train in four shards and test in one.
 GRID = Grid(Axis(-0.5, 1.0, 7), Axis(0.0, 2.0, 4))
 PLAN = Plan(num_points=GRID.num_points, points_per_tile=6, shards=(("train", 4), ("test", 1)))
+QUANTITIES = Quantities(accuracy=True)
 PARAMETERS = 300
 
 
@@ -45,7 +53,7 @@ def sums_of(tile: Tile) -> NDArray[np.float64]:
     return np.stack([loss, np.floor(place) % 10, examples, loss**2 / 3], axis=1)
 
 
-def made() -> schema.Contents:
+def made() -> Contents:
     """What the file holds before the first tile."""
     center = np.sin(np.arange(PARAMETERS, dtype=np.float32))
     directions = {
@@ -58,10 +66,10 @@ def made() -> schema.Contents:
         **{f"direction_{name}": identity.fingerprint(vector) for name, vector in directions.items()},
         "plan": f"tiles of {PLAN.points_per_tile} points, shards {dict(PLAN.shards)}",
     }
-    return schema.Contents(
+    return Contents(
         grid=GRID,
         plan=PLAN,
-        accuracy=True,
+        quantities=QUANTITIES,
         center=center,
         directions=directions,
         layout=[
@@ -77,61 +85,44 @@ def made() -> schema.Contents:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LightFile:
+    """The surface file; notes what is written into it."""
+
+    path: Path
+    note: Callable[[str], None]
+    notes = MappingProxyType({})
+
+    def ensure(self) -> None:
+        """Make it, or see that it is this job's."""
+        contents = made()
+        if self.path.exists():
+            now = identity.of_attributes(contents.attributes)
+            identity.check_same(self.path, read_attributes(self.path), now)
+            check_constants(self.path, GRID, PLAN)
+        else:
+            create(self.path, contents)
+
+    def open(self, comm: Any, mode: str) -> Cells:
+        """Open it; a tile is noted when the call that writes it has returned."""
+        store = open_tiles(self.path, comm, mode=mode)
+        write = store.write
+
+        def noting(item: int, row: NDArray[np.float64]) -> None:
+            write(item, row)
+            self.note(f"tile {item}")
+
+        store.write = noting
+        if mode != "r":
+            self.note("begun")
+        return store
+
+
 def run(options: argparse.Namespace, ranks: Ranks) -> int:
     """Complete the file; returns the exit status. Collective."""
-    path, everyone_writes = options.file, options.writer == "parallel"
     note = _notes(options.log)
     note(f"rank {ranks.rank} {os.getpid()}")
-    with ExitStack() as resources:
-        ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=False)))
-        ranks.on_root(lambda: _ensure_file(path))
-        account = Exact(PLAN, accuracy=True) if ranks.is_root else None
-        unpublished = ranks.on_root(lambda: _take_over(path, account)) or []
-        num_left = ranks.share(account.num_left if account else 0)
-        if num_left == 0 and not ranks.share(bool(unpublished)):
-            return program.DONE
-        comm = ranks.comm if everyone_writes else None
-        opens = everyone_writes or ranks.is_root
-        with ranks.together():
-            store = cells.open_cells(path, comm) if opens else None
-        with store or nullcontext(), Stopping() as stopping:
-            for tile, values in unpublished:
-                store.write_values(tile, values)
-            note("begun")
-            stopped = coordinator.run(
-                ranks,
-                tiles=iter(account or ()),
-                num_tiles=num_left,
-                sums_size=len(schema.SUMS) * PLAN.points_per_tile,
-                evaluate=_evaluation(options),
-                keep=_keeping(store, note) if everyone_writes else lambda index, sums: None,
-                record=_recording(store, account, note, everyone_writes),
-                stopping=stopping,
-            )
-    return STOPPED if stopped else program.DONE
 
-
-def _ensure_file(path: Path) -> None:
-    contents = made()
-    if path.exists():
-        now = identity.of_attributes(contents.attributes)
-        identity.check_same(path, read_attributes(path), now)
-        check_constants(path, GRID, PLAN)
-    else:
-        schema.create(path, contents)
-
-
-def _take_over(path: Path, account: Exact) -> list:
-    with cells.open_cells(path, mode="r") as store:
-        for index in store.marked():
-            tile = PLAN.tile(int(index))
-            sums = store.read_tile(tile)
-            if sums is not None:
-                account.take_over(tile, sums)
-        return [(tile, values) for tile, values in account.begin() if not store.holds_values(tile, values)]
-
-
-def _evaluation(options: argparse.Namespace) -> Callable[..., NDArray[np.float64]]:
     def evaluate(index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         time.sleep(options.pause)
         while options.gate and not options.gate.exists():
@@ -140,29 +131,19 @@ def _evaluation(options: argparse.Namespace) -> Callable[..., NDArray[np.float64
         between()
         return sums_of(PLAN.tile(index))
 
-    return evaluate
-
-
-def _keeping(store: cells.Cells, note: Callable[[str], None]) -> Callable[..., None]:
-    def keep(index: int, sums: NDArray[np.float64]) -> None:
-        store.write_tile(PLAN.tile(index), sums)
-        note(f"tile {index}")
-
-    return keep
-
-
-def _recording(store, account, note, everyone_writes) -> Callable[..., None]:
-    def record(index: int, sums: NDArray[np.float64]) -> None:
-        tile = PLAN.tile(index)
-        sums = sums.reshape(tile.num_points, len(schema.SUMS))
-        if not everyone_writes:
-            store.write_tile(tile, sums)
-            note(f"tile {index}")
-        values = account.add(tile, sums)
-        if values is not None:
-            store.write_values(tile, values)
-
-    return record
+    job = Job(
+        num_items=PLAN.num_tiles,
+        row_size=len(QUANTITIES.columns) * PLAN.points_per_tile,
+        evaluate=evaluate,
+        account=lambda: Exact(GRID, PLAN, QUANTITIES),
+        is_shown=False,
+    )
+    with ExitStack() as resources:
+        ranks.on_root(lambda: resources.enter_context(claimed(options.file, overwrite=False)))
+        stopping = resources.enter_context(Stopping())
+        kept = LightFile(path=options.file, note=note)
+        ending = complete(job, kept, ranks, writer=options.writer, stopping=stopping)
+    return STOPPED if ending.stopped else program.DONE
 
 
 def _notes(log: Path | None) -> Callable[[str], None]:
@@ -175,7 +156,7 @@ def _notes(log: Path | None) -> Callable[[str], None]:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made_parser = program.Parser(prog="python -m tests.faults.light_job", description=__doc__.splitlines()[0])
+    made_parser = Parser(prog="python -m tests.faults.light_job", description=__doc__.splitlines()[0])
     made_parser.add_argument("file", type=Path, help="the surface file")
     made_parser.add_argument("--writer", choices=("root", "parallel"), default="root")
     made_parser.add_argument("--log", type=Path, help="gets a line for every finished tile")

@@ -125,9 +125,9 @@ def test_continued_to_the_end_it_is_the_exact_surface_and_nothing_is_done_twice(
     computed("--output", str(study.folder / "direct.h5"))
     direct = read_surface(study.folder / "direct.h5")
     written = []
-    write = Cells.write_tile
+    write = Cells.write
     monkeypatch.setattr(
-        Cells, "write_tile", lambda self, tile, sums: (written.append(tile.index), write(self, tile, sums))
+        Cells, "write", lambda self, item, row: (written.append(item), write(self, item, row))
     )
     for arguments in (["--relative-error", "0.05"], ["--relative-error", "0.02"], []):
         before = len(written)
@@ -166,7 +166,7 @@ surface.main({arguments!r})
 def test_killed_again_and_again_and_resumed_equals_undisturbed(study, contents, computed):
     computed("--relative-error", "0.05", "--output", str(study.folder / "reference.h5"))
     done = 0
-    for method, count in (("write_tile", 30), ("write_values", 5), ("write_tile", 150), ("write_values", 10)):
+    for method, count in (("write", 30), ("publish", 5), ("write", 150), ("publish", 10)):
         arguments = [str(study.configuration), "--relative-error", "0.05"]
         text = DYING.format(method=method, count=count, arguments=arguments)
         ended = subprocess.run([sys.executable, "-c", text], cwd=study.folder, timeout=120, check=False)

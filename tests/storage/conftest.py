@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.tiles import Plan, Tile
-from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.creation import Contents, create
 
 GRID = Grid(Axis(-0.5, 1.0, 4), Axis(0.0, 2.0, 3))
 LINE = Grid(Axis(-0.5, 1.0, 7))
@@ -17,19 +18,25 @@ SHARDS = (("train", 3), ("test", 1))
 
 
 @pytest.fixture
-def contents() -> Callable[..., schema.Contents]:
+def contents() -> Callable[..., Contents]:
     """Make what a file holds; by default a 4 x 3 grid in tiles of 5 points, train in three shards and test in one."""
 
     def make(
-        grid: Grid = GRID, *, points_per_tile: int = 5, shards=SHARDS, accuracy=True, **attributes
-    ) -> schema.Contents:
+        grid: Grid = GRID,
+        *,
+        points_per_tile: int = 5,
+        shards=SHARDS,
+        accuracy=True,
+        returned=(),
+        **attributes,
+    ) -> Contents:
         directions = {"alpha": np.arange(7, dtype=np.float32) - 3}
         if grid.beta is not None:
             directions["beta"] = np.arange(7, dtype=np.float32) * 2
-        return schema.Contents(
+        return Contents(
             grid=grid,
             plan=Plan(num_points=grid.num_points, points_per_tile=points_per_tile, shards=shards),
-            accuracy=accuracy,
+            quantities=Quantities(accuracy=accuracy, returned=returned),
             center=np.arange(7, dtype=np.float32) / 8,
             directions=directions,
             layout=[
@@ -57,10 +64,10 @@ def sums_of() -> Callable[[Tile], np.ndarray]:
 
 
 @pytest.fixture
-def whole_of(contents, sums_of) -> Callable[[schema.Contents, str], tuple[np.ndarray, np.ndarray]]:
+def whole_of(contents, sums_of) -> Callable[[Contents, str], tuple[np.ndarray, np.ndarray]]:
     """The loss and accuracy of every point of a split, by a plain loop over shards and points."""
 
-    def make(made: schema.Contents, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def make(made: Contents, split: str) -> tuple[np.ndarray, np.ndarray]:
         totals = np.zeros((made.grid.num_points, 4))
         for index in range(made.plan.num_tiles):
             tile = made.plan.tile(index)
@@ -76,12 +83,12 @@ def whole_of(contents, sums_of) -> Callable[[schema.Contents, str], tuple[np.nda
 
 
 @pytest.fixture
-def surface_file(tmp_path, contents) -> Callable[..., tuple[Path, schema.Contents]]:
+def surface_file(tmp_path, contents) -> Callable[..., tuple[Path, Contents]]:
     """Make a file with nothing done in it."""
 
-    def make(name: str = "surface.h5", **settings) -> tuple[Path, schema.Contents]:
+    def make(name: str = "surface.h5", **settings) -> tuple[Path, Contents]:
         made = contents(**settings)
-        schema.create(tmp_path / name, made)
+        create(tmp_path / name, made)
         return tmp_path / name, made
 
     return make

@@ -74,7 +74,7 @@ def test_every_value_is_read_from_the_epoch_and_the_quantity_that_it_was_written
 def test_an_epoch_is_there_for_a_reader_before_the_writer_is_closed(history_file):
     path = history_file()
     program = f"""
-        from mpi_landscape.storage.history import read_history
+        from mpi_landscape.storage.history.records import read_history
         history = read_history({str(path)!r})
         print(history.phase.tolist(), history.values["train_loss"].tolist()[:2])
     """
@@ -271,7 +271,7 @@ WRITER = """
     import sys
     from pathlib import Path
     import numpy as np
-    from mpi_landscape.storage.history import HistoryWriter, read_history
+    from mpi_landscape.storage.history.records import HistoryWriter, read_history
     path = Path(sys.argv[1])
     history = read_history(path)
     first = int(history.done.sum())

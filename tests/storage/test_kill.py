@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mpi_landscape.plan.grid import Axis, Grid
-from mpi_landscape.storage import cells
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.tiles import open_tiles
+from tests.storage.known import totals_of
 
 # 1,200 points in 60 x 3 tiles: tens of milliseconds of writing, some 100 kB that the library may hold back.
 GRID = Grid(Axis(-1, 1, 40), Axis(0, 3, 30))
@@ -23,24 +24,26 @@ WRITER = """
     import sys
     from pathlib import Path
     import numpy as np
-    from mpi_landscape.storage import cells
+    from mpi_landscape.storage.surface import schema
+    from mpi_landscape.storage.surface.tiles import Totals, open_tiles, published
     path = Path(sys.argv[1])
-    with cells.open_cells(path) as store:
-        plan = store._plan
-        totals = cells.Totals(plan)
+    with schema.open_file(path, "r") as file:
+        grid, plan, quantities = schema.read_plan(file)
+    with open_tiles(path) as store:
+        totals = Totals(plan, 4)
         for index in store.marked():
-            sums = store.read_tile(plan.tile(int(index)))
+            sums = store.read(int(index))
             whole = None if sums is None else totals.add(plan.tile(int(index)), sums)
             if whole is not None:
-                store.write_points(plan.tile(int(index)), whole)
+                store.publish(published(grid, plan.tile(int(index)), quantities.values(whole)))
         print("begun", flush=True)
         for index in totals.left():
             tile = plan.tile(index)
             sums = np.arange(4.0 * tile.num_points).reshape(-1, 4) + 1000 * index + 1
-            store.write_tile(tile, sums)
+            store.write(tile.index, sums)
             whole = totals.add(tile, sums)
             if whole is not None:
-                store.write_points(tile, whole)
+                store.publish(published(grid, tile, quantities.values(whole)))
     print("done", flush=True)
 """
 
@@ -53,12 +56,12 @@ def check(path, made):
     """Everything that the file marks as done and verifies is right, and nothing else shows; returns tiles verified."""
     surface = read_surface(path)
     verified = 0
-    totals = cells.Totals(made.plan)
+    totals = totals_of(made)
     expected = {split: np.full((GRID.num_points, 4), np.nan) for split, _ in made.plan.shards}
-    with cells.open_cells(path, mode="r") as store:
+    with open_tiles(path, mode="r") as store:
         for index in range(made.plan.num_tiles):
             tile = made.plan.tile(index)
-            sums = store.read_tile(tile)
+            sums = store.read(tile.index)
             if sums is not None:
                 assert sums.tobytes() == planted(tile).tobytes(), f"tile {index} is not what was written"
                 verified += 1

@@ -10,21 +10,23 @@ from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.storage import cells
 from mpi_landscape.storage.surface import reader
 from mpi_landscape.storage.surface.reader import read_attributes, read_direction, read_surface, verify_tiles
+from mpi_landscape.storage.surface.tiles import open_tiles
 from mpi_landscape.storage.surface.value import Surface
+from tests.storage.known import known, totals_of
 
 LINE = Grid(Axis(-0.5, 1.0, 7))
 
 
 def write(path, made, sums_of, indices, *, points=True):
     """Write tiles as rank 0 does; without `points`, as one that is killed before it comes to them."""
-    totals = cells.Totals(made.plan)
-    with cells.open_cells(path) as store:
+    totals = totals_of(made)
+    with open_tiles(path) as store:
         for index in indices:
             tile = made.plan.tile(index)
-            store.write_tile(tile, sums_of(tile))
+            store.write(tile.index, sums_of(tile))
             whole = totals.add(tile, sums_of(tile))
             if whole is not None and points:
-                store.write_points(tile, whole)
+                store.publish(known(made, tile, whole))
 
 
 def places_of(made, start, stop):
@@ -85,17 +87,17 @@ def test_a_point_whose_value_is_not_written_yet_is_not_done(surface_file, sums_o
 
 def test_what_a_writer_adds_between_two_readings_is_not_shown_by_halves(surface_file, sums_of, monkeypatch):
     path, made = surface_file(shards=(("train", 1), ("test", 1)), points_per_tile=1)
-    read, totals = h5py.Dataset.__getitem__, cells.Totals(made.plan)
+    read, totals = h5py.Dataset.__getitem__, totals_of(made)
 
     def writing(store):
         for index in range(made.plan.num_tiles):
             tile = made.plan.tile(index)
-            store.write_tile(tile, sums_of(tile))
+            store.write(tile.index, sums_of(tile))
             yield
-            store.write_points(tile, totals.add(tile, sums_of(tile)))
+            store.publish(known(made, tile, totals.add(tile, sums_of(tile))))
             yield
 
-    with cells.open_cells(path) as store:
+    with open_tiles(path) as store:
         steps = writing(store)
         for _ in range(7):
             next(steps)
@@ -141,10 +143,10 @@ def test_nan_can_be_a_result(surface_file, points):
     tile = made.plan.tile(3)
     sums = np.full((5, 4), [np.nan, 2, 4, 1])
     sums[1:, 0] = np.inf
-    with cells.open_cells(path) as store:
-        store.write_tile(tile, sums)
+    with open_tiles(path) as store:
+        store.write(tile.index, sums)
         if points:
-            store.write_points(tile, sums)
+            store.publish(known(made, tile, sums))
     surface = read_surface(path)
     # The accuracies are numbers, so that it shows when they are not there.
     np.testing.assert_array_equal(surface.done["test"], places_of(made, 0, 5) if points else False)
@@ -153,10 +155,10 @@ def test_nan_can_be_a_result(surface_file, points):
 
 def test_nan_can_be_the_only_result(surface_file):
     path, made = surface_file(accuracy=False, shards=(("train", 2),), points_per_tile=12)
-    with cells.open_cells(path) as store:
+    with open_tiles(path) as store:
         for index in (0, 1):
-            store.write_tile(made.plan.tile(index), np.full((12, 4), [np.nan, 0, 4, 1]))
-        store.write_points(made.plan.tile(1), np.full((12, 4), [np.nan, 0, 8, 1]))
+            store.write(index, np.full((12, 4), [np.nan, 0, 4, 1]))
+        store.publish(known(made, made.plan.tile(1), np.full((12, 4), [np.nan, 0, 8, 1])))
     assert read_surface(path).done["train"].all()
 
 

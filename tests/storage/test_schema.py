@@ -13,6 +13,7 @@ from mpi_landscape import LandscapeError
 from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.storage.files import read_attributes
 from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.creation import create
 
 LINE = Grid(Axis(-0.5, 1.0, 7))
 
@@ -36,7 +37,7 @@ def datasets(path: Path) -> dict[str, h5py.Dataset]:
 def test_every_dataset_that_changes_is_contiguous_and_allocated_before_the_first_result(surface_file):
     path, made = surface_file()
     found = datasets(path)
-    changing = schema.arrays(made.grid, made.plan, made.accuracy)
+    changing = schema.arrays(made.grid, made.plan, made.quantities)
     for name, (shape, dtype, _) in changing.items():
         stored_shape, stored_dtype, layout, size, offset = found[name]
         assert (stored_shape, stored_dtype) == (shape, dtype), name
@@ -48,7 +49,7 @@ def test_every_dataset_that_changes_is_contiguous_and_allocated_before_the_first
 def test_a_new_file_says_that_nothing_is_done(surface_file):
     path, made = surface_file()
     with h5py.File(path, "r") as file:
-        for name, _ in schema.quantities(made.plan, made.accuracy):
+        for name in schema.results(made.plan, made.quantities):
             assert np.isnan(file[name][...]).all(), name
         assert not file["tiles/status"][...].any()
         assert np.isnan(file["tiles/train_sums"][...]).all()
@@ -133,7 +134,7 @@ def test_coordinates_vectors_and_layout_are_stored_as_given(surface_file):
 def test_a_file_says_its_own_grid_and_plan(surface_file, settings, reason):
     path, made = surface_file(**settings)
     with schema.open_file(path, "r") as file:
-        assert schema.read_plan(file) == (made.grid, made.plan, made.accuracy), reason
+        assert schema.read_plan(file) == (made.grid, made.plan, made.quantities), reason
 
 
 @pytest.mark.parametrize(
@@ -193,14 +194,14 @@ def test_an_existing_file_is_replaced_and_no_other_is_left(surface_file, tmp_pat
 
 def test_folders_are_made(contents, tmp_path):
     path = tmp_path / "deep" / "down" / "surface.h5"
-    schema.create(path, contents())
+    create(path, contents())
     assert path.exists()
 
 
 def test_a_link_stays_a_link(contents, tmp_path):
     target, link = tmp_path / "scratch.h5", tmp_path / "surface.h5"
     link.symlink_to(target)
-    schema.create(link, contents())
+    create(link, contents())
     assert link.is_symlink()
     schema.open_file(target, "r").close()
 
@@ -223,7 +224,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_line(contents, tmp_path,
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(LandscapeError, match=words) as caught:
-        schema.create(tmp_path / place, contents())
+        create(tmp_path / place, contents())
     assert str(caught.value).startswith(str(tmp_path / place)), reason
     assert "--output" in str(caught.value), reason
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder"], reason
@@ -237,7 +238,7 @@ def test_a_full_disk_is_refused_in_a_line_and_the_old_file_stays(surface_file, c
         # A limit for files stands in for a disk; the numbers of this grid alone take 200 kB.
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
         with pytest.raises(LandscapeError, match=r"surface\.h5: cannot be written: File too large; choose"):
-            schema.create(path, contents(grid=Grid(Axis(0, 1, 90), Axis(0, 1, 40))))
+            create(path, contents(grid=Grid(Axis(0, 1, 90), Axis(0, 1, 40))))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -255,12 +256,13 @@ def test_a_kill_during_creation_leaves_the_old_file(surface_file):
         import numpy as np
         from mpi_landscape.plan.grid import Axis, Grid
         from mpi_landscape.plan.tiles import Plan
-        from mpi_landscape.storage import schema
+        from mpi_landscape.plan.quantities import Quantities
+        from mpi_landscape.storage.surface.creation import Contents, create
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         vector = np.zeros(3, dtype=np.float32)
-        schema.create(Path({str(path)!r}), schema.Contents(
+        create(Path({str(path)!r}), Contents(
             grid=Grid(Axis(0, 1, 2)), plan=Plan(num_points=2, points_per_tile=1, shards=(("train", 1),)),
-            accuracy=True, center=vector, directions={{"alpha": vector}}, layout=[], attributes={{}}))
+            quantities=Quantities(accuracy=True), center=vector, directions={{"alpha": vector}}, layout=[], attributes={{}}))
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.storage import cells, writer
+from mpi_landscape.storage import writer
 from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.creation import Contents, create
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
+from mpi_landscape.storage.surface.tiles import open_tiles
+from tests.storage.known import known, totals_of
 
 ONE = ["/usr/lib/libmpi.so.40.30.4"]
 TWO = [*ONE, "/opt/mpich/lib/libmpi.so.12"]
@@ -92,17 +95,17 @@ def test_it_is_known_whether_this_hdf5_is_parallel():
     assert writer.has_parallel_hdf5() == h5py.get_config().mpi
 
 
-def _by_root(path: Path, made: schema.Contents, seed: int) -> None:
-    schema.create(path, made)
-    totals = cells.Totals(made.plan)
-    with cells.open_cells(path) as store:
+def _by_root(path: Path, made: Contents, seed: int) -> None:
+    create(path, made)
+    totals = totals_of(made)
+    with open_tiles(path) as store:
         for index in range(made.plan.num_tiles):
             tile = made.plan.tile(index)
             sums = np.random.default_rng([seed, index]).random((tile.num_points, 4))
-            store.write_tile(tile, sums)
+            store.write(tile.index, sums)
             whole = totals.add(tile, sums)
             if whole is not None:
-                store.write_points(tile, whole)
+                store.publish(known(made, tile, whole))
 
 
 @pytest.mark.parametrize(("size", "end"), [(2, []), (3, []), (3, ["abort"])])
@@ -111,7 +114,7 @@ def test_both_writers_make_the_same_file(launch, contents, tmp_path, size, end):
         pytest.skip("h5py has no parallel HDF5: .ci/run shows how to build it with HDF5_MPI=ON")
     made = contents()
     _by_root(tmp_path / "root.h5", made, 5)
-    schema.create(tmp_path / "parallel.h5", made)
+    create(tmp_path / "parallel.h5", made)
     job = Path(__file__).with_name("writer_job.py")
     done = launch(size, "-m", "mpi4py", job, tmp_path / "parallel.h5", "5", *end, timeout=60)
     assert (done.returncode == 0) == (not end), done.stderr
@@ -119,7 +122,7 @@ def test_both_writers_make_the_same_file(launch, contents, tmp_path, size, end):
     assert read_surface(tmp_path / "parallel.h5").progress == 1.0
     with h5py.File(tmp_path / "root.h5") as one, h5py.File(tmp_path / "parallel.h5") as other:
         assert dict(one.attrs).keys() == dict(other.attrs).keys()
-        for name in schema.arrays(made.grid, made.plan, made.accuracy):
+        for name in schema.arrays(made.grid, made.plan, made.quantities):
             assert one[name][...].tobytes() == other[name][...].tobytes(), name
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mpi_landscape.plan.grid import Axis, Grid
-from mpi_landscape.storage import cells
+from mpi_landscape.storage.surface.tiles import open_tiles
+from tests.storage.known import known, totals_of
 
 xarray = pytest.importorskip("xarray", reason="needs pip install xarray h5netcdf")
 pytest.importorskip("h5netcdf", reason="needs pip install xarray h5netcdf")
@@ -19,14 +20,14 @@ def finished(surface_file, sums_of):
 
     def make(**settings):
         path, made = surface_file(**settings)
-        totals = cells.Totals(made.plan)
-        with cells.open_cells(path) as store:
+        totals = totals_of(made)
+        with open_tiles(path) as store:
             for index in range(made.plan.num_tiles):
                 tile = made.plan.tile(index)
-                store.write_tile(tile, sums_of(tile))
+                store.write(tile.index, sums_of(tile))
                 whole = totals.add(tile, sums_of(tile))
                 if whole is not None:
-                    store.write_points(tile, whole)
+                    store.publish(known(made, tile, whole))
         return path, made
 
     return make

@@ -14,15 +14,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.plan.grid import Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.samples import Sample
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage import files, identity
-from mpi_landscape.storage.cells import DONE, Cells, add_shards, mean_values
+from mpi_landscape.storage.cells import DONE
 from mpi_landscape.storage.soundness import check_attributes, check_datasets, damage_named, holds
 from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.tiles import add_shards, tiles_of
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.storage.texts import plain
 
 # Points that are looked at together.
 _BLOCK = 2**20
@@ -41,12 +44,12 @@ def read_surface(path: str | Path) -> Surface:
         LandscapeError: No such file, or not one of ours.
     """
     with _reading(path) as file:
-        grid, plan, accuracy = schema.read_plan(file)
+        grid, plan, quantities = schema.read_plan(file)
         attributes = files.read_attributes(file)
         check_attributes(Path(path), attributes)
         # What is written last is read first: a point that a writer adds meanwhile is then not yet shown as done.
         status = file["tiles/status"][...] == DONE
-        names = [name for name, _ in schema.quantities(plan, accuracy)]
+        names = list(schema.results(plan, quantities))
         read = {name: file[name][...] for name in reversed(names)}
         values = {name: read[name] for name in names}
         return Surface(
@@ -54,8 +57,9 @@ def read_surface(path: str | Path) -> Surface:
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
             values=values,
-            done=_done(file, grid, plan, status, values),
+            done=_done(file, grid, plan, quantities, status, values),
             attributes=files.readable(attributes),
+            units={name: printable(plain(file[name].attrs.get("units")) or "") for name in names},
             **_sampling(file, plan),
         )
 
@@ -75,37 +79,44 @@ def _sampling(file: h5py.File, plan: Plan) -> dict[str, float]:
     }
 
 
-def read_orders(path: str | Path) -> tuple[tuple[Sample, ...], dict[str, NDArray[np.int64]]]:
-    """How a file's splits are cut into samples, and the order of their examples by split; both empty without samples."""
+def read_beginning(
+    path: str | Path,
+) -> tuple[dict[str, Any], tuple[Sample, ...], dict[str, NDArray[np.int64]]]:
+    """What a run that may go on with a file must know of it.
+
+    Returns:
+        Its attributes; how its splits are cut into samples, and the order of their examples by split: both empty without
+        samples.
+    """
     with _reading(path) as file:
+        attributes = _attributes(path, file)
         _, plan, _ = schema.read_plan(file)
         splits = [split for split, _ in plan.shards] if plan.samples else []
         for split, sample in zip(splits, plan.samples, strict=True):
             _check_order(Path(path), file, f"tiles/{split}_order", sample.stops[-1])
-        return plan.samples, {split: file[f"tiles/{split}_order"][...] for split in splits}
+        orders = {split: file[f"tiles/{split}_order"][...] for split in splits}
+        return attributes, plan.samples, orders
 
 
 def verify_tiles(path: str | Path) -> tuple[int, int, int]:
     """How many tiles there are, how many are marked as done, and how many of those fail their checksum."""
     with _reading(path) as file:
-        grid, plan, accuracy = schema.read_plan(file)
-        cells = Cells(
-            {name: file[name] for name in schema.arrays(grid, plan, accuracy)}, grid, plan, accuracy=accuracy
-        )
-        marked = cells.marked()
-        return (
-            plan.num_tiles,
-            marked.size,
-            sum(cells.read_tile(plan.tile(int(index))) is None for index in marked),
-        )
+        _, plan, _ = schema.read_plan(file)
+        tiles = tiles_of(file)
+        marked = tiles.marked()
+        return plan.num_tiles, marked.size, sum(tiles.read(int(index)) is None for index in marked)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """What a file says of itself, letter by letter: identity, provenance, certificate."""
     with _reading(path) as file:
-        attributes = files.read_attributes(file)
-        check_attributes(Path(path), attributes)
-        return attributes
+        return _attributes(path, file)
+
+
+def _attributes(path: str | Path, file: h5py.File) -> dict[str, Any]:
+    attributes = files.read_attributes(file)
+    check_attributes(Path(path), attributes)
+    return attributes
 
 
 def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], list[str]]:
@@ -192,6 +203,7 @@ def _done(
     file: h5py.File,
     grid: Grid,
     plan: Plan,
+    quantities: Quantities,
     status: NDArray[np.bool_],
     values: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[np.bool_]]:
@@ -201,6 +213,7 @@ def _done(
         file: The surface file.
         grid: The points.
         plan: The tiles.
+        quantities: What is known at a point.
         status: (num_tiles,) which are marked as done.
         values: By quantity, as read after the status.
     """
@@ -214,7 +227,7 @@ def _done(
         flat, chunk, unit = grid.points(positions), positions // plan.points_per_tile, 0
         for split, shards in plan.shards:
             marked: NDArray[np.bool_] = np.all(per_chunk[chunk, unit : unit + shards], axis=1)
-            done[split][flat] = marked & ~_unwritten(file, split, flat, marked, values, start)
+            done[split][flat] = marked & ~_unwritten(file, split, quantities, flat, marked, values, start)
             unit += shards
     return {split: mask.reshape(grid.shape) for split, mask in done.items()}
 
@@ -222,6 +235,7 @@ def _done(
 def _unwritten(
     file: h5py.File,
     split: str,
+    quantities: Quantities,
     flat: NDArray[np.int64],
     marked: NDArray[np.bool_],
     values: Mapping[str, NDArray[np.float64]],
@@ -232,6 +246,7 @@ def _unwritten(
     Args:
         file: The surface file.
         split: Name of the split.
+        quantities: What is known at a point.
         flat: (n,) flat index of each of consecutive positions.
         marked: (n,) all shards are marked as done.
         values: By quantity.
@@ -240,12 +255,12 @@ def _unwritten(
     Returns:
         (n,) bool.
     """
-    read = {kind: values[f"{split}_{kind}"] for kind in ("loss", "accuracy") if f"{split}_{kind}" in values}
+    read = {kind: values[f"{split}_{kind}"] for kind in quantities.kinds}
     empty = {kind: marked & np.isnan(value.reshape(-1)[flat]) for kind, value in read.items()}
     result = np.zeros_like(marked)
     if any(mask.any() for mask in empty.values()):
         totals = add_shards(file[schema.sums_name(split)][:, start : start + flat.size])
-        means = mean_values(totals, "accuracy" in read)
+        means = quantities.values(totals)
         for kind, mask in empty.items():
             # A count of examples is never NaN, once it is written.
             result |= mask & (~np.isnan(means[kind]) | np.isnan(totals[:, 2]))

@@ -22,6 +22,7 @@ class Surface:
             (num_alpha, num_beta), or (num_alpha,) for a line, float64; losses in nats per
             example, accuracies as fractions. NaN where not done, but also where NaN *is* the result.
         done: Split name to a bool array of the same shape: True where the value is a result.
+        units: Of each quantity, as the file has them.
         attributes: Everything else the file says of itself.
         target: The relative error that the last run was asked for, 0 for exact values; None where the plan has no samples.
         evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
@@ -32,6 +33,7 @@ class Surface:
     beta: NDArray[np.float64] | None
     values: Mapping[str, NDArray[np.float64]]
     done: Mapping[str, NDArray[np.bool_]]
+    units: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: float | None = None
     evaluations: float | None = None

@@ -5,16 +5,15 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.placement.memory import ALIVE, choose_batch
 from mpi_landscape.problem.build import Problem
-from mpi_landscape.surfaces.engine import ALIVE, choose_batch
 
 # The largest layer gives 50 numbers of 4 bytes for an example.
 PER_EXAMPLE = 50 * 4 * ALIVE
 
 
-def chosen(free, **settings):
+def chosen(free, batch_size="auto"):
     def loss(model, batch):
         return model(batch[0]).square().sum(dim=1)
 
@@ -22,7 +21,7 @@ def chosen(free, **settings):
     problem = Problem(
         model=nn.Sequential(nn.Linear(3, 50), nn.Linear(50, 2)), loss=loss, splits={"train": data}
     )
-    return choose_batch(problem, ComputeConfiguration(**settings), torch.device("cpu"), torch.float32, free)
+    return choose_batch(problem, batch_size, "float32", torch.device("cpu"), torch.float32, free)
 
 
 @pytest.mark.parametrize(

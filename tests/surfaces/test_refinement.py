@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from mpi_landscape.parallel.root import WAIT
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.samples import cut
 from mpi_landscape.plan.tiles import Plan
-from mpi_landscape.surfaces.account import Refinement
+from mpi_landscape.surfaces.refinement import Refinement
 
 SAMPLES = (cut([640, 640], 64), cut([320], 64))
+GRID = Grid(Axis(0, 1, 7))
 PLAN = Plan(
     num_points=7,
     points_per_tile=2,
@@ -27,12 +30,18 @@ def sums_of(index):
     return np.stack([losses.sum(1), losses.sum(1) * 0, np.full(tile.num_points, size), (losses**2).sum(1)], 1)
 
 
+def place_of(known):
+    """Split and first point of what has become known."""
+    first = int(np.flatnonzero(GRID.points(np.arange(GRID.num_points)) == known.places[0][0])[0])
+    return next(iter(known.values)).split("_")[0], first
+
+
 def play(target, *, hands=1, chance=None, before=(), stop_after=None):
     """Hand out tiles to so many hands that return them in a random order; returns the tiles done and the values."""
-    account = Refinement(PLAN, target, accuracy=False)
+    account = Refinement(GRID, PLAN, Quantities(), target)
     for index in before:
-        account.take_over(PLAN.tile(index), sums_of(index))
-    values = {(tile.split, tile.start): known for tile, known in account.begin()}
+        account.take_over(index, sums_of(index))
+    values = {place_of(known): known.values for known in account.begin()}
     queue, held, done, ended = iter(account), [], list(before), False
     while not ended or held:
         while len(held) < hands and not ended:
@@ -48,9 +57,9 @@ def play(target, *, hands=1, chance=None, before=(), stop_after=None):
         if held:
             index = held.pop(0 if chance is None else int(chance.integers(len(held))))
             done.append(index)
-            known = account.add(PLAN.tile(index), sums_of(index))
+            known = account.add(index, sums_of(index))
             if known is not None:
-                values[PLAN.tile(index).split, PLAN.tile(index).start] = known
+                values[place_of(known)] = known.values
             if stop_after is not None and len(done) - len(before) >= stop_after:
                 return done, values, account
     return done, values, account
@@ -96,7 +105,7 @@ def test_a_smaller_target_only_adds_to_a_larger_one():
         before = tuple(continued)
         sizes.append(len(continued))
     assert sizes[-1] == PLAN.num_tiles
-    assert all((known["loss_stderr"] == 0).all() for known in values.values())
+    assert all((known[f"{split}_loss_stderr"] == 0).all() for (split, _), known in values.items())
 
 
 def test_a_larger_target_afterwards_forgets_nothing():
@@ -108,7 +117,7 @@ def test_a_larger_target_afterwards_forgets_nothing():
 
 
 def test_all_points_get_their_first_state_before_any_gets_a_second():
-    account = Refinement(PLAN, 0.01, accuracy=False)
+    account = Refinement(GRID, PLAN, Quantities(), 0.01)
     list(account.begin())
     first = [tile for tile in (next(iter(account)) for _ in range(PLAN.num_chunks * 3)) if tile != WAIT]
     levels = {PLAN.tile(tile).shard for tile in first if PLAN.tile(tile).split == "train"}
@@ -117,11 +126,11 @@ def test_all_points_get_their_first_state_before_any_gets_a_second():
 
 
 def test_the_largest_error_goes_on_first():
-    account = Refinement(PLAN, 0.001, accuracy=False)
+    account = Refinement(GRID, PLAN, Quantities(), 0.001)
     list(account.begin())
     queue = iter(account)
     for _ in range(PLAN.num_chunks * 3):
         index = next(queue)
-        account.add(PLAN.tile(index), sums_of(index))
+        account.add(index, sums_of(index))
     # The spread grows with the position, so the last chunk is the least known.
     assert PLAN.tile(next(queue)).start == 6

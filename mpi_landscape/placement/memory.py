@@ -1,0 +1,89 @@
+"""Memory of the device: how many examples a batch can have, and what to say when it runs out."""
+
+from __future__ import annotations
+
+import torch
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation import premises
+from mpi_landscape.evaluation.precision import COMPUTED
+from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.plan.tiles import choose_batch_size
+from mpi_landscape.problem.build import Problem
+from mpi_landscape.wording import one_line
+
+# Tensors of the largest layer's size that are alive at once in a pass: its input, its output, a shortcut, scratch space.
+ALIVE = 4
+
+
+def choose_batch(
+    problem: Problem,
+    size: int | str,
+    precision: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    free: int | None,
+    *,
+    most: int | None = None,
+) -> tuple[int, int]:
+    """Examples per batch: as asked for, or by the size of the activations; halved while memory does not suffice.
+
+    Args:
+        problem: Network, loss and data.
+        size: What was asked for; "auto" for nothing.
+        precision: Of the computation.
+        device: Where the batches will go through the network.
+        dtype: Of the computation.
+        free: Bytes that are free there for this rank; None where nobody tells.
+        most: Examples in a batch at most, where its size is not asked for; None for any number.
+
+    Returns:
+        The batch size, and the bytes of one batch's activations.
+
+    Raises:
+        LandscapeError: A batch of the size asked for, or of one example, does not fit; or two examples show that
+            network, loss and data do not fit together.
+    """
+    network = own_copy(problem.model).to(device, dtype).eval()
+    largest = max(
+        premises.check_first_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
+        for split, dataset in problem.splits.items()
+    )
+    num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
+    per_example = largest * dtype.itemsize * ALIVE
+    if isinstance(size, int):
+        taken = per_example * min(size, num_examples)
+        if free is not None and taken > free:
+            raise LandscapeError(
+                f"compute.batch_size is {size}: the activations of a batch would take "
+                f"{taken / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free on {device}; "
+                f"valid is at most {max(1, free // per_example)}, or auto"
+            )
+        return size, taken
+    width = COMPUTED[precision].itemsize
+    size = choose_batch_size(largest * width, num_examples, on_gpu=device.type == "cuda")
+    if most is not None:
+        size = min(size, most)
+    while free is not None and per_example * size > free / 2:
+        if size == 1:
+            raise LandscapeError(
+                f"compute.device: the activations of one example take {per_example / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB "
+                f"are free on {device}; start fewer ranks on a node, or take another device"
+            )
+        size //= 2
+    return size, per_example * size
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory did not suffice, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def out_of_memory(error: BaseException, where: str, batch_size: int) -> LandscapeError:
+    """What to tell the user of it."""
+    return LandscapeError(
+        f"{where}: out of memory ({one_line(error)[:120]}); what is done is kept, go on with a smaller "
+        f"--set compute.batch_size=N (now {batch_size}) in a new file, with fewer ranks on a node, or fewer compute.threads"
+    )

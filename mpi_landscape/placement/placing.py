@@ -1,0 +1,123 @@
+"""A problem on its device: network and data where they are evaluated, the same on every rank. Collective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from mpi_landscape.configuration.sections.work import ComputeConfiguration
+from mpi_landscape.evaluation.precision import check_precision, data_type
+from mpi_landscape.loading.resident import Examples
+from mpi_landscape.parallel.devices import choose_device, free_memory, shared_device_warning, thread_share
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.shared_memory import Node
+from mpi_landscape.placement.data import hold
+from mpi_landscape.placement.memory import choose_batch
+from mpi_landscape.placement.premises import check_premises
+from mpi_landscape.placement.who import describe_ranks
+from mpi_landscape.plan.decisions import Decisions
+from mpi_landscape.plan.quantities import Quantities
+from mpi_landscape.problem.build import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A problem whose premises hold, ready to be evaluated.
+
+    Attributes:
+        problem: Network, loss and data.
+        device: Where this rank evaluates.
+        dtype: Of the data, of the vectors, and of the plain network.
+        threads: Of this rank, on a CPU.
+        splits: The data by split, in batches.
+        batch_size: Examples in a batch, as decided for all splits.
+        quantities: What is known at a point.
+        held: In words, where the data are.
+        data_bytes: This rank's share of them.
+        activation_bytes: Of one batch.
+        free_bytes: Free on the device for this rank before anything was put there; None where nobody tells.
+    """
+
+    problem: Problem
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+    splits: Mapping[str, Examples]
+    batch_size: int
+    quantities: Quantities
+    held: str
+    data_bytes: int
+    activation_bytes: int
+    free_bytes: int | None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU evaluates."""
+        return self.device.type == "cuda"
+
+
+@contextmanager
+def placed(
+    problem: Problem,
+    ranks: Ranks,
+    compute: ComputeConfiguration,
+    decided: Decisions,
+    *,
+    most_per_batch: int | None = None,
+) -> Iterator[Placed]:
+    """Put a problem on its device, check its premises, and say who computes. Collective.
+
+    Args:
+        problem: The same on every rank.
+        ranks: Who computes.
+        compute: Precision, device, threads, batch size, where the data go.
+        decided: What a file that may be continued was made with.
+        most_per_batch: Examples in a batch at most, where no size is asked for or decided.
+
+    Raises:
+        AgreedError: A premise does not hold.
+    """
+    with ranks.together():
+        device = choose_device(compute.device, ranks)
+        check_precision(compute.precision, device)
+    dtype = data_type(compute.precision)
+    threads = thread_share(ranks, compute.threads)
+    warning = shared_device_warning(device, ranks)
+    ranks.say(describe_ranks(ranks, device, threads))
+    if warning:
+        ranks.say(f"warning: {warning}")
+    free = free_memory(device, ranks)
+    size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
+    found = ranks.on_root(
+        lambda: choose_batch(problem, size, compute.precision, device, dtype, free, most=most_per_batch)
+    )
+    batch_size, activation_bytes = ranks.share(found) or (1, 0)
+    with Node(ranks) as node:
+        splits, held, data_bytes = hold(
+            problem.splits,
+            ranks,
+            node,
+            request=compute.data,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            readers=threads,
+        )
+        with ranks.together():
+            accuracy = check_premises(problem, ranks, splits, device, dtype)
+        yield Placed(
+            problem=problem,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            splits=splits,
+            batch_size=batch_size,
+            quantities=Quantities(accuracy=accuracy),
+            held=held,
+            data_bytes=data_bytes,
+            activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
+            free_bytes=free,
+        )

@@ -1,0 +1,105 @@
+"""What is known at a point of a split, and the columns of a tile's row that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# The columns that every row begins with: what a mean and its standard error need.
+SUMS = ("loss_sum", "correct", "examples", "loss_squares")
+# Names that a loss cannot give to numbers of its own.
+TAKEN = ("loss", "accuracy", "loss_stderr", *SUMS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """A quantity that is computed of a point besides the sums of the loss.
+
+    Such a quantity does not add up over the shards of a split, so a split then has one.
+
+    Attributes:
+        units: For the file and for pictures.
+        words: What it is, after "train" or "test".
+    """
+
+    units: str
+    words: str
+
+
+# The one list of them; `mpi_landscape.evaluation.computed` says how each is computed.
+COMPUTED: Mapping[str, Computed] = {
+    "gradient_norm": Computed(
+        units="nats per example and unit of the parameters",
+        words="norm of the gradient of the loss over the parameters that move",
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantities:
+    """What a surface has at each point of each split.
+
+    Attributes:
+        accuracy: Whether the loss tells which examples are correct.
+        returned: Further numbers that it returns for each example, by name; their means are kept.
+        computed: Names of `COMPUTED`.
+
+    Example:
+        >>> both = Quantities(accuracy=True, returned=("top5",))
+        >>> both.kinds
+        ('loss', 'accuracy', 'top5')
+        >>> {name: float(value) for name, value in both.values(np.array([6.0, 3.0, 4.0, 9.5, 4.0])).items()}
+        {'loss': 1.5, 'accuracy': 0.75, 'top5': 1.0}
+    """
+
+    accuracy: bool = False
+    returned: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a row."""
+        return (*SUMS, *self.returned, *self.computed)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the result arrays, without their split."""
+        return ("loss", *["accuracy"] * self.accuracy, *self.returned, *self.computed)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether all of it is known from the sums over the shards of a split."""
+        return not self.computed
+
+    def values(self, totals: Floats) -> dict[str, Floats]:
+        """Every result from the rows of a whole split.
+
+        Args:
+            totals: (..., num_columns) float64.
+
+        Returns:
+            By kind: (...) float64.
+        """
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = {"loss": totals[..., 0] / totals[..., 2]}
+            if self.accuracy:
+                values["accuracy"] = totals[..., 1] / totals[..., 2]
+            for column, name in enumerate(self.returned, start=len(SUMS)):
+                values[name] = totals[..., column] / totals[..., 2]
+        for column, name in enumerate(self.computed, start=len(SUMS) + len(self.returned)):
+            values[name] = totals[..., column]
+        return values
+
+
+def units_of(kind: str) -> str:
+    """The units of a result array, without its split in the name."""
+    if kind in COMPUTED:
+        return COMPUTED[kind].units
+    return {"accuracy": "1", "loss": "nats per example", "loss_stderr": "nats per example"}.get(
+        kind, "per example"
+    )

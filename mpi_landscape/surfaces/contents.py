@@ -1,0 +1,116 @@
+"""The file of a surface as a job keeps it: made or recognised by rank 0, then open for tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.storage import identity
+from mpi_landscape.storage.cells import Cells
+from mpi_landscape.storage.provenance import provenance
+from mpi_landscape.storage.surface.creation import Contents, create
+from mpi_landscape.storage.surface.reader import check_constants
+from mpi_landscape.storage.surface.schema import TARGET
+from mpi_landscape.storage.surface.tiles import open_tiles
+from mpi_landscape.surfaces.losses import Losses
+from mpi_landscape.surfaces.sampling import Before
+
+
+class SurfaceFile:
+    """A surface file of this very run.
+
+    Args:
+        path: Where it is.
+        losses: What is computed into it.
+        contents: What a new file holds, on rank 0 alone; given back once the file is there.
+        before: What the file that is there says; None for a new one.
+    """
+
+    def __init__(self, path: Path, losses: Losses, contents: Contents | None, before: Before | None) -> None:
+        self._path, self._contents, self._before = path, contents, before
+        self._certificate, self._identity = losses.certificate, losses.identity
+        target = losses.request.compute.relative_error
+        self._notes = {TARGET: target or 0.0} if losses.plan.samples else {}
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._path
+
+    @property
+    def notes(self) -> Mapping[str, float]:
+        """The relative error that this run is asked for."""
+        return self._notes
+
+    def ensure(self) -> None:
+        """Leave a file of this very run: the one that is there, or a new one.
+
+        Raises:
+            LandscapeError: The one that is there is another run's, or none can be made.
+        """
+        # For the readers of the file alone: the evaluator may have vectors of its own.
+        contents, self._contents = self._contents, None
+        assert contents is not None
+        if self._before is None:
+            create(self._path, contents)
+            return
+        identity.check_same(self._path, self._before.attributes, self._identity)
+        check_constants(self._path, contents.grid, contents.plan)
+        _check_center(self._path, self._before.attributes, self._certificate)
+
+    def open(self, comm: Any | None, mode: str) -> Cells:
+        """Open it for tiles."""
+        return open_tiles(self._path, comm, mode=mode)
+
+
+def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> Contents:
+    """What a new file holds.
+
+    Args:
+        losses: What is computed into it.
+        plane: The vectors.
+        attributes: More for the file to say of itself.
+    """
+    return Contents(
+        grid=losses.grid,
+        plan=losses.plan,
+        quantities=losses.placed.quantities,
+        center=plane.center.numpy(),
+        directions={name: vector.numpy() for name, vector in plane.directions.items()},
+        layout=[
+            {"name": entry.name, "shape": entry.shape, "offset": entry.offset, "kind": entry.kind}
+            for entry in plane.layout.entries
+        ],
+        orders=losses.orders,
+        attributes={
+            **attributes,
+            **identity.as_attributes(losses.identity),
+            **losses.certificate,
+            **losses.facts,
+            **provenance(),
+        },
+    )
+
+
+def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float]) -> None:
+    """The same parameters and data must give the same loss: otherwise the network's code or the loss has changed.
+
+    Raises:
+        LandscapeError: They do not.
+    """
+    for name, value in now.items():
+        before = float(stored.get(name, np.nan))
+        if (
+            name.endswith("_loss")
+            and np.isfinite([before, value]).all()
+            and abs(before - value) > 1e-4 * abs(before)
+        ):
+            raise LandscapeError(
+                f"{path}: belongs to another run: its {name.split('_')[1]} loss at the center is {before:.9g}, now it is "
+                f"{value:.9g}, so the network's code or the loss has changed; choose another --output, or --overwrite"
+            )

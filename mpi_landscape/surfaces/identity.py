@@ -1,0 +1,41 @@
+"""What defines the numbers of a surface: runs that agree in it may share a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpi_landscape.evaluation.engine.description import Engine
+from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.loading.resident import Examples
+from mpi_landscape.placement.placing import Placed
+from mpi_landscape.plan.tiles import Plan
+from mpi_landscape.storage.identity import fingerprint
+from mpi_landscape.surfaces.request import Request
+
+
+def identity_of(
+    placed: Placed, plane: Plane, request: Request, splits: Mapping[str, Examples], plan: Plan, engine: Engine
+) -> dict[str, str]:
+    """By name, in the order in which differences are told."""
+    grid, problem = request.grid, placed.problem
+    axes = {"alpha": grid.alpha, "beta": grid.beta}
+    moved = {entry.name for entry in plane.layout.entries}
+    rest = [
+        value.detach().cpu().float().numpy()
+        for name, value in problem.model.named_buffers()
+        if name not in moved
+    ]
+    return {
+        "grid": ", ".join(
+            f"{name} {axis.min:g}:{axis.max:g}:{axis.num}" for name, axis in axes.items() if axis
+        )
+        + f" ({fingerprint(*(axis.values for axis in axes.values() if axis))})",
+        "center": fingerprint(plane.center.numpy()),
+        "buffers": fingerprint(*rest),
+        **{f"direction_{name}": fingerprint(vector.numpy()) for name, vector in plane.directions.items()},
+        **{f"data_{split}": examples.identity for split, examples in splits.items()},
+        "precision": request.compute.precision,
+        "engine": engine.label(),
+        "plan": f"batches of {placed.batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
+        "loss": problem.loss_text,
+    }
