@@ -89,7 +89,8 @@ def compare_ways(dataset: Any, options: argparse.Namespace) -> None:
     from mpi_landscape.loading.resident import make_resident
     from mpi_landscape.loading.streamed import make_streamed
     from mpi_landscape.parallel.devices import available_cores, cpu_name
-    from mpi_landscape.plan.tiles import Plan, choose_streamed_points, choose_streamed_shards, shard_bounds
+    from mpi_landscape.plan.rules import choose_streamed_points, choose_streamed_shards
+    from mpi_landscape.plan.tiles import Plan, shard_bounds
 
     torch.set_num_threads(1)
     cores = len(available_cores())

@@ -25,7 +25,8 @@ from simulated_ranks import Costs, Outcome, simulate
 
 from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.plan.quantities import Quantities
-from mpi_landscape.plan.tiles import Plan, choose_points_per_tile, choose_shards, shard_bounds
+from mpi_landscape.plan.rules import choose_points_per_tile, choose_shards
+from mpi_landscape.plan.tiles import Plan, shard_bounds
 
 EXAMPLES = {"train": 50_000, "test": 10_000}
 BATCH_SIZE = 64

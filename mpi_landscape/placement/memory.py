@@ -8,7 +8,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.precision import COMPUTED
 from mpi_landscape.evaluation.replica import own_copy
-from mpi_landscape.plan.tiles import choose_batch_size
+from mpi_landscape.plan.rules import choose_batch_size
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.wording import one_line
 

@@ -8,14 +8,14 @@ from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.loading.resident import Examples, Resident
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.plan.tiles import (
+from mpi_landscape.plan.rules import (
     SHARING,
-    Plan,
     choose_points_per_tile,
     choose_shards,
     choose_streamed_points,
     choose_streamed_shards,
 )
+from mpi_landscape.plan.tiles import Plan
 
 
 def cut_data(

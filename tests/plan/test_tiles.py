@@ -4,16 +4,15 @@ from collections import Counter
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.plan.tiles import (
-    Plan,
+from mpi_landscape.plan.rules import (
     choose_batch_size,
     choose_points_per_tile,
     choose_shards,
     choose_streamed_points,
     choose_streamed_shards,
     seconds_per_tile,
-    shard_bounds,
 )
+from mpi_landscape.plan.tiles import Plan, shard_bounds
 
 PLANS = [
     (Plan(num_points=1, points_per_tile=1, shards=(("train", 1),)), "one tile"),

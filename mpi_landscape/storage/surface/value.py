@@ -68,14 +68,13 @@ class Surface:
                 result[split] = float(np.max(stderr[unsure] / np.abs(loss[unsure]), initial=0.0))
         return result
 
-    def split_of(self, quantity: str) -> str:
-        """The split that a quantity was computed on: `train` for `train_loss`.
-
-        Raises:
-            KeyError: On none.
-        """
+    def split_of(self, quantity: str) -> str | None:
+        """The split that a quantity was computed on: `train` for `train_loss`; None for one of no split."""
         # The longest: `train_large_loss` belongs to `train_large`, though `train` may be there as well.
         fitting = [split for split in self.done if quantity.startswith(f"{split}_")]
-        if not fitting:
-            raise KeyError(f"{quantity!r} belongs to no split of {', '.join(self.done)}")
-        return max(fitting, key=len)
+        return max(fitting, key=len, default=None)
+
+    def done_of(self, quantity: str) -> NDArray[np.bool_]:
+        """Where a quantity's value is a result; where it is a number, for one of no split."""
+        split = self.split_of(quantity)
+        return ~np.isnan(self.values[quantity]) if split is None else self.done[split]

@@ -1,0 +1,179 @@
+"""What is in a surface, nested by theme for programs and in lines for people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mpi_landscape.storage.identity import of_attributes
+from mpi_landscape.storage.surface.value import Surface
+
+
+def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
+    """The facts about a surface, nested by theme.
+
+    Args:
+        surface: The surface.
+        tiles: Number of tiles, of those marked as done, and of those whose checksum fails.
+    """
+    attributes = dict(surface.attributes)
+    certificate = {
+        name.removeprefix("certificate_"): attributes.pop(name)
+        for name in list(attributes)
+        if name.startswith("certificate_")
+    }
+    identity = of_attributes(attributes)
+    for name in identity:
+        attributes.pop(f"identity_{name}")
+    return {
+        "file": surface.path,
+        "title": attributes.pop("title", ""),
+        "progress": {
+            "points": surface.progress,
+            "tiles": tiles[0],
+            "tiles_done": tiles[1],
+            "tiles_damaged": tiles[2],
+        },
+        **(sampling := _sampling(surface)),
+        **_left(tiles, sampling, attributes),
+        "axes": {
+            name: {"min": float(axis[0]), "max": float(axis[-1]), "num": len(axis)}
+            for name, axis in (("alpha", surface.alpha), ("beta", surface.beta))
+            if axis is not None
+        },
+        "quantities": {name: _range(surface, name) for name in surface.quantities},
+        "certificate": certificate,
+        "identity": identity,
+        "provenance": attributes,
+    }
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The facts for people; identity and provenance are left to the caller."""
+    progress = facts["progress"]
+    damaged = f", {progress['tiles_damaged']} damaged (to be done again)" if progress["tiles_damaged"] else ""
+    axes = ", ".join(
+        f"{name} {axis['min']:g} to {axis['max']:g} in {axis['num']}" for name, axis in facts["axes"].items()
+    )
+    text = [
+        f"{facts['file']}: {facts['title']}",
+        f"progress     {100 * progress['points']:.1f} % of the points, "
+        f"{progress['tiles_done']} of {progress['tiles']} tiles{damaged}",
+    ]
+    if "left" in facts:
+        text += [f"left         {facts['left']['tiles']} tiles; to go on:", f"  {facts['left']['command']}"]
+    text.append(f"grid         {axes}")
+    if "sampling" in facts:
+        text.append(f"sampled      {_accuracy(facts['sampling'])}")
+    for name, values in facts["quantities"].items():
+        text.append(f"{name:<16} {_describe(values)}")
+    certificate = facts["certificate"]
+    text.append("certificate  (how far the numbers can be trusted)")
+    for name in [name for name in certificate if name.endswith("_loss")]:
+        engine, plain = certificate[name], certificate[f"{name}_plain"]
+        apart = abs(engine - plain) / abs(plain) if plain else abs(engine - plain)
+        text.append(
+            f"  {name} at the center: {engine:.9g}; plain network {plain:.9g}, relative difference {apart:.1e}"
+        )
+    for axis in facts["axes"]:
+        low, high = certificate.get(f"{axis}_norm_ratio_min"), certificate.get(f"{axis}_norm_ratio_max")
+        if low is not None and high is not None:
+            text.append(f"  {axis}: norm of a moved filter against the center's: {low:.7f} to {high:.7f}")
+    error = facts["provenance"].get("precision_error")
+    if error is not None:
+        text.append(
+            f"  {facts['identity'].get('precision')}: losses off float32 by {float(error):.2g} (relative) at most, at "
+            f"{facts['provenance']['precision_error_points']:.0f} points on "
+            f"{facts['provenance']['precision_error_examples']:.0f} examples"
+        )
+    if "cosine" in certificate:
+        text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
+    return text
+
+
+def _left(
+    tiles: tuple[int, int, int], sampling: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is left to do and the command that does it; nothing for a finished surface.
+
+    It is the command that made the file, on as many ranks, in the folder where that was.
+    """
+    num, done, damaged = tiles
+    left = num - done + damaged
+    if left == 0 or sampling.get("sampling", {}).get("finished"):
+        return {}
+    # Begun anew, it would lose what is done.
+    words = [word for word in shlex.split(str(attributes.get("command", ""))) if word != "--overwrite"]
+    ranks = str(attributes.get("ranks", "1"))
+    if ranks != "1":
+        words = ["mpiexec", "-n", ranks, *words]
+    folder = str(attributes.get("folder", ""))
+    place = f"cd {shlex.quote(folder)} && " if folder else ""
+    return {"left": {"tiles": left, "command": place + shlex.join(words)}}
+
+
+def _sampling(surface: Surface) -> dict[str, Any]:
+    """Of a surface of samples: what was asked for, what was evaluated, and how well each split is known."""
+    if surface.evaluations is None:
+        return {}
+    errors = surface.relative_errors
+    worst = max(errors.values())
+    target = surface.target if surface.target is not None else np.nan
+    return {
+        "sampling": {
+            "evaluations": surface.evaluations,
+            "relative_errors": errors,
+            "target": target,
+            "exact": surface.evaluations == 1.0,
+            "finished": surface.progress == 1.0
+            and (surface.evaluations == 1.0 if target == 0 else worst <= target),
+        }
+    }
+
+
+def _accuracy(sampling: dict[str, Any]) -> str:
+    if sampling["exact"]:
+        return "all evaluations of an exact surface: the values are exact"
+    errors = ", ".join(f"{split} {100 * error:.3g} %" for split, error in sampling["relative_errors"].items())
+    target = sampling["target"]
+    aim = "exact values" if target == 0 else f"{100 * target:g} %"
+    state = "finished" if sampling["finished"] else "not finished"
+    return (
+        f"{100 * sampling['evaluations']:.3g} % of the evaluations of an exact surface; largest standard error, of its "
+        f"loss: {errors}; {state} for {aim}"
+    )
+
+
+def _range(surface: Surface, name: str) -> dict[str, Any]:
+    """Least and greatest value with their places, and how many cells are done and not finite."""
+    values, done = surface.values[name], surface.done_of(name)
+    finite = done & np.isfinite(values)
+    result: dict[str, Any] = {
+        "done": int(done.sum()),
+        "of": int(done.size),
+        "not_finite": int((done & ~finite).sum()),
+    }
+    for key, find, empty in (("min", np.argmin, np.inf), ("max", np.argmax, -np.inf)):
+        if finite.any():
+            place = np.unravel_index(int(find(np.where(finite, values, empty))), values.shape)
+            where = [
+                float(axis[index])
+                for axis, index in zip((surface.alpha, surface.beta), place, strict=False)
+                if axis is not None
+            ]
+            result[key] = {"value": float(values[place]), "at": where}
+    return result
+
+
+def _describe(values: dict[str, Any]) -> str:
+    if "min" not in values:
+        return f"no finite value in {values['done']} of {values['of']} cells"
+    ends = [
+        f"{values[key]['value']:.6g} at ({', '.join(f'{place:g}' for place in values[key]['at'])})"
+        for key in ("min", "max")
+    ]
+    wrong = f"; {values['not_finite']} cells are NaN or infinite" if values["not_finite"] else ""
+    return f"{ends[0]} to {ends[1]}{wrong}"
