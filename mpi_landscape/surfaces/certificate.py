@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import computing_in, is_approximate
+from mpi_landscape.evaluation.plain import check_plain, plain_sums
+from mpi_landscape.evaluation.precision import Precision
 from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.layout import Layout
@@ -31,7 +31,7 @@ def certify(
     residents: Mapping[str, Examples],
     device: torch.device,
     dtype: torch.dtype,
-    precision: str = "float32",
+    precision: Precision,
 ) -> tuple[dict[str, float], float]:
     """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
 
@@ -60,10 +60,10 @@ def certify(
         with closing(resident.pieces(first, stop)) as pieces:
             for share in pieces:
                 start = time.perf_counter()
-                with computing_in(precision):
+                with precision.computing():
                     rows[0, first : first + len(share)] = evaluator.batch_sums(share)
                 seconds += time.perf_counter() - start
-                rows[1, first : first + len(share)] = premises.plain_sums(
+                rows[1, first : first + len(share)] = plain_sums(
                     problem.model, problem.loss, share, device=device, dtype=dtype
                 )
                 first += len(share)
@@ -71,9 +71,9 @@ def certify(
             add_in_order(part)[0] / resident.num_examples for part in sum_over_ranks(ranks, rows)
         )
         # The sums are the same on every rank, and so is a refusal.
-        if not is_approximate(precision):
+        if not precision.approximate:
             with ranks.together():
-                premises.check_plain(split, float(engine), float(plain))
+                check_plain(split, float(engine), float(plain))
         facts[f"certificate_{split}_loss"] = float(engine)
         facts[f"certificate_{split}_loss_plain"] = float(plain)
         if not np.isfinite(engine):

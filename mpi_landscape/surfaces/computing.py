@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.precision import computing_in
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
@@ -161,7 +160,7 @@ def _evaluate(
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
         try:
             with (
-                computing_in(prepared.job.compute.precision),
+                prepared.precision.computing(),
                 closing(examples.pieces(first, stop, between)) as pieces,
             ):
                 return prepared.evaluator.tile(pieces, points, between)

@@ -98,6 +98,6 @@ def describe_cost(prepared: Prepared, size: int) -> list[str]:
             len(job.directions),
             data=prepared.data_bytes,
             activations=prepared.activation_bytes,
-            folded=bool(prepared.evaluator.engine.folded or prepared.evaluator.engine.channels_last),
+            folded=prepared.evaluator.engine.writes_vectors,
         ),
     )

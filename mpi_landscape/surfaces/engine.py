@@ -16,9 +16,11 @@ import torch
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import choosing, premises
-from mpi_landscape.evaluation.engine.description import PLAIN, Engine, engine_of, steps_of
+from mpi_landscape.evaluation.engine.description import PLAIN, Engine
+from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import COMPUTED, computing_in
+from mpi_landscape.evaluation.precision import Precision, precision_of
+from mpi_landscape.evaluation.probe import Point, Setting, fewer, probe_points
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.loading.resident import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
@@ -30,9 +32,6 @@ from mpi_landscape.wording import one_line
 
 # Tensors of the largest layer's size that are alive at once in a pass: its input, its output, a shortcut, scratch space.
 ALIVE = 4
-# Points that share a pass where "grouped" is asked for and no number is given: enough to hide the launches of a small
-# network, few enough that a GPU holds their activations.
-GROUP = 8
 # Examples on which the error of a precision is measured.
 MEASURED = 512
 
@@ -65,7 +64,7 @@ def choose_batch(
     """
     network = own_copy(problem.model).to(device, dtype).eval()
     largest = max(
-        premises.check_first_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
+        premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
         for split, dataset in problem.splits.items()
     )
     num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
@@ -79,7 +78,7 @@ def choose_batch(
                 f"valid is at most {max(1, free // per_example)}, or auto"
             )
         return compute.batch_size, per_example * size
-    width = COMPUTED[compute.precision].itemsize
+    width = precision_of(compute.precision).computed.itemsize
     size = choose_batch_size(largest * width, num_examples, on_gpu=device.type == "cuda")
     if sampled:
         size = sampled_batch_size(size, problem.splits)
@@ -94,7 +93,7 @@ def choose_batch(
 
 
 def agree_engine(
-    setting: choosing.Setting,
+    setting: Setting,
     compute: ComputeConfiguration,
     grid: Grid,
     residents: Mapping[str, Examples],
@@ -113,7 +112,7 @@ def agree_engine(
 
 
 def decide_engine(
-    setting: choosing.Setting,
+    setting: Setting,
     compute: ComputeConfiguration,
     grid: Grid,
     residents: Mapping[str, Examples],
@@ -139,22 +138,18 @@ def decide_engine(
     if stored is not None and compute.engine == "auto":
         try:
             engine = engine_of(stored)
-            setting.sums(engine, dtype, [choosing.fewer(batch, 1)], points[:1])
+            setting.sums(engine, dtype, [fewer(batch, 1)], points[:1])
         except Exception:  # of another network or another version: the file's identity is checked later
             pass
         else:
             return engine, []
-    group = GROUP if compute.points_per_pass == "auto" else compute.points_per_pass
-    steps = steps_of(compute.engine)
-    if compute.points_per_pass not in ("auto", 1) and "grouped" not in steps:
-        steps = (*steps, "grouped")
-    return choosing.choose_engine(setting, batch, points, dtype=dtype, steps=steps, points_per_pass=group)
+    return choosing.choose_engine(setting, batch, points, dtype=dtype, steps=steps_of(compute.engine))
 
 
 def measure_error(
-    setting: choosing.Setting,
+    setting: Setting,
     evaluator: Evaluator,
-    precision: str,
+    precision: Precision,
     grid: Grid,
     resident: Examples,
     ranks: Ranks,
@@ -164,7 +159,7 @@ def measure_error(
     Args:
         setting: Network, loss and plane.
         evaluator: The one that will compute.
-        precision: Its name.
+        precision: The format.
         grid: The points.
         resident: The first split.
         ranks: Who share the points.
@@ -188,21 +183,21 @@ def measure_error(
 
 
 def _worst(
-    setting: choosing.Setting,
+    setting: Setting,
     evaluator: Evaluator,
-    precision: str,
+    precision: Precision,
     sample: Sequence[Batch],
-    points: Sequence[choosing.Point],
+    points: Sequence[Point],
 ) -> float:
     """Largest relative difference of the loss at some points; 0 without points."""
     if not points:
         return 0.0
     try:
-        with computing_in(precision):
+        with precision.computing():
             found = evaluator.tile([sample], points)
     except Exception as error:
         raise LandscapeError(
-            f"compute.precision: {precision}: the network raised {type(error).__name__}: {one_line(error)}; "
+            f"compute.precision: {precision.name}: the network raised {type(error).__name__}: {one_line(error)}; "
             f"valid for it is float32"
         ) from error
     plain = setting.sums(PLAIN, torch.float32, sample, points)
@@ -217,7 +212,7 @@ def first_batches(examples: Examples, count: int) -> list[Batch]:
         return [batch for piece in pieces for batch in piece]
 
 
-def all_over(grid: Grid) -> list[choosing.Point]:
+def all_over(grid: Grid) -> list[Point]:
     """Three places along each axis, the center taken for the middle one where the axis holds it."""
     axes = [axis for axis in (grid.alpha, grid.beta) if axis is not None]
     places = [
@@ -226,9 +221,9 @@ def all_over(grid: Grid) -> list[choosing.Point]:
     return list(itertools.product(*places))
 
 
-def probes(grid: Grid) -> list[choosing.Point]:
+def probes(grid: Grid) -> list[Point]:
     """Where engines and precisions are compared."""
-    return choosing.probe_points(
+    return probe_points(
         [(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None]
     )
 

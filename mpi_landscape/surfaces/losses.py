@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation import premises
-from mpi_landscape.evaluation.choosing import Setting
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import COMPUTED, check_precision, data_type, is_approximate
+from mpi_landscape.evaluation.precision import Precision, precision_of
+from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.resident import Examples
@@ -77,6 +77,7 @@ class Prepared:
     """A job whose premises hold: evaluator and data on the device, the plan, and what the file says of it."""
 
     job: Job
+    precision: Precision
     evaluator: Evaluator
     residents: Mapping[str, Examples]
     plan: Plan
@@ -115,12 +116,12 @@ def prepare(
     Raises:
         AgreedError: A premise does not hold.
     """
-    precision = job.compute.precision
+    precision = precision_of(job.compute.precision)
     with ranks.together():
         device = choose_device(job.compute.device, ranks)
     with ranks.together():
-        check_precision(precision, device)
-    dtype = data_type(precision)
+        precision.check(device)
+    dtype = precision.data
     threads = thread_share(ranks, job.compute.threads)
     warning = shared_device_warning(device, ranks)
     ranks.say(describe_ranks(ranks, device, threads))
@@ -171,18 +172,18 @@ def prepare(
             setting.center,
             setting.directions,
             device=device,
-            dtype=COMPUTED[precision],
+            dtype=precision.computed,
             threads=threads,
             engine=engine,
             points_at_once=at_once,
         )
     first = next(iter(residents.values()))
     errors: dict[str, float] = {}
-    if is_approximate(precision):
+    if precision.approximate:
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
         errors = calibration.measure_error(setting, evaluator, precision, job.grid, first, ranks)
     certificate, seconds = certify(job.problem, ranks, evaluator, residents, device, dtype, precision)
-    # The center alone kept one crew of threads busy.
+    # The center alone kept the threads of one place busy.
     seconds /= at_once
     plan = make_plan(job.grid, job.compute, shards, residents, engine, at_once, seconds, stored)
     certificate |= certify_directions(job.layout, job.center, job.directions)
@@ -194,6 +195,7 @@ def prepare(
         residents = {split: each.reordered(chosen.orders[split]) for split, each in residents.items()}
     return Prepared(
         job=job,
+        precision=precision,
         evaluator=evaluator,
         residents=residents,
         plan=plan,
@@ -240,7 +242,7 @@ def _check_premises(
         if ranks.is_root:
             job.check_labels(network, resident)
         result = premises.call_loss(job.problem.loss, network, batch)
-        accuracies.add(premises.check_loss(result, resident.batch_size))
+        accuracies.add(premises.check_loss(result, resident.batch_size).accuracy)
         premises.check_repeatable(job.problem.loss, network, batch)
         if ranks.is_root:
             premises.check_rereading(resident, job.problem.splits[split], device, dtype)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import computing_in
+from mpi_landscape.evaluation.precision import precision_of
 from mpi_landscape.loading.resident import Examples
 from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
@@ -172,7 +172,8 @@ def _trial_losses(
     losses = np.zeros((len(points), resident.num_examples))
     first, stop = shard_bounds(resident.num_batches, ranks.size, ranks.rank)
     start = first * resident.batch_size
-    with computing_in(job.compute.precision), closing(resident.pieces(first, stop)) as pieces:
+    precision = precision_of(job.compute.precision)
+    with precision.computing(), closing(resident.pieces(first, stop)) as pieces:
         for batch in (batch for piece in pieces for batch in piece):
             for row, point in enumerate(points):
                 # The center has as many coordinates as a surface, also on a line.

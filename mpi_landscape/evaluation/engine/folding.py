@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
 from mpi_landscape.evaluation.engine.watching import watched
+from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -194,3 +196,31 @@ class _Uses(TorchFunctionMode):
                 if isinstance(leaf, Tensor) and id(leaf) in self._watched
             )
         return result
+
+
+def _proposal(_: Engine, probe: Probe) -> tuple[Pair, ...] | None:
+    pairs = find_pairs(probe.network, probe.run)
+    return tuple(constant_pairs(pairs, probe.network, probe.layout, probe.directions)) or None
+
+
+def _on_vectors(pairs: Sequence[Pair], network: nn.Module, rows: Rows) -> Rows:
+    fold_vectors(pairs, network, rows.center, rows.directions, rows.layout)
+    return rows
+
+
+def _on_network(
+    pairs: Sequence[Pair], network: nn.Module, vectors: Vectors, lower: torch.dtype | None
+) -> nn.Module:
+    rewire(pairs, network, vectors.point_views(lower))
+    return network
+
+
+FOLDED = Step(
+    name="folded",
+    proposal=_proposal,
+    words=lambda pairs: f"{len(pairs)} normalisations folded",
+    read=lambda pairs: tuple((str(layer), str(norm)) for layer, norm in pairs),
+    on_vectors=_on_vectors,
+    on_network=_on_network,
+    writes_vectors=True,
+)
