@@ -229,6 +229,6 @@ def _gradients(
 
 _NO_GRADIENT = (
     "gradient_norm: the loss has no gradient with respect to the network's parameters; leave out of the network and the "
-    "loss whatever cuts it off (detach(), .data, argmax and other counts, torch.no_grad(), torch.inference_mode()), or "
+    "loss what cuts it off (detach(), .data, argmax and other counts, torch.no_grad(), torch.inference_mode()), or "
     "leave gradient_norm out"
 )

@@ -117,7 +117,7 @@ def sharing_copy(network: nn.Module) -> nn.Module:
 
 
 def _normalization_parameters(network: nn.Module) -> set[str]:
-    """Scales and biases of normalisations: they stay in 32 bits, as in mixed-precision training."""
+    """Scales and biases of normalizations: they stay in 32 bits, as in mixed-precision training."""
     return {
         f"{prefix}.{name}".removeprefix(".")
         for prefix, module in network.named_modules()

@@ -33,6 +33,15 @@ class FirstLayer(nn.Module):
         weights: (out, in) at the center, then one per direction.
         biases: (out,) likewise; None where there is none.
         lower: Type of 16 bits for the products, which are summed in 32; None for that of the weights.
+
+    Example:
+        >>> layer = FirstLayer([torch.tensor([[1.0, 2.0]]), torch.tensor([[10.0, 0.0]])], [None, None])
+        >>> layer.begin()
+        >>> for alpha in (0.0, 0.5):
+        ...     layer.move([alpha])
+        ...     layer(torch.tensor([[3.0, 4.0]])).tolist()
+        [[11.0]]
+        [[26.0]]
     """
 
     def __init__(
@@ -159,7 +168,7 @@ def _proposal(engine: Engine, probe: Probe) -> tuple[str, ...] | None:
     if engine.value(GRAPHED):  # its products are made anew for every batch, at places of their own
         return None
     names = {entry.name for entry in probe.layout.entries}
-    # A bias that took a normalisation's place in the vectors has another name there.
+    # A bias that took a normalization's place in the vectors has another name there.
     biases = {layer for layer, _ in engine.value(FOLDED) if f"{layer}.bias" not in names}
     found = find_first_layers(probe.network, lambda: probe.run(probe.network), probe.move)
     return tuple(name for name in found if name not in biases) or None
