@@ -223,9 +223,7 @@ def all_over(grid: Grid) -> list[Point]:
 
 def probes(grid: Grid) -> list[Point]:
     """Where engines and precisions are compared."""
-    return probe_points(
-        [(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None]
-    )
+    return probe_points([(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
