@@ -14,7 +14,7 @@ import h5py
 import pytest
 
 import mpi_landscape
-from mpi_landscape.evaluation.engine import description as engine
+from mpi_landscape.evaluation.engine import steps as engine
 from tests.hosts.cluster import obstacle
 from tests.jobs import cluster
 

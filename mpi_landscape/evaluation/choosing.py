@@ -7,61 +7,14 @@ and two runs of one configuration choose the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from mpi_landscape.evaluation.engine import folding
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
-from mpi_landscape.evaluation.engine.first_layer import find_first_layers
-from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.replica import LossFunction, own_copy
-from mpi_landscape.evaluation.vectors import convolution_weights
-from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.loading import nests
+from mpi_landscape.evaluation.engine.steps import STEPS
+from mpi_landscape.evaluation.probe import NetworkProbe, Point, Setting, fewer
 from mpi_landscape.loading.resident import Batch
 from mpi_landscape.wording import one_line
-
-# Relative, of the loss summed over the examples tried. Another order of float32 additions stays below it except where the
-# loss itself is rounding; there float64 says which of the two is nearer.
-TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-11}
-# As many examples as show a difference; a network of a hundred layers takes seconds for more.
-MOST_EXAMPLES = 32
-
-Point = tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What an evaluation needs besides its engine; see `Evaluator`."""
-
-    model: nn.Module
-    loss: LossFunction
-    layout: Layout
-    center: Tensor
-    directions: Sequence[Tensor]
-    device: torch.device
-
-    def sums(
-        self, engine: Engine, dtype: torch.dtype, batches: Sequence[Batch], points: Sequence[Point]
-    ) -> NDArray[np.float64]:
-        """(len(points), NUM_SUMS) of these batches by an evaluator of its own."""
-        with Evaluator(
-            self.model,
-            self.loss,
-            self.layout,
-            self.center,
-            self.directions,
-            device=self.device,
-            dtype=dtype,
-            engine=engine,
-        ) as evaluator:
-            return evaluator.tile([batches], points)
 
 
 def choose_engine(
@@ -71,7 +24,6 @@ def choose_engine(
     *,
     dtype: torch.dtype,
     steps: Sequence[str],
-    points_per_pass: int = 1,
 ) -> tuple[Engine, list[str]]:
     """Try steps, one after the other, each on top of those that passed.
 
@@ -80,137 +32,22 @@ def choose_engine(
         batch: Real examples, on the device, their type that of `dtype`.
         points: Where to compare; some far from the center, where a mistake shows.
         dtype: torch.float32 or torch.float64.
-        steps: Names of `engine.STEPS` that may be tried, in order.
-        points_per_pass: What the step `grouped` tries.
+        steps: Names of `STEPS` that may be tried, in order.
 
     Returns:
         The engine, and a line for each step that was dropped, with the reason.
     """
-    probe = _Probe(setting, fewer(batch), points, dtype)
+    probe = NetworkProbe(setting, fewer(batch), points, dtype)
     engine, dropped = PLAIN, []
-    for step in steps:
+    for name in steps:
         try:
-            candidate = _with(step, engine, probe, points_per_pass)
-            reason = None if candidate in (None, engine) else probe.objection(candidate)
-        except Exception as error:  # whatever a user's network, torch.fx or a kernel raises
-            candidate, reason = None, f"{type(error).__name__}: {one_line(error)[:120]}"
-        if reason is not None:
-            dropped.append(f"{step.replace('_', '-')} dropped: {reason}")
-        elif candidate is not None:
+            value = STEPS[name].proposal(engine, probe)
+            candidate = engine if value is None else engine.plus(STEPS[name], value)
+            reason = None if value is None else probe.objection(candidate)
+        except Exception as error:  # what a user's network, torch.fx or a kernel raises
+            reason = f"{type(error).__name__}: {one_line(error)[:120]}"
+        if reason is None:
             engine = candidate
+        else:
+            dropped.append(f"{name.replace('_', '-')} dropped: {reason}")
     return engine, dropped
-
-
-def _with(step: str, engine: Engine, probe: _Probe, points_per_pass: int) -> Engine | None:
-    """The engine with one more step; None where there is nothing to do."""
-    setting = probe.setting
-    if step == "folded":
-        pairs = folding.find_pairs(probe.network, probe.run)
-        pairs = folding.constant_pairs(pairs, probe.network, setting.layout, setting.directions)
-        return replace(engine, folded=tuple(pairs))
-    if step == "channels_last":
-        return replace(engine, channels_last=bool(convolution_weights(probe.network, setting.layout)))
-    if step == "fused":
-        # oneDNN's kernels, which have no float64.
-        fits = setting.device.type == "cpu" and probe.dtype == torch.float32
-        return replace(engine, fused=True) if fits and engine.channels_last else None
-    if step == "graphed":
-        return replace(engine, graphed=True) if setting.device.type == "cuda" else None
-    if step == "first_layer":
-        if engine.graphed:  # its products are made anew for every batch, at places of their own
-            return None
-        biases = {layer for layer, _ in engine.folded if f"{layer}.bias" not in probe.names}
-        found = find_first_layers(probe.network, lambda: probe.run(probe.network), probe.move)
-        names = tuple(name for name in found if name not in biases)
-        return replace(engine, first_layer=names) if names else None
-    if step == "compiled":
-        return replace(engine, compiled=True)
-    together = points_per_pass > 1 and not engine.first_layer and not engine.graphed
-    # A fused convolution has no rule for several weights at once.
-    return replace(engine, points_per_pass=points_per_pass, fused=False) if together else None
-
-
-class _Probe:
-    """The plain network on a few examples, and what it says at a few points."""
-
-    def __init__(self, setting: Setting, batch: Batch, points: Sequence[Point], dtype: torch.dtype) -> None:
-        self.setting, self.dtype = setting, dtype
-        self._batch, self._points = batch, points
-        self.names = {entry.name for entry in setting.layout.entries}
-
-    @cached_property
-    def network(self) -> nn.Module:
-        """A plain copy at the center."""
-        return own_copy(self.setting.model).to(self.setting.device, self.dtype).eval()
-
-    def run(self, network: nn.Module) -> Any:
-        """The loss of the examples."""
-        return self.setting.loss(network, self._batch.data)
-
-    def move(self, number: int) -> None:
-        """Put the plain copy to one of two places that differ in every parameter."""
-        with torch.no_grad():
-            for parameter in self.network.parameters():
-                parameter.add_(0.5 if number else 0)
-
-    def objection(self, engine: Engine) -> str | None:
-        """Why an engine is not to be used; None if its sums are those of the plain network."""
-        found = self.setting.sums(engine, self.dtype, [self._batch], self._points)
-        for point, one, other in zip(self._points, found, self._plain, strict=True):
-            if np.array_equal(np.isfinite(one), np.isfinite(other)) and _close(
-                one, other, TOLERANCES[self.dtype]
-            ):
-                continue
-            exact = self._exact(point)
-            # Rounding may be as large where losses are large or tiny; it is then as large in the plain network.
-            if exact is None or not _close(
-                one, exact, TOLERANCES[self.dtype], slack=4 * np.abs(other - exact)
-            ):
-                return f"at {point} the loss is {one[0] / one[2]:.9g}, of the plain network {other[0] / other[2]:.9g}"
-        return None
-
-    @cached_property
-    def _plain(self) -> NDArray[np.float64]:
-        return self.setting.sums(PLAIN, self.dtype, [self._batch], self._points)
-
-    def _exact(self, point: Point) -> NDArray[np.float64] | None:
-        """In float64; None where that cannot be had, or where it is what is being checked."""
-        if self.dtype == torch.float64:
-            return None
-        data = nests.map_tensors(lambda t: t.double() if t.is_floating_point() else t, self._batch.data)
-        try:
-            batch = Batch(data=data, valid=self._batch.valid)
-            exact: NDArray[np.float64] = self.setting.sums(PLAIN, torch.float64, [batch], [point])[0]
-        except Exception:  # a network that insists on float32
-            return None
-        return exact if np.isfinite(exact[[0, 3]]).all() else None
-
-
-def _close(one: NDArray[np.float64], other: NDArray[np.float64], tolerance: float, slack: Any = 0.0) -> bool:
-    """Whether loss sums and sums of squares agree; correct counts may differ where two outputs are equal."""
-    slack = np.broadcast_to(slack, one.shape)
-    columns = [0, 3]
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(one - other)[columns]
-        allowed = (tolerance * np.abs(other) + slack)[columns]
-        same = (gap <= allowed) | (one == other)[columns] | ~np.isfinite(other)[columns]
-    return bool(same.all())
-
-
-def fewer(batch: Batch, most: int = MOST_EXAMPLES) -> Batch:
-    """The first examples of a batch."""
-    count = min(batch.valid, most)
-    return Batch(data=nests.rows(batch.data, 0, count), valid=count)
-
-
-def probe_points(axes: Sequence[tuple[float, float]]) -> list[Point]:
-    """Where engines are compared: the center, a corner, and a place between, with coordinates that differ.
-
-    Args:
-        axes: (min, max) of each axis of the grid.
-    """
-    corner = tuple(high if number % 2 == 0 else low for number, (low, high) in enumerate(axes))
-    between = tuple(
-        (0.4, 0.3)[number] * (low if number % 2 == 0 else high) for number, (low, high) in enumerate(axes)
-    )
-    return [(0.0,) * len(axes), corner, between]

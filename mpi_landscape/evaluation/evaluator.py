@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from types import TracebackType
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mpi_landscape.evaluation.engine import folding
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
-from mpi_landscape.evaluation.engine.first_layer import other_ranges
-from mpi_landscape.evaluation.replica import LossFunction, Seat, own_copy, sharing_copy
-from mpi_landscape.evaluation.replicas import CancelledError, Crew
+from mpi_landscape.evaluation.replica import LossFunction, own_copy
+from mpi_landscape.evaluation.replicas import Replicas
 from mpi_landscape.evaluation.sums import NUM_SUMS
-from mpi_landscape.evaluation.vectors import Vectors, convolution_weights, reorder
+from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.sharing import Pause, Workers
 
-# What of a tile's points goes through the first layer at once: results of a batch are kept until then.
+# Points of a tile that share work at once: results of a batch are kept until then.
 _MOST_POINTS = 4096
 
 
@@ -36,7 +32,8 @@ class Evaluator:
 
     Args:
         model: Any network at the center; it is copied and left untouched. Put into evaluation mode.
-        loss: Called as `loss(model, batch)`; one value per example, or a mapping with `loss` and perhaps `correct`.
+        loss: Called as `loss(model, batch)`; one value per example, or a mapping with `loss`, perhaps `correct`, and
+            further numbers per example.
         layout: The order of the flat vector.
         center: (n,) the trained parameters.
         directions: One or two rows of shape (n,).
@@ -47,6 +44,7 @@ class Evaluator:
         engine: How the network is rewritten.
         points_at_once: Points that the threads share out among themselves, each with a vector of its own: for more
             threads than a shard has batches.
+        returned: Names of the further numbers per example that are summed, too.
     """
 
     def __init__(
@@ -62,49 +60,42 @@ class Evaluator:
         threads: int = 1,
         engine: Engine = PLAIN,
         points_at_once: int = 1,
+        returned: Sequence[str] = (),
     ) -> None:
         lower = dtype if dtype.itemsize < 4 else None
         dtype = torch.float32 if lower else dtype
         network = own_copy(model).to(device=device, dtype=dtype).eval()
-        rows = [center.to(device, dtype), *(direction.to(device, dtype) for direction in directions)]
-        if engine.folded or engine.channels_last:
+        converted = [vector.to(device, dtype) for vector in (center, *directions)]
+        if engine.writes_vectors:
             # Only what has not just been made by the conversion.
             given = {vector.data_ptr() for vector in (center, *directions)}
-            rows = [row.clone() if row.data_ptr() in given else row for row in rows]
-        folding.fold_vectors(engine.folded, network, rows[0], rows[1:], layout)
-        last = convolution_weights(network, layout) if engine.channels_last else []
-        reorder(rows, layout, last)
-        ranges = other_ranges(layout, engine.first_layer) if engine.first_layer else None
-        self._engine = engine
+            converted = [each.clone() if each.data_ptr() in given else each for each in converted]
+        rows = engine.on_vectors(
+            network, Rows(layout=layout, center=converted[0], directions=tuple(converted[1:]))
+        )
+        self._engine, self._columns = engine, NUM_SUMS + len(returned)
         self._point: tuple[float, ...] = ()
-        self._vectors = Vectors(layout, rows[0], rows[1:], channels_last=last, ranges=ranges)
-        self._cancelled = threading.Event()
+        self._vectors = Vectors(rows)
         count = threads if device.type == "cpu" else 1
-        places = [self._vectors, *(self._vectors.beside() for _ in range(min(points_at_once, count) - 1))]
+        places = [self._vectors, *(Vectors(rows) for _ in range(min(points_at_once, count) - 1))]
         # Before the first one is rewritten.
         networks = [network, *(own_copy(network) for _ in places[1:])]
-        self._crews = [
-            Crew(
-                place,
-                _seats(each, loss, place, engine, lower, len(range(number, count, len(places)))),
-                engine,
-                self._cancelled,
+        self._groups = [
+            Replicas(
+                each, loss, place, engine,
+                number=len(range(index, count, len(places))), lower=lower, returned=returned,
             )
-            for number, (place, each) in enumerate(zip(places, networks, strict=True))
-        ]
-        self._leaders = ThreadPoolExecutor(
-            max_workers=max(1, len(places) - 1), initializer=torch.set_num_threads, initargs=(1,)
-        )
+            for index, (place, each) in enumerate(zip(places, networks, strict=True))
+        ]  # fmt: skip
+        self._workers = Workers(self._groups)
 
     def __enter__(self) -> Evaluator:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._leaders.shutdown()
-        for crew in self._crews:
-            crew.close()
+    def __exit__(self, *_: object) -> None:
+        self._workers.close()
+        for replicas in self._groups:
+            replicas.close()
 
     @property
     def engine(self) -> Engine:
@@ -114,7 +105,7 @@ class Evaluator:
     @property
     def network(self) -> nn.Module:
         """The network as rewritten, at the current point; a first layer needs its tile, see `tile`."""
-        return self._crews[0].network
+        return self._groups[0].network
 
     def move(self, *coordinates: float) -> None:
         """Go to center + sum of coordinate * direction.
@@ -128,11 +119,9 @@ class Evaluator:
         """
         self._vectors.check(coordinates)
         self._point = coordinates
-        self._crews[0].move(coordinates)
+        self._groups[0].move(coordinates)
 
-    def batch_sums(
-        self, batches: Sequence[Batch], between: Callable[[], None] | None = None
-    ) -> NDArray[np.float64]:
+    def batch_sums(self, batches: Sequence[Batch], between: Pause | None = None) -> NDArray[np.float64]:
         """Loss sum, correct count, example count and sum of squared losses of each batch at the current point.
 
         Args:
@@ -141,7 +130,7 @@ class Evaluator:
                 evaluation, after which this evaluator can be used again.
 
         Returns:
-            (len(batches), NUM_SUMS) float64; the correct count is NaN where the loss gives none.
+            (len(batches), NUM_SUMS + len(returned)) float64; the correct count is NaN where the loss gives none.
 
         Raises:
             Exception: What the network, the loss or `between` raised, in whichever thread.
@@ -158,13 +147,13 @@ class Evaluator:
         self._vectors.check(point)
         self._point = point
         with torch.no_grad():
-            return self._crews[0].losses(batch, point).cpu().numpy()
+            return self._groups[0].losses(batch, point).cpu().numpy()
 
     def tile(
         self,
         pieces: Iterable[Sequence[Batch]],
         points: Sequence[tuple[float, ...]],
-        between: Callable[[], None] | None = None,
+        between: Pause | None = None,
     ) -> NDArray[np.float64]:
         """Sums over the batches at each of several points, added in the order of the batches.
 
@@ -174,7 +163,8 @@ class Evaluator:
             between: As for `batch_sums`.
 
         Returns:
-            (len(points), NUM_SUMS) float64: loss sum, correct count, example count, sum of squared losses.
+            (len(points), NUM_SUMS + len(returned)) float64: loss sum, correct count, example count, sum of squared
+            losses, and the sums of what else is returned.
         """
         sums: NDArray[np.float64] | None = None
         for point in points:
@@ -186,61 +176,20 @@ class Evaluator:
             for row in self._together(piece, groups, between):
                 with np.errstate(invalid="ignore", over="ignore"):
                     sums = row.copy() if sums is None else sums + row
-        return np.zeros((len(points), NUM_SUMS)) if sums is None else sums
+        return np.zeros((len(points), self._columns)) if sums is None else sums
 
     def _group_size(self, num_points: int) -> int:
-        """Points that one crew evaluates together."""
-        if self._engine.first_layer:
-            return max(1, min(_MOST_POINTS, -(-num_points // len(self._crews))))
-        return self._engine.points_per_pass
+        """Points that the replicas at one place evaluate together."""
+        if not self._engine.shares_points:
+            return 1
+        return max(1, min(_MOST_POINTS, -(-num_points // len(self._groups))))
 
     def _together(
-        self,
-        batches: Sequence[Batch],
-        groups: Sequence[Sequence[tuple[float, ...]]],
-        between: Callable[[], None] | None,
+        self, batches: Sequence[Batch], groups: Sequence[Sequence[tuple[float, ...]]], between: Pause | None
     ) -> NDArray[np.float64]:
-        """(batches, points, NUM_SUMS) at all points of some groups, each group by the crew that is free."""
-        parts: list[NDArray[np.float64] | None] = [None] * len(groups)
-        todo = iter(range(len(groups)))  # shared by all threads: next() on it is atomic
-        self._cancelled.clear()
-
-        def work(crew: Crew, between: Callable[[], None] | None) -> None:
-            try:
-                for index in todo:
-                    parts[index] = crew.rows(batches, groups[index], between)
-            except CancelledError:
-                return
-            except BaseException:
-                self._cancelled.set()  # no other thread need finish what is lost
-                raise
-
-        leaders = [self._leaders.submit(work, crew, None) for crew in self._crews[1 : len(groups)]]
-        try:
-            work(self._crews[0], between)
-            for leader in leaders:
-                leader.result()
-        except BaseException:
-            self._cancelled.set()
-            raise
-        finally:
-            wait(leaders)
+        """(batches, points, columns) at all points of some groups, each group by the replicas that are free."""
+        parts = self._workers.share_out(
+            groups, lambda replicas, points, pause: replicas.rows(batches, points, pause), between
+        )
         self._point = groups[-1][-1]
-        return np.concatenate([part for part in parts if part is not None], axis=1)
-
-
-def _seats(
-    network: nn.Module,
-    loss: LossFunction,
-    vectors: Vectors,
-    engine: Engine,
-    lower: torch.dtype | None,
-    count: int,
-) -> list[Seat]:
-    """So many seats that follow one point; with a first layer each has a point of its own, otherwise they share memory."""
-    own = bool(engine.first_layer)
-    copies = [own_copy(network) if own else sharing_copy(network) for _ in range(count - 1)]
-    return [
-        Seat(each, loss, vectors.beside() if own and number else vectors, engine, lower)
-        for number, each in enumerate([network, *copies])
-    ]
+        return np.concatenate(parts, axis=1)

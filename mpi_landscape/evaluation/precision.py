@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import tf32
 
-# Name to the type that `Evaluator` takes.
-COMPUTED = {
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-}
 
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """A format in which the network is computed.
 
-def data_type(precision: str) -> torch.dtype:
-    """The type of the data, of the vectors, and of the plain network that the engine is compared with."""
-    return torch.float64 if precision == "float64" else torch.float32
-
-
-def is_approximate(precision: str) -> bool:
-    """Whether its error is measured and kept in the file."""
-    return precision in ("tf32", "bfloat16")
-
-
-def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a format that a device cannot do.
-
-    Raises:
-        LandscapeError: It cannot, or only by emulation.
+    Attributes:
+        name: What it is called in a configuration and in a file.
+        data: Type of the data, of the vectors, and of the plain network that the engine is compared with.
+        computed: The type that `Evaluator` takes.
+        approximate: Whether its error is measured and kept in the file.
+        computing: Makes the context of a computation in it, within `exact_arithmetic`.
     """
-    if precision == "tf32" and not (
-        device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    ):
-        raise LandscapeError(
-            f"compute.precision: tf32 needs an NVIDIA GPU of the year 2020 or later, not {device}; "
-            f"valid here are float32, float64{', bfloat16' if _has_bfloat16(device) else ''}"
-        )
-    if precision == "bfloat16" and not _has_bfloat16(device):
-        raise LandscapeError(
-            f"compute.precision: bfloat16 is not supported by {device}; valid here are float32 and float64"
-        )
+
+    name: str
+    data: torch.dtype = torch.float32
+    computed: torch.dtype = torch.float32
+    approximate: bool = False
+    computing: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def check(self, device: torch.device) -> None:
+        """Refuse it where a device cannot do it.
+
+        Raises:
+            LandscapeError: The device cannot, or only by emulation.
+        """
+        if self.computing is tf32 and not (
+            device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        ):
+            raise LandscapeError(
+                f"compute.precision: tf32 needs an NVIDIA GPU of the year 2020 or later, not {device}; "
+                f"valid here are float32, float64{', bfloat16' if _has_bfloat16(device) else ''}"
+            )
+        if self.computed == torch.bfloat16 and not _has_bfloat16(device):
+            raise LandscapeError(
+                f"compute.precision: bfloat16 is not supported by {device}; valid here are float32 and float64"
+            )
+
+
+_PRECISIONS = (
+    Precision(name="float32"),
+    Precision(name="tf32", approximate=True, computing=tf32),
+    Precision(name="bfloat16", computed=torch.bfloat16, approximate=True),
+    Precision(name="float64", data=torch.float64, computed=torch.float64),
+)
+
+
+def precision_of(name: str) -> Precision:
+    """The precision of this name, as `compute.precision` has it."""
+    return {each.name: each for each in _PRECISIONS}[name]
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -54,13 +68,3 @@ def _has_bfloat16(device: torch.device) -> bool:
     return bool(torch.backends.mkldnn.is_available()) and bool(  # type: ignore[no-untyped-call]
         torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
-
-
-@contextmanager
-def computing_in(precision: str) -> Iterator[None]:
-    """What torch must be told for a format, within `exact_arithmetic`; nothing for all but tf32."""
-    if precision != "tf32":
-        yield
-        return
-    with tf32():
-        yield

@@ -1,28 +1,29 @@
 """What must hold before a surface means anything, checked on the real network and data.
 
-A loss per example, the same loss on a second pass, the same data on a second reading, and a loss of an example that
-does not depend on its batch. Each is cheap next to one point of the grid or costs one.
+A loss per example, the same loss on a second pass, and the same data on a second reading; that the loss of an example does
+not depend on its batch is seen by `plain`. Each is cheap next to one point of the grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.activations import largest_output
-from mpi_landscape.evaluation.replica import LossFunction, own_copy
-from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
+from mpi_landscape.evaluation.replica import LossFunction
+from mpi_landscape.evaluation.sums import example_losses
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.resident import Batch, Examples, Resident, collate, read_items
 from mpi_landscape.wording import one_line
 
+# Further numbers of a loss cannot have these names: a file has them for something else.
+RESERVED = ("accuracy", "examples", "loss_sum", "loss_squares", "loss_stderr", "gradient_norm")
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
 REREAD = 1024
@@ -51,34 +52,63 @@ def call_loss(loss: LossFunction, model: nn.Module, batch: Batch) -> Any:
         ) from error
 
 
-def check_loss(result: Any, num_examples: int) -> bool:
-    """Check that a loss function returned one value per example.
+@dataclass(frozen=True, kw_only=True)
+class Returned:
+    """What a loss function gives besides the loss of every example.
+
+    Attributes:
+        accuracy: Whether it tells which examples are correct.
+        further: Names of its further numbers per example, sorted.
+    """
+
+    accuracy: bool
+    further: tuple[str, ...]
+
+
+def check_loss(result: Any, num_examples: int) -> Returned:
+    """Check that a loss function returned one value per example, of everything that it returned.
 
     Args:
-        result: What it returned for a batch.
-        num_examples: Examples in that batch.
-
-    Returns:
-        Whether it also tells which examples are correct.
+        result: The loss function's answer for a batch.
+        num_examples: Number of examples in that batch.
 
     Raises:
-        LandscapeError: It is something else, with its type and shape.
+        LandscapeError: It is something else, with its type and shape, or under a name that is taken.
+
+    Example:
+        >>> check_loss({"loss": torch.zeros(3), "top5": torch.ones(3, dtype=torch.bool)}, 3)
+        Returned(accuracy=False, further=('top5',))
     """
     if isinstance(result, Mapping) and "loss" not in result:
         raise LandscapeError(
             f"loss: returned a mapping without 'loss'; it has {', '.join(map(repr, result)) or 'nothing'}"
         )
-    loss = result["loss"] if isinstance(result, Mapping) else result
-    _check_shape("the loss", loss, num_examples)
-    if not loss.is_floating_point():
-        raise LandscapeError(f"loss: returned values of type {loss.dtype}; valid are floating-point numbers")
-    if not isinstance(result, Mapping) or result.get("correct") is None:
-        return False
-    _check_shape("'correct' of the loss", result["correct"], num_examples)
-    return True
+    given = result if isinstance(result, Mapping) else {"loss": result}
+    _check_shape("the loss", given["loss"], num_examples)
+    if not given["loss"].is_floating_point():
+        raise LandscapeError(
+            f"loss: returned values of type {given['loss'].dtype}; valid are floating-point numbers"
+        )
+    if given.get("correct") is not None:
+        _check_shape("'correct' of the loss", given["correct"], num_examples)
+    further = [name for name, value in given.items() if name not in ("loss", "correct") and value is not None]
+    for name in further:
+        _check_further(name, given[name], num_examples)
+    return Returned(accuracy=given.get("correct") is not None, further=tuple(sorted(further)))
 
 
-def check_first_examples(
+def _check_further(name: Any, value: Any, num_examples: int) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+        raise LandscapeError(
+            f"loss: returned numbers under the name {name!r}; valid are loss, correct, and further names of letters, "
+            f"digits and underscores that do not begin with a digit, but not {', '.join(RESERVED)}"
+        )
+    _check_shape(name, value, num_examples)
+    if value.is_complex():
+        raise LandscapeError(f"loss: {name} has values of type {value.dtype}; valid are real numbers")
+
+
+def try_two_examples(
     loss: LossFunction,
     model: nn.Module,
     split: str,
@@ -133,7 +163,7 @@ def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch) -> None
     # torch counts the writes into a tensor: this sees one that changes nothing any more, such as a second
     # in-place ReLU.
     writes = [tensor._version for _, tensor in nests.tensors(batch.data)]
-    first, second = (_losses(call_loss(loss, model, batch))[: batch.valid] for _ in range(2))
+    first, second = (example_losses(call_loss(loss, model, batch))[: batch.valid] for _ in range(2))
     if writes != [tensor._version for _, tensor in nests.tensors(batch.data)]:
         raise LandscapeError(
             "model: the network or the loss changes its input in place, so every pass would see other data; "
@@ -147,11 +177,6 @@ def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch) -> None
             f"{second[index].item():.9g} for item {index}); something is random in evaluation mode "
             f"(dropout left on?) or keeps state"
         )
-
-
-def _losses(result: Any) -> Tensor:
-    losses: Tensor = result["loss"] if isinstance(result, Mapping) else result
-    return losses
 
 
 def check_rereading(
@@ -170,64 +195,3 @@ def check_rereading(
                 f"data: item {index} of split {examples.split!r} is another one on a second reading; a landscape "
                 f"needs the same examples at every point, so turn off shuffling and random augmentation"
             )
-
-
-def plain_sums(
-    model: nn.Module,
-    loss: LossFunction,
-    batches: Sequence[Batch],
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> NDArray[np.float64]:
-    """The sums of each batch by the plain network: no flat vector, no padding, no threads.
-
-    Each batch goes through in two uneven pieces, so that a loss which depends on an example's batch shows itself.
-
-    Args:
-        model: The trained network; left untouched.
-        loss: As for `Evaluator`.
-        batches: Any of a split's batches.
-        device: Where the batches lie.
-        dtype: Their floating-point type.
-
-    Returns:
-        (len(batches), NUM_SUMS) float64: as `Evaluator.batch_sums`.
-
-    Raises:
-        LandscapeError: The loss function raised, perhaps for a piece of one example, or refuses its size.
-    """
-    network = own_copy(model).to(device=device, dtype=dtype).eval()
-    sums = np.zeros((len(batches), NUM_SUMS))
-    for row, batch in enumerate(batches):
-        cut = (batch.valid + 2) // 3
-        for start, stop in ((0, cut), (cut, batch.valid)):
-            if start < stop:
-                piece = Batch(data=nests.rows(batch.data, start, stop), valid=stop - start)
-                result = call_loss(loss, network, piece)
-                check_loss(result, piece.valid)
-                sums[row] += example_sums(result, piece.valid).cpu().numpy()
-    return sums
-
-
-def check_plain(split: str, engine: float, plain: float, *, tolerance: float = 1e-3) -> None:
-    """Compare the center's loss as the engine computes it with that of the plain network.
-
-    Args:
-        split: For the message.
-        engine: Mean loss by `Evaluator`.
-        plain: Mean loss by `plain_sums`.
-        tolerance: Relative, of losses above 2e-4; float32 rounding stays three orders below it, a dependence on
-            the batch does not. Below 2e-4 the steps of float32 show: a cross-entropy near zero is a multiple
-            of 2^-23, about 1.2e-7.
-
-    Raises:
-        LandscapeError: They differ by more, or one is finite or NaN and the other is not.
-    """
-    same = engine == plain or (np.isnan(engine) and np.isnan(plain))
-    finite = np.isfinite(engine) and np.isfinite(plain)
-    if not same and not (finite and abs(engine - plain) <= tolerance * max(abs(plain), 2e-4)):
-        raise LandscapeError(
-            f"model: the {split} loss at the center is {engine:.9g} in batches of one size and {plain:.9g} in another; "
-            f"the loss of an example must not depend on the other examples of its batch"
-        )

@@ -8,33 +8,31 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.engine import folding
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.evaluation.engine.first_layer import FirstLayer, install
-from mpi_landscape.evaluation.engine.fusing import fuse
-from mpi_landscape.evaluation.engine.graphs import Graphs
-from mpi_landscape.evaluation.sums import example_sums
+from mpi_landscape.evaluation.sums import example_losses, example_sums
 from mpi_landscape.evaluation.vectors import Vectors
 from mpi_landscape.geometry.filters import is_normalization
 from mpi_landscape.loading.nests import map_tensors
 from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.sharing import Pause
 from mpi_landscape.wording import one_line
 
 LossFunction = Callable[[nn.Module, Any], Any]
 
 
-class Seat:
-    """A place at which one thread evaluates.
+class Replica:
+    """A copy of the network for one thread.
 
     Args:
-        network: A copy for this seat alone, in evaluation mode on its device; its parameters become views of `vectors`.
+        network: A copy for this replica alone, in evaluation mode on its device; its parameters become views of
+            `vectors`.
         loss: As for `Evaluator`.
-        vectors: What the network follows.
+        vectors: The point that the network follows.
         engine: How the network is rewritten.
         lower: Type of 16 bits in which the network computes; None for that of the vectors.
+        returned: As for `Evaluator`.
     """
 
     def __init__(
@@ -43,96 +41,45 @@ class Seat:
         loss: LossFunction,
         vectors: Vectors,
         engine: Engine,
+        *,
         lower: torch.dtype | None,
+        returned: Sequence[str],
     ) -> None:
-        self._loss = loss
+        self._loss, self._returned = loss, tuple(returned)
         self.vectors = vectors
         normalizations = _normalization_parameters(network)
         if lower is not None:
             _lower_buffers(network, lower)
         attach(network, vectors.point_views(lower, keep=normalizations))
-        folding.rewire(engine.folded, network, vectors.point_views(lower, keep=set()))
-        # A bias that took a normalisation's place in the vector has another name there.
-        self._places = {f"{layer}.bias": f"{norm}.bias" for layer, norm in engine.folded}
-        if engine.fused:
-            network = fuse(network)
-        self._first: list[FirstLayer] = install(
-            engine.first_layer, network, vectors.layout, vectors.center, vectors.directions, lower
-        )
+        network = engine.on_network(network, vectors, lower)
         if lower is not None:
             network.register_forward_pre_hook(_cast_inputs(lower), with_kwargs=True)
             network.register_forward_hook(_raise_outputs)
-        self._replayed = Graphs(self._sums) if engine.graphed else None
-        # A kernel for each shape: one for all, which is made at the second shape, has other bits than one for the first, and
-        # which of them a batch met would depend on what came before it.
-        self.network: nn.Module = torch.compile(network, dynamic=False) if engine.compiled else network  # type: ignore[assignment]
+        self.network = engine.on_call(network)
+        self._sums = engine.on_sums(self._launched)
+
+    def _launched(self, data: Any, valid: int) -> Tensor:
+        return example_sums(self._loss(self.network, data), valid, self._returned)[None]
 
     def sums(self, batch: Batch) -> Tensor:
-        """(1, NUM_SUMS) float64 of a batch at the vectors' point."""
-        return (self._replayed or self._sums)(batch.data, batch.valid)
+        """(1, columns) float64 of a batch at the vectors' point."""
+        return self._sums(batch.data, batch.valid)
 
-    def _sums(self, data: Any, valid: int) -> Tensor:
-        return example_sums(self._loss(self.network, data), valid)[None]
-
-    def sums_of_points(
-        self, batch: Batch, points: Sequence[tuple[float, ...]], between: Callable[[], None] | None
-    ) -> Tensor:
-        """(len(points), NUM_SUMS) float64 of a batch at several points, the first layer's products made once."""
-        for layer in self._first:
-            layer.begin()
+    def sums_of_points(self, batch: Batch, points: Sequence[tuple[float, ...]], pause: Pause) -> Tensor:
+        """(len(points), columns) float64 of a batch at several points, what they share being made once."""
+        self.vectors.begin()
         rows = []
         for coordinates in points:
             self.vectors.move(coordinates)
-            for layer in self._first:
-                layer.move(coordinates)
             rows.append(self.sums(batch))
-            if between is not None:
-                between()
+            pause()
         return torch.cat(rows)
 
     def losses(self, batch: Batch, coordinates: tuple[float, ...]) -> Tensor:
         """(batch.valid,) float64: every example's loss at one point."""
-        for layer in self._first:
-            layer.begin()
-            layer.move(coordinates)
+        self.vectors.begin()
         self.vectors.move(coordinates)
-        result = self._loss(self.network, batch.data)
-        losses: Tensor = result["loss"] if isinstance(result, Mapping) else result
-        return losses[: batch.valid].double()
-
-    def sums_together(self, batch: Batch, points: Tensor) -> Tensor:
-        """(G, NUM_SUMS) float64 of a batch at G points in one pass.
-
-        Args:
-            batch: The examples.
-            points: (G, n) flat vectors.
-        """
-        stacked = self.vectors.layout_views(points)
-        parameters = {
-            name: stacked[place]
-            for name, _ in self.network.named_parameters()
-            if (place := name if name in stacked else self._places.get(name, "")) in stacked
-        }
-
-        def one(values: Mapping[str, Tensor]) -> Tensor:
-            return example_sums(self._loss(_At(self.network, values), batch.data), batch.valid)
-
-        result: Tensor = vmap(one)(parameters)
-        return result
-
-
-class _At(nn.Module):
-    """A network with other parameters, called like the network."""
-
-    def __init__(self, network: nn.Module, values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self._network, self._values = (
-            [network],
-            dict(values),
-        )  # in a list: no submodule, its hooks are its own
-
-    def forward(self, *arguments: Any, **named: Any) -> Any:
-        return functional_call(self._network[0], self._values, arguments, named)
+        return example_losses(self._loss(self.network, batch.data))[: batch.valid].double()
 
 
 def attach(network: nn.Module, views: Mapping[str, Tensor]) -> None:
@@ -170,7 +117,7 @@ def sharing_copy(network: nn.Module) -> nn.Module:
 
 
 def _normalization_parameters(network: nn.Module) -> set[str]:
-    """Scales and biases of normalisations: they stay in 32 bits, as in mixed-precision training."""
+    """Scales and biases of normalizations: they stay in 32 bits, as in mixed-precision training."""
     return {
         f"{prefix}.{name}".removeprefix(".")
         for prefix, module in network.named_modules()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpi_landscape.errors import LandscapeError
+
 # Loss sum, correct count, example count, sum of squared losses: what a mean and its standard error need.
 NUM_SUMS = 4
 
 
-def example_sums(result: Any, valid: int) -> Tensor:
-    """(NUM_SUMS,) float64: the sums over the first `valid` examples of what a loss function returned."""
-    loss = result["loss"] if isinstance(result, Mapping) else result
-    correct = result.get("correct") if isinstance(result, Mapping) else None
-    counted = loss[:valid].double()
-    total = counted.sum()
+def example_losses(result: Any) -> Tensor:
+    """(examples,): the losses in what a loss function returned."""
+    losses: Tensor = result["loss"] if isinstance(result, Mapping) else result
+    return losses
+
+
+def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tensor:
+    """The sums over the first examples of what a loss function returned.
+
+    Args:
+        result: One loss per example, or a mapping with `loss`, perhaps `correct`, and further numbers per example.
+        valid: Number of examples that count.
+        returned: Names of the further numbers that are wanted.
+
+    Returns:
+        (NUM_SUMS + len(returned),) float64: loss sum, correct count (NaN without one), examples, sum of squared losses;
+        then the sum of each further number.
+
+    Raises:
+        LandscapeError: A further number is not there, though it was for another batch.
+
+    Example:
+        >>> losses, ranks = torch.tensor([0.5, 2.0, 9.0]), torch.tensor([1, 3, 3])
+        >>> example_sums({"loss": losses, "rank": ranks}, 2, ["rank"]).tolist()
+        [2.5, nan, 2.0, 4.25, 4.0]
+    """
+    given = result if isinstance(result, Mapping) else {"loss": result}
+    counted = given["loss"][:valid].double()
+    total, correct = counted.sum(), given.get("correct")
     right = torch.full_like(total, torch.nan) if correct is None else correct[:valid].sum(dtype=torch.float64)
-    return torch.stack([total, right, torch.full_like(total, float(valid)), counted.square().sum()])
+    missing = [name for name in returned if given.get(name) is None]
+    if missing:
+        raise LandscapeError(
+            f"loss: returned no {missing[0]!r} for a batch, though it did for another; valid is the same for all"
+        )
+    further = [given[name][:valid].sum(dtype=torch.float64) for name in returned]
+    return torch.stack([total, right, torch.full_like(total, float(valid)), counted.square().sum(), *further])
 
 
 def add_in_order(rows: NDArray[np.float64]) -> NDArray[np.float64]:

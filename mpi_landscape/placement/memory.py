@@ -6,7 +6,7 @@ import torch
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
-from mpi_landscape.evaluation.precision import COMPUTED
+from mpi_landscape.evaluation.precision import Precision
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.plan.rules import choose_batch_size
 from mpi_landscape.problem.build import Problem
@@ -19,9 +19,8 @@ ALIVE = 4
 def choose_batch(
     problem: Problem,
     size: int | str,
-    precision: str,
+    precision: Precision,
     device: torch.device,
-    dtype: torch.dtype,
     free: int | None,
     *,
     most: int | None = None,
@@ -33,7 +32,6 @@ def choose_batch(
         size: What was asked for; "auto" for nothing.
         precision: Of the computation.
         device: Where the batches will go through the network.
-        dtype: Of the computation.
         free: Bytes that are free there for this rank; None where nobody tells.
         most: Examples in a batch at most, where its size is not asked for; None for any number.
 
@@ -44,13 +42,13 @@ def choose_batch(
         LandscapeError: A batch of the size asked for, or of one example, does not fit; or two examples show that
             network, loss and data do not fit together.
     """
-    network = own_copy(problem.model).to(device, dtype).eval()
+    network = own_copy(problem.model).to(device, precision.data).eval()
     largest = max(
-        premises.check_first_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
+        premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=precision.data)
         for split, dataset in problem.splits.items()
     )
     num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
-    per_example = largest * dtype.itemsize * ALIVE
+    per_example = largest * precision.data.itemsize * ALIVE
     if isinstance(size, int):
         taken = per_example * min(size, num_examples)
         if free is not None and taken > free:
@@ -60,7 +58,7 @@ def choose_batch(
                 f"valid is at most {max(1, free // per_example)}, or auto"
             )
         return size, taken
-    width = COMPUTED[precision].itemsize
+    width = precision.computed.itemsize
     size = choose_batch_size(largest * width, num_examples, on_gpu=device.type == "cuda")
     if most is not None:
         size = min(size, most)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
-from mpi_landscape.evaluation.precision import check_precision, data_type
+from mpi_landscape.evaluation.precision import Precision, precision_of
 from mpi_landscape.loading.resident import Examples
 from mpi_landscape.parallel.devices import choose_device, free_memory, shared_device_warning, thread_share
 from mpi_landscape.parallel.ranks import Ranks
@@ -30,7 +30,7 @@ class Placed:
     Attributes:
         problem: Network, loss and data.
         device: Where this rank evaluates.
-        dtype: Of the data, of the vectors, and of the plain network.
+        precision: In which it is evaluated.
         threads: Of this rank, on a CPU.
         splits: The data by split, in batches.
         batch_size: Examples in a batch, as decided for all splits.
@@ -43,7 +43,7 @@ class Placed:
 
     problem: Problem
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
     threads: int
     splits: Mapping[str, Examples]
     batch_size: int
@@ -80,10 +80,10 @@ def placed(
     Raises:
         AgreedError: A premise does not hold.
     """
+    precision = precision_of(compute.precision)
     with ranks.together():
         device = choose_device(compute.device, ranks)
-        check_precision(compute.precision, device)
-    dtype = data_type(compute.precision)
+        precision.check(device)
     threads = thread_share(ranks, compute.threads)
     warning = shared_device_warning(device, ranks)
     ranks.say(describe_ranks(ranks, device, threads))
@@ -91,9 +91,7 @@ def placed(
         ranks.say(f"warning: {warning}")
     free = free_memory(device, ranks)
     size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
-    found = ranks.on_root(
-        lambda: choose_batch(problem, size, compute.precision, device, dtype, free, most=most_per_batch)
-    )
+    found = ranks.on_root(lambda: choose_batch(problem, size, precision, device, free, most=most_per_batch))
     batch_size, activation_bytes = ranks.share(found) or (1, 0)
     with Node(ranks) as node:
         splits, held, data_bytes = hold(
@@ -103,19 +101,19 @@ def placed(
             request=compute.data,
             batch_size=batch_size,
             device=device,
-            dtype=dtype,
+            dtype=precision.data,
             readers=threads,
         )
         with ranks.together():
-            accuracy = check_premises(problem, ranks, splits, device, dtype)
+            quantities = check_premises(problem, ranks, splits, device, precision.data)
         yield Placed(
             problem=problem,
             device=device,
-            dtype=dtype,
+            precision=precision,
             threads=threads,
             splits=splits,
             batch_size=batch_size,
-            quantities=Quantities(accuracy=accuracy),
+            quantities=quantities,
             held=held,
             data_bytes=data_bytes,
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),

@@ -91,7 +91,7 @@ def prepare(
     model, loss = build_untrained(member)
     model = model.to(device)
     for split, dataset in splits.items():
-        premises.check_first_examples(loss, model, split, dataset, device=device, dtype=torch.float32)
+        premises.try_two_examples(loss, model, split, dataset, device=device, dtype=torch.float32)
     examples = {
         split: make_examples(
             split,

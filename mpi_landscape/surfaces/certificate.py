@@ -7,9 +7,8 @@ from contextlib import closing
 
 import numpy as np
 
-from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import computing_in, is_approximate
+from mpi_landscape.evaluation.plain import check_plain, plain_sums
 from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.normalization import norm_ratios
@@ -20,16 +19,13 @@ from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.tiles import shard_bounds
 
 
-def certify(
-    placed: Placed, ranks: Ranks, evaluator: Evaluator, precision: str = "float32"
-) -> tuple[dict[str, float], float]:
+def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator) -> tuple[dict[str, float], float]:
     """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
 
     Args:
         placed: The problem at its center, on its device.
         ranks: The job's ranks.
         evaluator: Put to the center.
-        precision: In which the engine computes; where it has fewer bits, the two may differ.
 
     Returns:
         `certificate_<split>_loss` and `certificate_<split>_loss_plain`, nats per example; and the seconds that one
@@ -48,20 +44,21 @@ def certify(
         with closing(examples.pieces(first, stop)) as pieces:
             for share in pieces:
                 start = time.perf_counter()
-                with computing_in(precision):
+                with placed.precision.computing():
                     rows[0, first : first + len(share)] = evaluator.batch_sums(share)
                 seconds += time.perf_counter() - start
-                rows[1, first : first + len(share)] = premises.plain_sums(
-                    problem.model, problem.loss, share, device=placed.device, dtype=placed.dtype
+                rows[1, first : first + len(share)] = plain_sums(
+                    problem.model, problem.loss, share, device=placed.device, dtype=placed.precision.data
                 )
                 first += len(share)
         engine, plain = (
             add_in_order(part)[0] / examples.num_examples for part in sum_over_ranks(ranks, rows)
         )
         # The sums are the same on every rank, and so is a refusal.
-        if not is_approximate(precision):
+        # One of fewer bits may differ.
+        if not placed.precision.approximate:
             with ranks.together():
-                premises.check_plain(split, float(engine), float(plain))
+                check_plain(split, float(engine), float(plain))
         facts[f"certificate_{split}_loss"] = float(engine)
         facts[f"certificate_{split}_loss_plain"] = float(plain)
         if not np.isfinite(engine):

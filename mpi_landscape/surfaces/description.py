@@ -78,6 +78,6 @@ def describe_cost(losses: Losses, size: int) -> list[str]:
             len(losses.grid.shape),
             data=placed.data_bytes,
             activations=placed.activation_bytes,
-            folded=bool(losses.evaluator.engine.folded or losses.evaluator.engine.channels_last),
+            folded=losses.evaluator.engine.writes_vectors,
         ),
     )

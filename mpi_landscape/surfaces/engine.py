@@ -12,18 +12,16 @@ import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation import choosing
-from mpi_landscape.evaluation.engine.description import Engine, engine_of, steps_of
+from mpi_landscape.evaluation.engine.description import Engine
+from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
+from mpi_landscape.evaluation.probe import Point, Setting, fewer, probe_points
 from mpi_landscape.loading.resident import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 
-# Points that share a pass where "grouped" is asked for and no number is given: enough to hide the launches of a small
-# network, few enough that a GPU holds their activations.
-GROUP = 8
-
 
 def agree_engine(
-    setting: choosing.Setting,
+    setting: Setting,
     compute: ComputeConfiguration,
     grid: Grid,
     residents: Mapping[str, Examples],
@@ -41,7 +39,7 @@ def agree_engine(
 
 
 def decide_engine(
-    setting: choosing.Setting,
+    setting: Setting,
     compute: ComputeConfiguration,
     grid: Grid,
     residents: Mapping[str, Examples],
@@ -67,16 +65,12 @@ def decide_engine(
     if stored is not None and compute.engine == "auto":
         try:
             engine = engine_of(stored)
-            setting.sums(engine, dtype, [choosing.fewer(batch, 1)], points[:1])
+            setting.sums(engine, dtype, [fewer(batch, 1)], points[:1])
         except Exception:  # of another network or another version: the file's identity is checked later
             pass
         else:
             return engine, []
-    group = GROUP if compute.points_per_pass == "auto" else compute.points_per_pass
-    steps = steps_of(compute.engine)
-    if compute.points_per_pass not in ("auto", 1) and "grouped" not in steps:
-        steps = (*steps, "grouped")
-    return choosing.choose_engine(setting, batch, points, dtype=dtype, steps=steps, points_per_pass=group)
+    return choosing.choose_engine(setting, batch, points, dtype=dtype, steps=steps_of(compute.engine))
 
 
 def first_batches(examples: Examples, count: int) -> list[Batch]:
@@ -85,8 +79,6 @@ def first_batches(examples: Examples, count: int) -> list[Batch]:
         return [batch for piece in pieces for batch in piece]
 
 
-def probes(grid: Grid) -> list[choosing.Point]:
+def probes(grid: Grid) -> list[Point]:
     """Where engines and precisions are compared."""
-    return choosing.probe_points(
-        [(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None]
-    )
+    return probe_points([(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None])

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.evaluation.choosing import Setting
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import COMPUTED, computing_in, is_approximate
+from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
@@ -95,7 +94,7 @@ class Losses:
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
         try:
             with (
-                computing_in(self.request.compute.precision),
+                self.placed.precision.computing(),
                 closing(examples.pieces(first, stop, between)) as pieces,
             ):
                 return self.evaluator.tile(pieces, points, between)
@@ -133,25 +132,25 @@ def prepare_losses(
         directions=list(plane.directions.values()),
         device=placed.device,
     )
-    engine = agree_engine(setting, compute, grid, splits, ranks, decided.engine, dtype=placed.dtype)
+    engine = agree_engine(setting, compute, grid, splits, ranks, decided.engine, dtype=placed.precision.data)
     shards = cut_data(grid.num_points, compute, splits, decided.shards)
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
     # Rank 0's number for all: it is in the plan.
     at_once = 1 if sampled or placed.on_gpu else ranks.share(_at_once(placed, shards, plane.layout.size))
     with ranks.together():
-        evaluator = _evaluator(setting, placed, engine, compute.precision, at_once)
+        evaluator = _evaluator(setting, placed, engine, at_once)
     errors: dict[str, float] = {}
-    if is_approximate(compute.precision):
+    if placed.precision.approximate:
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
         first = next(iter(splits.values()))
-        errors = measure_error(setting, evaluator, compute.precision, grid, first, ranks)
-    certificate, seconds = certify(placed, ranks, evaluator, compute.precision)
+        errors = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
+    certificate, seconds = certify(placed, ranks, evaluator)
     # The center alone kept one point's threads busy.
     seconds /= at_once
     plan = make_plan(grid, compute, shards, splits, engine, at_once, seconds, decided.points_per_tile)
     chosen: Sampling | None = None
     if sampled and (found is None or found.fits(splits)):
-        chosen = found or sampling.draw(ranks, evaluator, splits, grid, compute.precision)
+        chosen = found or sampling.draw(ranks, evaluator, splits, grid, placed.precision)
         with ranks.together():
             plan = sampling.sampled_plan(grid, compute, chosen, list(splits))
         splits = {split: each.reordered(chosen.orders[split]) for split, each in splits.items()}
@@ -186,9 +185,7 @@ def _at_once(placed: Placed, shards: Mapping[str, int], num_parameters: int) -> 
     return points_at_once(placed.threads, shards, placed.splits, spare)
 
 
-def _evaluator(
-    setting: Setting, placed: Placed, engine: Engine, precision: str, points_at_once: int
-) -> Evaluator:
+def _evaluator(setting: Setting, placed: Placed, engine: Engine, points_at_once: int) -> Evaluator:
     return Evaluator(
         setting.model,
         setting.loss,
@@ -196,8 +193,9 @@ def _evaluator(
         setting.center,
         setting.directions,
         device=placed.device,
-        dtype=COMPUTED[precision],
+        dtype=placed.precision.computed,
         threads=placed.threads,
         engine=engine,
         points_at_once=points_at_once,
+        returned=placed.quantities.returned,
     )

@@ -91,11 +91,10 @@ def make_plan(
         longest = max(-(-count // shards[split]) for split, count in batches.items())
         share = min(1.0, longest / sum(batches.values()))
         points = choose_points_per_tile(num_points, sum(shards.values()), seconds_per_point, share)
-    if engine.first_layer:
+    if engine.shares_points:
         points = max(points, SHARING)
-    # Whole passes: a tile's last one would be padded otherwise; and work for every thread.
-    together = engine.points_per_pass * at_once
-    points = -(-points // together) * together
+    # Work for every thread.
+    points = -(-points // at_once) * at_once
     if before is not None:
         points = before
     return Plan(

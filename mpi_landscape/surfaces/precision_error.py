@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation import choosing
 from mpi_landscape.evaluation.engine.description import PLAIN
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import computing_in
+from mpi_landscape.evaluation.precision import Precision
+from mpi_landscape.evaluation.probe import Point, Setting
 from mpi_landscape.loading.resident import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
@@ -24,9 +24,9 @@ MEASURED = 512
 
 
 def measure_error(
-    setting: choosing.Setting,
+    setting: Setting,
     evaluator: Evaluator,
-    precision: str,
+    precision: Precision,
     grid: Grid,
     resident: Examples,
     ranks: Ranks,
@@ -36,7 +36,7 @@ def measure_error(
     Args:
         setting: Network, loss and plane.
         evaluator: The one that will compute.
-        precision: Its name.
+        precision: The format.
         grid: The points.
         resident: The first split.
         ranks: Who share the points.
@@ -60,21 +60,21 @@ def measure_error(
 
 
 def _worst(
-    setting: choosing.Setting,
+    setting: Setting,
     evaluator: Evaluator,
-    precision: str,
+    precision: Precision,
     sample: Sequence[Batch],
-    points: Sequence[choosing.Point],
+    points: Sequence[Point],
 ) -> float:
     """Largest relative difference of the loss at some points; 0 without points."""
     if not points:
         return 0.0
     try:
-        with computing_in(precision):
+        with precision.computing():
             found = evaluator.tile([sample], points)
     except Exception as error:
         raise LandscapeError(
-            f"compute.precision: {precision}: the network raised {type(error).__name__}: {one_line(error)}; "
+            f"compute.precision: {precision.name}: the network raised {type(error).__name__}: {one_line(error)}; "
             f"valid for it is float32"
         ) from error
     plain = setting.sums(PLAIN, torch.float32, sample, points)
@@ -83,7 +83,7 @@ def _worst(
     return float(apart.max(initial=0.0))
 
 
-def all_over(grid: Grid) -> list[choosing.Point]:
+def all_over(grid: Grid) -> list[Point]:
     """Three places along each axis, the center taken for the middle one where the axis holds it."""
     axes = [axis for axis in (grid.alpha, grid.beta) if axis is not None]
     places = [

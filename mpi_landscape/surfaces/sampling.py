@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.precision import computing_in
+from mpi_landscape.evaluation.precision import Precision
 from mpi_landscape.loading.resident import Examples
 from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
@@ -125,7 +125,7 @@ def most_per_batch(
 
 
 def draw(
-    ranks: Ranks, evaluator: Evaluator, splits: Mapping[str, Examples], grid: Grid, precision: str
+    ranks: Ranks, evaluator: Evaluator, splits: Mapping[str, Examples], grid: Grid, precision: Precision
 ) -> Sampling:
     """Choose strata and order: rank 0's choice, from losses that all ranks compute together. Collective."""
     # The center has as many coordinates as a surface, also on a line.
@@ -200,13 +200,17 @@ def describe(plan: Plan, target: float | None) -> str:
 
 
 def _trial_losses(
-    ranks: Ranks, evaluator: Evaluator, examples: Examples, points: list[tuple[float, ...]], precision: str
+    ranks: Ranks,
+    evaluator: Evaluator,
+    examples: Examples,
+    points: list[tuple[float, ...]],
+    precision: Precision,
 ) -> NDArray[np.float64]:
     """(num_trials, N) float64: every example's loss at every trial point, each rank taking its share of the batches."""
     losses = np.zeros((len(points), examples.num_examples))
     first, stop = shard_bounds(examples.num_batches, ranks.size, ranks.rank)
     start = first * examples.batch_size
-    with computing_in(precision), closing(examples.pieces(first, stop)) as pieces:
+    with precision.computing(), closing(examples.pieces(first, stop)) as pieces:
         for batch in (batch for piece in pieces for batch in piece):
             for row, point in enumerate(points):
                 values = evaluator.example_losses(batch, point)

@@ -2,7 +2,6 @@
 
 import copy
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.choosing import Setting, choose_engine, probe_points
-from mpi_landscape.evaluation.engine.description import PLAIN, STEPS, USUAL, Engine, engine_of, steps_of
+from mpi_landscape.evaluation.choosing import choose_engine
+from mpi_landscape.evaluation.engine.description import PLAIN, Engine
+from mpi_landscape.evaluation.engine.folding import FOLDED
+from mpi_landscape.evaluation.engine.steps import STEPS, USUAL, engine_of, steps_of
 from mpi_landscape.evaluation.evaluator import Evaluator
+from mpi_landscape.evaluation.probe import Setting, probe_points
 from mpi_landscape.geometry.directions import random_direction
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.geometry.normalization import normalize
@@ -57,10 +59,8 @@ def batches_of(name, batch_size=8, dtype=torch.float32):
     return make_resident("train", examples_of(name), batch_size=batch_size, device=CPU, dtype=dtype).batches
 
 
-def chosen(setting, name, steps, dtype=torch.float32, **options):
-    return choose_engine(
-        setting, batches_of(name, dtype=dtype)[0], PROBES, dtype=dtype, steps=steps, **options
-    )
+def chosen(setting, name, steps, dtype=torch.float32):
+    return choose_engine(setting, batches_of(name, dtype=dtype)[0], PROBES, dtype=dtype, steps=steps)
 
 
 def float64_sums(setting, name):
@@ -86,7 +86,7 @@ def float64_sums(setting, name):
 
 
 # What each network must get, so that a step that quietly does nothing fails.
-FOLDED = {
+NUM_FOLDED = {
     "residual": 9,
     "residual with padding": 7,
     "without shortcuts": 7,
@@ -109,9 +109,7 @@ ENGINES = [
     (("channels_last",), 1e-5, "another order of memory"),
     (("channels_last", "fused"), 1e-5, "one kernel for two"),
     (("first_layer",), 1e-5, "a sum of three products for a product"),
-    (("grouped",), 1e-5, "several points at once"),
     (USUAL, 2e-5, "all that is tried by itself"),
-    (("folded", "channels_last", "grouped"), 2e-5, "what suits a GPU"),
 ]
 
 
@@ -119,7 +117,7 @@ ENGINES = [
 @pytest.mark.parametrize(("steps", "tolerance", "reason"), ENGINES, ids=lambda value: str(value)[:40])
 def test_every_engine_gives_the_losses_of_float64_on_every_kind_of_network(name, steps, tolerance, reason):
     setting = setting_of(network_of(name))
-    engine, _ = chosen(setting, name, steps, points_per_pass=5)
+    engine, _ = chosen(setting, name, steps)
     sums = setting.sums(engine, torch.float32, batches_of(name), POINTS)
     expected = float64_sums(setting, name)
     plain = setting.sums(PLAIN, torch.float32, batches_of(name), POINTS)
@@ -133,7 +131,7 @@ def test_every_engine_gives_the_losses_of_float64_on_every_kind_of_network(name,
 @pytest.mark.parametrize("name", NETWORKS)
 def test_normalisations_that_can_be_folded_are(name):
     engine, _ = chosen(setting_of(network_of(name)), name, ("folded",))
-    assert len(engine.folded) == FOLDED[name]
+    assert len(engine.value(FOLDED)) == NUM_FOLDED[name]
 
 
 @pytest.mark.parametrize(
@@ -148,20 +146,12 @@ def test_normalisations_that_can_be_folded_are(name):
         ("perceptron", "first_layer", True),
         ("normalised perceptron", "first_layer", True),
         ("residual", "first_layer", False),
-        ("residual", "grouped", True),
-        ("branching", "grouped", False),
     ],
 )
 def test_a_step_is_taken_where_it_can_be_and_dropped_where_it_cannot(name, step, applies):
     steps = ("channels_last", "fused") if step == "fused" else (step,)
-    engine, dropped = chosen(setting_of(network_of(name)), name, steps, points_per_pass=4)
-    taken = {
-        "channels_last": engine.channels_last,
-        "fused": engine.fused,
-        "first_layer": bool(engine.first_layer),
-        "grouped": engine.points_per_pass == 4,
-    }
-    assert taken[step] == applies, dropped
+    engine, dropped = chosen(setting_of(network_of(name)), name, steps)
+    assert bool(engine.value(STEPS[step])) == applies, dropped
 
 
 def test_a_dropped_step_says_why():
@@ -174,7 +164,7 @@ def test_a_dropped_step_says_why():
 def test_a_normalisation_whose_scale_moves_is_not_folded_and_one_whose_bias_moves_is():
     model = network_of("residual")
     everything = setting_of(model, moved=("weight", "bias", "norm"))
-    assert chosen(everything, "residual", ("folded",))[0].folded == ()
+    assert chosen(everything, "residual", ("folded",))[0].value(FOLDED) == ()
     shifted = setting_of(model)
     for entry in shifted.layout.entries:
         if entry.kind == "norm" and entry.name.endswith("bias"):
@@ -182,7 +172,7 @@ def test_a_normalisation_whose_scale_moves_is_not_folded_and_one_whose_bias_move
                 torch.manual_seed(seed)
                 direction[entry.offset : entry.stop] = torch.randn(entry.size)
     engine, _ = chosen(shifted, "residual", ("folded",))
-    assert len(engine.folded) == FOLDED["residual"]
+    assert len(engine.value(FOLDED)) == NUM_FOLDED["residual"]
     sums = shifted.sums(engine, torch.float32, batches_of("residual"), POINTS)
     assert sums[:, 0] == pytest.approx(float64_sums(shifted, "residual")[:, 0], rel=1e-5)
 
@@ -214,7 +204,7 @@ def test_a_wrong_engine_is_seen(monkeypatch):
     def wrong(pairs, network, center, directions, layout):
         right(pairs, network, center, directions, layout)
         if pairs:
-            directions[0] *= 1.01
+            directions[0].mul_(1.01)
 
     monkeypatch.setattr(folding, "fold_vectors", wrong)
     engine, dropped = chosen(setting_of(network_of("residual")), "residual", ("folded",))
@@ -225,8 +215,8 @@ def test_a_wrong_engine_is_seen(monkeypatch):
 @pytest.mark.parametrize("name", ["residual", "vgg", "perceptron", "mobile", "linear"])
 def test_an_engine_gives_the_same_bits_on_any_number_of_threads_and_in_any_tiles(name):
     setting = setting_of(network_of(name))
-    for steps in (USUAL, ("folded", "grouped")):
-        engine, _ = chosen(setting, name, steps, points_per_pass=4)
+    for steps in (USUAL, ("folded",)):
+        engine, _ = chosen(setting, name, steps)
         expected = setting.sums(engine, torch.float32, batches_of(name, 4), POINTS)
         for threads, at_once in [(2, 1), (3, 2), (4, 4), (5, 2)]:
             with Evaluator(
@@ -272,16 +262,76 @@ def test_the_caller_s_vectors_and_network_stay_as_they_are():
     assert all(type(module) is not nn.Identity for module in model.modules())
 
 
+def engine_with(**values):
+    """An engine by the names of its steps, in the order in which they are applied."""
+    return Engine(taken=tuple((step, values[name]) for name, step in STEPS.items() if name in values))
+
+
 def test_an_engine_is_read_back_from_its_text():
-    engine = Engine(folded=(("a", "b"),), channels_last=True, first_layer=("c",), points_per_pass=3)
+    engine = engine_with(folded=(("a", "b"),), channels_last=True, first_layer=("c",))
     assert engine_of(engine.text()) == engine
     assert engine_of(PLAIN.text()) == PLAIN
     assert PLAIN.words() == "the plain network"
-    assert replace(PLAIN, fused=True).words() != PLAIN.words()
+    assert engine_with(fused=True).words() != PLAIN.words()
+
+
+# As files of before there were steps in files of their own have it.
+WRITTEN = [
+    (
+        PLAIN,
+        '{"channels_last": false, "compiled": false, "first_layer": [], "folded": [], "fused": false, '
+        '"points_per_pass": 1}',
+    ),
+    (
+        engine_with(folded=(("conv1", "bn1"), ("a.b", "a.c")), channels_last=True, fused=True, compiled=True),
+        '{"channels_last": true, "compiled": true, "first_layer": [], "folded": [["conv1", "bn1"], ["a.b", "a.c"]], '
+        '"fused": true, "points_per_pass": 1}',
+    ),
+    (
+        engine_with(graphed=True, first_layer=("0", "head")),
+        '{"channels_last": false, "compiled": false, "first_layer": ["0", "head"], "folded": [], "fused": false, '
+        '"graphed": true, "points_per_pass": 1}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("engine", "text"), WRITTEN, ids=["plain", "convolutions", "graphs"])
+def test_an_engine_is_written_as_in_files_of_before(engine, text):
+    assert engine.text() == text
+    assert engine_of(text) == engine
+    assert engine_of(text.replace(', "points_per_pass": 1', "")) == engine, "without the step that is gone"
+
+
+def test_an_engine_says_in_words_what_it_does():
+    everything = engine_with(
+        folded=(("a", "b"),),
+        channels_last=True,
+        fused=True,
+        compiled=True,
+        graphed=True,
+        first_layer=("c", "d"),
+    )
+    assert everything.words() == (
+        "1 normalisations folded, channels-last, convolutions fused with what follows, compiled, "
+        "passes replayed as CUDA graphs, first layer (c, d) once per tile"
+    )
+    assert everything.label().startswith(everything.words() + " (")
+    assert everything.label() != engine_with(channels_last=True).label()
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "null", '{"folded": 3}', '{"folded": [], "first_layer": [], "speed": 9}']
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        '{"folded": 3}',
+        '{"folded": [], "first_layer": [], "speed": 9}',
+        PLAIN.text().replace("[]", "3"),
+        PLAIN.text().replace("}", ', "speed": 9}'),
+        PLAIN.text().replace('"points_per_pass": 1', '"points_per_pass": 4'),
+    ],
 )
 def test_a_text_that_is_no_engine_is_refused(text):
     from mpi_landscape.errors import LandscapeError
@@ -303,6 +353,6 @@ def test_steps_are_asked_for_by_name():
 def test_a_compiled_network_gives_the_losses_of_float64(name):
     setting = setting_of(network_of(name))
     engine, dropped = chosen(setting, name, ("folded", "compiled"))
-    assert engine.compiled, dropped
+    assert engine.value(STEPS["compiled"]), dropped
     sums = setting.sums(engine, torch.float32, batches_of(name), POINTS)
     assert sums[:, 0] == pytest.approx(float64_sums(setting, name)[:, 0], rel=1e-5)

@@ -595,3 +595,49 @@ def test_a_loss_may_ask_for_gradients_of_its_own():
     batches = [Batch(data=[torch.ones(3, 1)], valid=3)] * 3
     with evaluator_of(line_network([3.0]), loss, [torch.ones(1)], threads=2) as evaluator:
         assert evaluator.tile([batches], [(0.0,), (1.0,)])[:, 0].tolist() == [81, 144]
+
+
+def ranked(model, batch):
+    """As `cross_entropy`, and two further numbers per example: a truth value and a negative log-likelihood."""
+    outputs = model(batch[0])
+    result = cross_entropy(nn.Identity(), [outputs, batch[1]])
+    best = outputs.topk(3, dim=1).indices
+    return {
+        **result,
+        "top3": (best == batch[1][:, None]).any(dim=1),
+        "nll": result["loss"],
+        "unused": result["loss"],
+    }
+
+
+@pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (3, 1), (3, 2)])
+def test_further_numbers_of_a_loss_are_summed_and_leave_the_bits_of_the_others(threads, at_once):
+    model, examples = small_resnet(), images()
+    batches = batches_of(examples, 5)
+    with evaluator_of(model, cross_entropy) as evaluator:
+        expected = evaluator.tile([batches], POINTS)
+    settings = {"threads": threads, "points_at_once": at_once, "returned": ("top3", "nll")}
+    with evaluator_of(model, ranked, **settings) as evaluator:
+        sums = evaluator.tile([batches[:3], batches[3:]], POINTS)
+        assert evaluator.tile([], POINTS).shape == sums.shape == (len(POINTS), 6)
+    assert np.ascontiguousarray(sums[:, :4]).tobytes() == expected.tobytes()
+    assert sums[:, 5].tobytes() == expected[:, 0].tobytes()
+    labels = torch.tensor([label for _, label in examples])
+    network = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        outputs = network(torch.stack([image for image, _ in examples]))
+    center = POINTS.index((0.0, 0.0))
+    right = (outputs.topk(3, dim=1).indices == labels[:, None]).any(dim=1)
+    assert sums[center, 4] == int(right.sum())
+    assert sums[center, 1] < sums[center, 4] < 37
+
+
+def test_a_further_number_that_is_missing_for_a_batch_is_refused_by_name():
+    def loss(model, batch):
+        losses = squared_error(model, batch)
+        return {"loss": losses, "norm": losses} if batch[0][0, 0] > 0 else losses
+
+    batches = batches_of([(torch.tensor([value]), 0.0) for value in (1.0, 2.0, -1.0)], 1)
+    ours = evaluator_of(line_network([1.0]), loss, [torch.ones(1)], returned=("norm",))
+    with ours as evaluator, pytest.raises(LandscapeError, match="no 'norm'"):
+        evaluator.batch_sums(batches)

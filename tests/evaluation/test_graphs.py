@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mpi_landscape.evaluation.choosing import choose_engine, probe_points
-from mpi_landscape.evaluation.engine.description import PLAIN, engine_of
-from mpi_landscape.evaluation.engine.graphs import Graphs
+from mpi_landscape.evaluation.choosing import choose_engine
+from mpi_landscape.evaluation.engine.description import PLAIN
+from mpi_landscape.evaluation.engine.graphs import GRAPHED, Graphs
+from mpi_landscape.evaluation.engine.steps import engine_of
 from mpi_landscape.evaluation.evaluator import Evaluator
+from mpi_landscape.evaluation.probe import probe_points
 from mpi_landscape.loading.resident import make_resident
 from tests.evaluation.test_engines import POINTS, chosen, cross_entropy, setting_of
 from tests.evaluation.zoo import examples_of, network_of
@@ -89,7 +91,7 @@ def test_on_a_gpu_recorded_passes_give_the_bits_of_launched_ones(name):
         dtype=torch.float32,
         steps=("folded", "channels_last", "graphed"),
     )
-    assert engine.graphed, dropped
+    assert engine.value(GRAPHED), dropped
     launched = engine_of(engine.text().replace('"graphed": true', '"graphed": false'))
     assert setting.sums(engine, torch.float32, batches, POINTS).tobytes() == (
         setting.sums(launched, torch.float32, batches, POINTS).tobytes()

@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.plain import check_plain, plain_sums
 from mpi_landscape.evaluation.premises import (
+    RESERVED,
+    Returned,
     call_loss,
     check_loss,
-    check_plain,
     check_repeatable,
     check_rereading,
-    plain_sums,
 )
 from mpi_landscape.evaluation.sums import add_in_order
 from mpi_landscape.loading.resident import Batch, make_resident
@@ -92,11 +93,11 @@ VALUES = torch.zeros(4)
         ({"loss": VALUES}, False),
         ({"loss": VALUES, "correct": None}, False),
         ({"loss": VALUES, "correct": VALUES > 0}, True),
-        ({"loss": VALUES, "correct": VALUES, "more": "ignored"}, True),
+        ({"loss": VALUES, "correct": VALUES, "more": VALUES}, True),
     ],
 )
 def test_a_loss_of_one_number_per_example_is_taken(result, tells_correct):
-    assert check_loss(result, 4) is tells_correct
+    assert check_loss(result, 4).accuracy is tells_correct
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,57 @@ def test_anything_else_is_refused_with_what_it_is(result, words):
     assert message.startswith("loss: ")
     for word in words:
         assert word in message
+
+
+def test_further_numbers_per_example_are_told_by_name_in_an_order_of_their_own():
+    result = {
+        "top5": VALUES > 0,
+        "loss": VALUES,
+        "nll": VALUES.double(),
+        "correct": VALUES > 0,
+        "rank": VALUES.long(),
+    }
+    assert check_loss(result, 4) == Returned(accuracy=True, further=("nll", "rank", "top5"))
+    turned = dict(reversed(result.items()))
+    assert check_loss(turned, 4) == check_loss(result, 4)
+    assert check_loss({"loss": VALUES, "nll": None}, 4) == Returned(accuracy=False, further=())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words", "reason"),
+    [
+        ("top5", VALUES[:2], ["top5 has shape (2,)", "(4,)"], "for some of the examples"),
+        ("top5", VALUES.sum(), ["top5 has shape ()"], "for all examples together"),
+        ("logits", torch.zeros(4, 3), ["logits has shape (4, 3)"], "several numbers per example"),
+        ("top5", 3, ["top5 is a int", "tensor"], "no tensor"),
+        ("top5", "text", ["top5 is a str", "tensor"], "no number"),
+        ("phase", VALUES.to(torch.complex64), ["phase", "complex64", "real"], "not real"),
+        ("top-5", VALUES, ["'top-5'", "letters"], "no name of a dataset"),
+        ("5", VALUES, ["'5'", "begin with a digit"], "a number"),
+        ("", VALUES, ["''"], "nothing"),
+        ("train/nll", VALUES, ["'train/nll'"], "a place in a file"),
+        (3, VALUES, ["3", "letters"], "no text"),
+        *((name, VALUES, [repr(name), "not accuracy, examples, loss_sum"], "taken") for name in RESERVED),
+    ],
+)
+def test_further_numbers_that_cannot_be_kept_are_refused_with_what_is_valid(name, value, words, reason):
+    message = refusal(check_loss, {"loss": VALUES, name: value}, 4)
+    assert message.startswith("loss: "), reason
+    for word in words:
+        assert word in message, reason
+
+
+def test_the_plain_network_sums_further_numbers_too():
+    def loss(model, batch):
+        result = cross_entropy(model, batch)
+        return {**result, "twice": 2 * result["loss"], "label": batch[1]}
+
+    batches = resident_of(examples(), 4, torch.float64).batches
+    plain = plain_sums(network(), cross_entropy, batches, device=CPU, dtype=torch.float64)
+    more = plain_sums(network(), loss, batches, device=CPU, dtype=torch.float64, returned=("twice", "label"))
+    assert more[:, :4].tobytes() == plain.tobytes()
+    assert more[:, 4] == pytest.approx(2 * plain[:, 0], rel=1e-15)
+    assert more[:, 5].tolist() == [0 + 1 + 2 + 0, 1 + 2 + 0 + 1, 2 + 0 + 1]
 
 
 def test_a_network_that_answers_the_same_again_is_taken():

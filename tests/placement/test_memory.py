@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.precision import precision_of
 from mpi_landscape.placement.memory import ALIVE, choose_batch
 from mpi_landscape.problem.build import Problem
 
@@ -21,7 +22,7 @@ def chosen(free, batch_size="auto"):
     problem = Problem(
         model=nn.Sequential(nn.Linear(3, 50), nn.Linear(50, 2)), loss=loss, splits={"train": data}
     )
-    return choose_batch(problem, batch_size, "float32", torch.device("cpu"), torch.float32, free)
+    return choose_batch(problem, batch_size, precision_of("float32"), torch.device("cpu"), free)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,6 @@ Python imports this module at the start of every process, also of those that tes
 
 import os
 
-from mpi_landscape.evaluation.engine import description as engine
+from mpi_landscape.evaluation.engine import steps as engine
 
 engine.USUAL = tuple(step for step in os.environ["MPI_LANDSCAPE_TEST_STEPS"].split(",") if step)

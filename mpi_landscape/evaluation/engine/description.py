@@ -4,17 +4,88 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from mpi_landscape.errors import LandscapeError
+import torch
+from torch import Tensor, nn
 
-# In the order in which they are applied; what each does is said by `Engine`.
-STEPS = ("folded", "channels_last", "fused", "compiled", "graphed", "first_layer", "grouped")
-# Those that are tried unless asked otherwise. A compiled network needs a C++ compiler where it runs, which one node may
-# have and another not; several points in one pass took as long as one by one on every CPU measured.
-USUAL = ("folded", "channels_last", "fused", "first_layer")
+from mpi_landscape.evaluation.vectors import Rows, Vectors
+from mpi_landscape.geometry.layout import Layout
+
+# Batch and count of valid examples -> (1, columns).
+Sums = Callable[[Any, int], Tensor]
+
+# What a file holds of steps that were not taken, since a file's engine is compared by its text. Other steps are written
+# only where they are taken.
+ABSENT = {
+    "channels_last": False,
+    "compiled": False,
+    "first_layer": [],
+    "folded": [],
+    "fused": False,
+    "points_per_pass": 1,  # of a step that is gone
+}
+
+
+class Probe(Protocol):
+    """The plain network on a few examples, for a step to look at.
+
+    Attributes:
+        layout: Of the flat vectors.
+        directions: (n,) each.
+        device: Where the network is.
+        dtype: Its floating-point type.
+    """
+
+    layout: Layout
+    directions: Sequence[Tensor]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def network(self) -> nn.Module:
+        """The network at the center, in evaluation mode: a copy for looking at."""
+
+    def run(self, network: nn.Module) -> Any:
+        """The loss of the examples."""
+
+    def move(self, number: int) -> None:
+        """Put the network to place 0 or 1, which differ in every parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One way to rewrite a network: it is tried on real examples, and taken where the losses stay.
+
+    What it does to one network is its value: True, or names of layers.
+
+    Attributes:
+        name: What it is called in a configuration and in a file.
+        proposal: (engine, probe) -> its value on top of that engine; None where there is nothing to do.
+        words: (value) -> what a user wants to know of it.
+        read: (value as JSON has it) -> value.
+        on_vectors: (value, network, rows) -> rows, before the network is rewritten.
+        on_network: (value, network, vectors, lower) -> network, whose parameters are views of the vectors' point.
+        on_call: (network) -> what is called in its place, when all steps have rewritten it.
+        on_sums: (sums) -> sums of a batch in another way.
+        writes_vectors: Whether it changes the numbers of center and directions in place.
+        shares_points: Whether what it computes of a batch serves all points of a tile.
+    """
+
+    name: str
+    proposal: Callable[[Engine, Probe], Any]
+    words: Callable[[Any], str]
+    read: Callable[[Any], Any] = bool
+    on_vectors: Callable[[Any, nn.Module, Rows], Rows] = lambda _, __, rows: rows
+    on_network: Callable[[Any, nn.Module, Vectors, torch.dtype | None], nn.Module] = (
+        lambda _, network, __, ___: network
+    )
+    on_call: Callable[[nn.Module], nn.Module] = lambda network: network
+    on_sums: Callable[[Sums], Sums] = lambda sums: sums
+    writes_vectors: bool = False
+    shares_points: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,32 +93,62 @@ class Engine:
     """What is rewritten; the plain network when nothing is.
 
     Attributes:
-        folded: (layer, normalisation) names: batch normalisations in evaluation mode, multiplied once into the layer
-            before them, at the center and in the directions.
-        channels_last: Weights of convolutions are kept in channels-last order, and so are the activations.
-        fused: What follows a convolution (an activation, a sum with a shortcut) is done by the convolution's own kernel.
-        compiled: The network goes through torch.compile.
-        graphed: On a GPU a pass over a batch is recorded once, as a CUDA graph, and replayed.
-        first_layer: Linear layers whose input is the data alone: W(α, β) x = W x + α D x + β E x, so three products
-            serve all points of a tile.
-        points_per_pass: Points that go through the network together.
+        taken: The steps with their values, in the order in which they are applied.
     """
 
-    folded: tuple[tuple[str, str], ...] = ()
-    channels_last: bool = False
-    fused: bool = False
-    compiled: bool = False
-    first_layer: tuple[str, ...] = ()
-    points_per_pass: int = 1
-    graphed: bool = False
+    taken: tuple[tuple[Step, Any], ...] = ()
+
+    def plus(self, step: Step, value: Any) -> Engine:
+        """The same with one more step."""
+        return Engine(taken=(*self.taken, (step, value)))
+
+    def value(self, step: Step) -> Any:
+        """What a step does; an empty tuple where it was not taken."""
+        return dict(self.taken).get(step, ())
+
+    @property
+    def writes_vectors(self) -> bool:
+        """Whether it needs vectors of its own."""
+        return any(step.writes_vectors for step, _ in self.taken)
+
+    @property
+    def shares_points(self) -> bool:
+        """Whether points of a tile cost less together."""
+        return any(step.shares_points for step, _ in self.taken)
+
+    def on_vectors(self, network: nn.Module, rows: Rows) -> Rows:
+        """Center and directions as the rewritten network takes them."""
+        for step, value in self.taken:
+            rows = step.on_vectors(value, network, rows)
+        return rows
+
+    def on_network(self, network: nn.Module, vectors: Vectors, lower: torch.dtype | None) -> nn.Module:
+        """The rewritten network.
+
+        Args:
+            network: Changed in place; its parameters are views of the vectors' point.
+            vectors: As `on_vectors` has made them.
+            lower: Type of 16 bits in which the network computes; None for that of the vectors.
+        """
+        for step, value in self.taken:
+            network = step.on_network(value, network, vectors, lower)
+        return network
+
+    def on_call(self, network: nn.Module) -> nn.Module:
+        """What is called in place of the rewritten network."""
+        for step, _ in self.taken:
+            network = step.on_call(network)
+        return network
+
+    def on_sums(self, sums: Sums) -> Sums:
+        """What gives the sums of a batch."""
+        for step, _ in self.taken:
+            sums = step.on_sums(sums)
+        return sums
 
     def text(self) -> str:
         """All of it as one line of JSON, for a file."""
-        fields = asdict(self)
-        if not self.graphed:
-            # Files that were begun before there was such a step keep their identity.
-            del fields["graphed"]
-        return json.dumps(fields, sort_keys=True)
+        return json.dumps(ABSENT | {step.name: value for step, value in self.taken}, sort_keys=True)
 
     def label(self) -> str:
         """What tells two engines apart, in words and by a fingerprint of the names in it."""
@@ -55,42 +156,7 @@ class Engine:
 
     def words(self) -> str:
         """What a user wants to know of it."""
-        said = [
-            f"{len(self.folded)} normalisations folded" if self.folded else "",
-            "channels-last" if self.channels_last else "",
-            "convolutions fused with what follows" if self.fused else "",
-            "compiled" if self.compiled else "",
-            "passes replayed as CUDA graphs" if self.graphed else "",
-            f"first layer ({', '.join(self.first_layer)}) once per tile" if self.first_layer else "",
-            f"{self.points_per_pass} points in a pass" if self.points_per_pass > 1 else "",
-        ]
-        return ", ".join(filter(None, said)) or "the plain network"
+        return ", ".join(step.words(value) for step, value in self.taken) or "the plain network"
 
 
 PLAIN = Engine()
-
-
-def engine_of(text: str) -> Engine:
-    """The inverse of `Engine.text`.
-
-    Raises:
-        LandscapeError: It is something else.
-    """
-    try:
-        found: dict[str, Any] = json.loads(text)
-        found["folded"] = tuple((str(layer), str(norm)) for layer, norm in found["folded"])
-        found["first_layer"] = tuple(map(str, found["first_layer"]))
-        return Engine(**found)
-    except (ValueError, TypeError, KeyError) as error:
-        raise LandscapeError(f"{text[:60]!r} is no engine of this version") from error
-
-
-def steps_of(request: str | Iterable[str]) -> tuple[str, ...]:
-    """The steps that may be tried.
-
-    Args:
-        request: `auto`, `plain`, or names of STEPS.
-    """
-    if request == "auto":
-        return USUAL
-    return () if request == "plain" else tuple(step for step in STEPS if step in tuple(request))

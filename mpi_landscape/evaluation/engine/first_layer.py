@@ -8,13 +8,18 @@ inputs that is all there is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
+from mpi_landscape.evaluation.engine.folding import FOLDED
+from mpi_landscape.evaluation.engine.graphs import GRAPHED
 from mpi_landscape.evaluation.engine.watching import watched
+from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 
 # A product with fewer inputs costs no more than reading three results and adding them.
@@ -28,6 +33,15 @@ class FirstLayer(nn.Module):
         weights: (out, in) at the center, then one per direction.
         biases: (out,) likewise; None where there is none.
         lower: Type of 16 bits for the products, which are summed in 32; None for that of the weights.
+
+    Example:
+        >>> layer = FirstLayer([torch.tensor([[1.0, 2.0]]), torch.tensor([[10.0, 0.0]])], [None, None])
+        >>> layer.begin()
+        >>> for alpha in (0.0, 0.5):
+        ...     layer.move([alpha])
+        ...     layer(torch.tensor([[3.0, 4.0]])).tolist()
+        [[11.0]]
+        [[26.0]]
     """
 
     def __init__(
@@ -40,13 +54,13 @@ class FirstLayer(nn.Module):
         ]
         self._sum_type = weights[0].dtype
         self._products: list[Tensor] | None = None
-        self._coordinates: tuple[float, ...] = ()
+        self._coordinates: Sequence[float] = ()
 
     def begin(self) -> None:
         """The next input is that of another batch."""
         self._products = None
 
-    def move(self, coordinates: tuple[float, ...]) -> None:
+    def move(self, coordinates: Sequence[float]) -> None:
         """Go to a point; one coordinate per direction, missing ones are zero."""
         self._coordinates = coordinates
 
@@ -115,25 +129,17 @@ def _inputs(layers: dict[str, nn.Linear], run: Callable[[], Any]) -> dict[str, l
 
 
 def install(
-    names: Sequence[str],
-    network: nn.Module,
-    layout: Layout,
-    center: Tensor,
-    directions: Sequence[Tensor],
-    lower: torch.dtype | None,
-) -> list[FirstLayer]:
-    """Put first layers in place of linear ones.
+    names: Sequence[str], network: nn.Module, vectors: Vectors, lower: torch.dtype | None
+) -> nn.Module:
+    """Put first layers in place of linear ones, which follow the vectors.
 
     Args:
-        names: Of the linear layers.
+        names: Names of the linear layers.
         network: Changed in place.
-        layout: Of the vectors.
-        center: (n,).
-        directions: (n,) each.
+        vectors: Center and directions, and the point that the layers follow from now on.
         lower: See `FirstLayer`.
     """
-    rows = [layout.views(vector) for vector in (center, *directions)]
-    made = []
+    rows = [vectors.rows.layout.views(vector) for vector in (vectors.rows.center, *vectors.rows.directions)]
     for name in names:
         layer = FirstLayer(
             [views[f"{name}.weight"] for views in rows],
@@ -141,12 +147,12 @@ def install(
             lower,
         )
         network.set_submodule(name, layer)
-        made.append(layer)
-    return made
+        vectors.followers.append(layer)
+    return network
 
 
 def other_ranges(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
-    """What of a flat vector still moves: all but the first layers' entries, as few contiguous (start, stop) as there are."""
+    """The parts of a flat vector that still move, all but the first layers' entries, as few (start, stop) as there are."""
     fixed = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
     ranges: list[tuple[int, int]] = []
     for entry in layout.entries:
@@ -156,3 +162,28 @@ def other_ranges(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
             else:
                 ranges.append((entry.offset, entry.stop))
     return ranges
+
+
+def _proposal(engine: Engine, probe: Probe) -> tuple[str, ...] | None:
+    if engine.value(GRAPHED):  # its products are made anew for every batch, at places of their own
+        return None
+    names = {entry.name for entry in probe.layout.entries}
+    # A bias that took a normalization's place in the vectors has another name there.
+    biases = {layer for layer, _ in engine.value(FOLDED) if f"{layer}.bias" not in names}
+    found = find_first_layers(probe.network, lambda: probe.run(probe.network), probe.move)
+    return tuple(name for name in found if name not in biases) or None
+
+
+def _on_vectors(names: Sequence[str], _: nn.Module, rows: Rows) -> Rows:
+    return replace(rows, ranges=tuple(other_ranges(rows.layout, names)))
+
+
+FIRST_LAYER = Step(
+    name="first_layer",
+    proposal=_proposal,
+    words=lambda names: f"first layer ({', '.join(names)}) once per tile",
+    read=lambda names: tuple(map(str, names)),
+    on_vectors=_on_vectors,
+    on_network=install,
+    shares_points=True,
+)

@@ -1,6 +1,6 @@
-"""Batch normalisation that follows a layer, multiplied into that layer once, at the center and in the directions.
+"""Batch normalization that follows a layer, multiplied into that layer once, at the center and in the directions.
 
-In evaluation mode a batch normalisation is y -> s (y - μ) + b with s = γ / √(σ² + ε) (Ioffe and Szegedy 2015, arXiv:1502.03167,
+In evaluation mode a batch normalization is y -> s (y - μ) + b with s = γ / √(σ² + ε) (Ioffe and Szegedy 2015, arXiv:1502.03167,
 section 3.1). Along directions that leave s and μ alone, s (W x + c - μ) + b stays affine in the parameters: the layer's
 weight becomes s W, its bias s (c - μ) + b, and a direction's s D and s d + e. Exact up to rounding.
 """
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
 from mpi_landscape.evaluation.engine.watching import watched
+from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -26,7 +28,7 @@ Pair = tuple[str, str]
 
 
 def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair]:
-    """Layers whose output goes into one batch normalisation and nowhere else, found by watching one pass.
+    """Layers whose output goes into one batch normalization and nowhere else, found by watching one pass.
 
     Nothing is traced, so this works for any network; what it cannot see (a use outside of torch's functions) is for a
     comparison with the plain network to find.
@@ -36,7 +38,7 @@ def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair
         run: Calls the network once.
 
     Returns:
-        (layer, normalisation) names, in the order of the pass.
+        (layer, normalization) names, in the order of the pass.
     """
     shared = _shared(network)
     names = {module: name for name, module in network.named_modules()}
@@ -70,12 +72,12 @@ def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair
 def constant_pairs(
     pairs: Iterable[Pair], network: nn.Module, layout: Layout, directions: Sequence[Tensor]
 ) -> list[Pair]:
-    """Those pairs whose normalisation keeps its scale and its statistics along every direction.
+    """Those pairs whose normalization keeps its scale and its statistics along every direction.
 
     Args:
-        pairs: As `find_pairs` gives them.
-        network: Whose they are.
-        layout: Of the flat vectors.
+        pairs: Pairs as `find_pairs` gives them.
+        network: The network that they are of.
+        layout: Layout of the flat vectors.
         directions: (n,) each.
     """
     moved = {name for vector in directions for name, view in layout.views(vector).items() if bool(view.any())}
@@ -93,16 +95,28 @@ def constant_pairs(
 def fold_vectors(
     pairs: Iterable[Pair], network: nn.Module, center: Tensor, directions: Sequence[Tensor], layout: Layout
 ) -> None:
-    """Multiply normalisations into the flat vectors, in place.
+    """Multiply normalizations into the flat vectors, in place.
 
-    The place of a normalisation's bias is taken by the layer's, where that has none of its own.
+    The place of a normalization's bias is taken by the layer's, where that has none of its own.
 
     Args:
-        pairs: Of `constant_pairs`.
-        network: At the center, not rewired yet: its statistics and scales count.
+        pairs: Pairs that `constant_pairs` has kept.
+        network: The network at the center, not rewired yet: its statistics and scales count.
         center: (n,), changed.
         directions: (n,) each, changed.
-        layout: Of these vectors.
+        layout: Layout of these vectors.
+
+    Example:
+        With s = 3 / √4, μ = 1 and b = 7, the layer 2 x + 5 becomes s (2 x + 5 - μ) + b:
+
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1, eps=0.0)).eval()
+        >>> network[1].running_mean, network[1].running_var = torch.tensor([1.0]), torch.tensor([4.0])
+        >>> _ = network[1].weight.data.fill_(3)
+        >>> center, direction = torch.tensor([2.0, 5.0, 3.0, 7.0]), torch.tensor([1.0, 0.0, 0.0, 2.0])
+        >>> fold_vectors([("0", "1")], network, center, [direction], layout_of(network))
+        >>> center[:2].tolist(), direction[:2].tolist()
+        ([3.0, 13.0], [1.5, 2.0])
     """
     for layer_name, norm_name in pairs:
         norm = network.get_submodule(norm_name)
@@ -125,18 +139,18 @@ def fold_vectors(
 
 
 def rewire(pairs: Iterable[Pair], network: nn.Module, views: Mapping[str, Tensor]) -> None:
-    """Take the normalisations out of a network, whose layers get a bias.
+    """Take the normalizations out of a network, whose layers get a bias.
 
     Args:
-        pairs: As given to `fold_vectors`.
+        pairs: Pairs as given to `fold_vectors`.
         network: Changed in place.
-        views: Of the flat vector that the network follows.
+        views: Tensors of the flat vector that the network follows, by name.
     """
     for layer_name, norm_name in pairs:
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         if layer.bias is None:
             bias = views.get(f"{norm_name}.bias")
-            if bias is None:  # a normalisation without scale and bias: what it subtracts stays the same
+            if bias is None:  # a normalization without scale and bias: what it subtracts stays the same
                 assert isinstance(norm.running_mean, Tensor)
                 assert isinstance(layer.weight, Tensor)
                 constant = -_scale(norm) * norm.running_mean.double().cpu()
@@ -171,7 +185,7 @@ def _is_constant(norm: nn.Module) -> bool:
 
 
 def _fits(layer: nn.Module, norm: nn.Module, output: Tensor) -> bool:
-    """Whether the normalised axis is that of the layer's rows: of a linear layer, not with more axes between."""
+    """Whether the normalized axis is that of the layer's rows: of a linear layer, not with more axes between."""
     assert isinstance(layer.weight, Tensor)
     same = norm.num_features == layer.weight.shape[0]
     return bool(same) and (not isinstance(layer, nn.Linear) or output.ndim == 2)
@@ -194,3 +208,31 @@ class _Uses(TorchFunctionMode):
                 if isinstance(leaf, Tensor) and id(leaf) in self._watched
             )
         return result
+
+
+def _proposal(_: Engine, probe: Probe) -> tuple[Pair, ...] | None:
+    pairs = find_pairs(probe.network, probe.run)
+    return tuple(constant_pairs(pairs, probe.network, probe.layout, probe.directions)) or None
+
+
+def _on_vectors(pairs: Sequence[Pair], network: nn.Module, rows: Rows) -> Rows:
+    fold_vectors(pairs, network, rows.center, rows.directions, rows.layout)
+    return rows
+
+
+def _on_network(
+    pairs: Sequence[Pair], network: nn.Module, vectors: Vectors, lower: torch.dtype | None
+) -> nn.Module:
+    rewire(pairs, network, vectors.point_views(lower))
+    return network
+
+
+FOLDED = Step(
+    name="folded",
+    proposal=_proposal,
+    words=lambda pairs: f"{len(pairs)} normalisations folded",
+    read=lambda pairs: tuple((str(layer), str(norm)) for layer, norm in pairs),
+    on_vectors=_on_vectors,
+    on_network=_on_network,
+    writes_vectors=True,
+)

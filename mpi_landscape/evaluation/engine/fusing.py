@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from mpi_landscape.evaluation.engine.channels_last import CHANNELS_LAST
+from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
+
 # Name in oneDNN's operators and their scalars, by module class; and of functions and methods.
 _MODULES: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -177,3 +180,17 @@ def _activation(node: fx.Node, modules: dict[str, Any]) -> tuple[str, list[float
         node.op == "call_method" and node.target in _METHODS
     )
     return ("relu", []) if is_relu else None
+
+
+def _proposal(engine: Engine, probe: Probe) -> bool | None:
+    # oneDNN's kernels, which have no float64.
+    fits = probe.device.type == "cpu" and probe.dtype == torch.float32
+    return True if fits and engine.value(CHANNELS_LAST) else None
+
+
+FUSED = Step(
+    name="fused",
+    proposal=_proposal,
+    words=lambda _: "convolutions fused with what follows",
+    on_network=lambda _, network, *__: fuse(network),
+)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpi_landscape.evaluation.engine.description import Step
 from mpi_landscape.loading.nests import leaves, map_tensors, tensors
 
 # Passes before recording, in which libraries choose their kernels and take their memory.
@@ -69,3 +70,11 @@ def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
     with torch.cuda.graph(graph):
         result = work()
     return graph.replay, result
+
+
+GRAPHED = Step(
+    name="graphed",
+    proposal=lambda _, probe: True if probe.device.type == "cuda" else None,
+    words=lambda _: "passes replayed as CUDA graphs",
+    on_sums=Graphs,
+)

@@ -1,0 +1,56 @@
+"""Weights of convolutions in channels-last order, in the flat vectors themselves, and so the activations.
+
+A convolution on a processor or a tensor core reads all channels of a pixel at once. Weights that lie so need not be turned
+around in every pass, and a convolution's result lies as its weight does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
+from mpi_landscape.evaluation.vectors import Rows
+from mpi_landscape.geometry.layout import Layout
+
+# Convolutions of two axes, whose weights can lie in channels-last order.
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+def convolution_weights(network: nn.Module, layout: Layout) -> list[str]:
+    """The entries that are weights of two-dimensional convolutions."""
+    names = {
+        f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _CONVOLUTIONS)
+    }
+    return [entry.name for entry in layout.entries if entry.name in names and len(entry.shape) == 4]
+
+
+def reorder(vectors: Sequence[Tensor], layout: Layout, names: Collection[str]) -> None:
+    """Bring entries into channels-last order, in place."""
+    for vector in vectors:
+        views = layout.views(vector)
+        for name in names:
+            view = views[name]
+            view.view(-1).copy_(view.permute(0, 2, 3, 1).reshape(-1))
+
+
+def _proposal(_: Engine, probe: Probe) -> bool | None:
+    return bool(convolution_weights(probe.network, probe.layout)) or None
+
+
+def _on_vectors(_: Any, network: nn.Module, rows: Rows) -> Rows:
+    names = convolution_weights(network, rows.layout)
+    reorder([rows.center, *rows.directions], rows.layout, names)
+    return replace(rows, channels_last=frozenset(names))
+
+
+CHANNELS_LAST = Step(
+    name="channels_last",
+    proposal=_proposal,
+    words=lambda _: "channels-last",
+    on_vectors=_on_vectors,
+    writes_vectors=True,
+)

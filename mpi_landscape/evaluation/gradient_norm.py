@@ -1,0 +1,234 @@
+"""The norm of the loss's gradient at many points of a plane.
+
+At a point θ it is ‖∇L(θ)‖ with L = 1/N Σ ℓ_i the mean over all examples: one number of the full gradient, not a mean of the
+norms of batches, which would be larger. It runs over the parameters that the plane moves; others stand still everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.replica import LossFunction, attach, own_copy
+from mpi_landscape.evaluation.sums import example_losses
+from mpi_landscape.evaluation.vectors import Rows, Vectors
+from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.sharing import Pause, Workers
+from mpi_landscape.wording import one_line
+
+Point = tuple[float, ...]
+
+
+class GradientNorm:
+    """The norm of the full mean loss's gradient over the parameters that move, by the plain network.
+
+    A parameter tensor counts where any direction is not zero in it; buffers never count. Every thread has a copy of the
+    network and of the point. The gradients of batches are added in the order of the batches, in float64, so that the
+    bits depend neither on the number of threads nor on the pieces.
+
+    Args:
+        model: As for `Evaluator`.
+        loss: As for `Evaluator`; its gradient is taken, see `check_differentiable`.
+        layout: The order of the flat vector.
+        center: (n,) the trained parameters.
+        directions: One or two rows of shape (n,).
+        device: Where to compute.
+        dtype: torch.float32 or torch.float64.
+        threads: Batches whose gradients are computed at once; 1 on a GPU.
+
+    Attributes:
+        bytes_per_point: Memory that a point of `row` takes until its last piece is done.
+
+    Example:
+        The mean of (w x)² has the gradient 2 w mean(x²):
+
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> model, plane = nn.Linear(1, 1, bias=False), [torch.ones(1)]
+        >>> batch = Batch(data=torch.tensor([[1.0], [2.0], [2.0]]), valid=3)
+        >>> with GradientNorm(model, lambda model, x: model(x)[:, 0] ** 2, layout_of(model), torch.ones(1), plane,
+        ...                   device=torch.device("cpu")) as norm:
+        ...     norm.row([[batch]], [(0.0,), (-3.0,)])
+        array([[ 6.],
+               [12.]])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: LossFunction,
+        layout: Layout,
+        center: Tensor,
+        directions: Sequence[Tensor],
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        threads: int = 1,
+    ) -> None:
+        network = own_copy(model).to(device=device, dtype=dtype).eval()
+        rows = Rows(
+            layout=layout,
+            center=center.to(device, dtype),
+            directions=tuple(direction.to(device, dtype) for direction in directions),
+        )
+        names = moved_parameters(network, layout, rows.directions)
+        count = threads if device.type == "cpu" else 1
+        networks = [network, *(own_copy(network) for _ in range(count - 1))]
+        self._replicas = [_Replica(each, loss, Vectors(rows), names) for each in networks]
+        self._workers = Workers(self._replicas)
+        self._device = device
+        self._size = sum(entry.size for entry in layout.entries if entry.name in names)
+        self.bytes_per_point = self._size * torch.float64.itemsize
+
+    def __enter__(self) -> GradientNorm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.close()
+
+    def row(
+        self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
+    ) -> NDArray[np.float64]:
+        """The norm at each of several points, over all batches of a split.
+
+        Args:
+            pieces: The batches, in sequences of which one at a time is in memory.
+            points: Coordinates, one tuple per point.
+            between: As for `Evaluator.batch_sums`.
+
+        Returns:
+            (len(points), 1) float64, nats per unit of the parameters.
+
+        Raises:
+            LandscapeError: A point lies off the plane, or the loss has no gradient.
+        """
+        for point in points:
+            self._replicas[0].vectors.check(point)
+        gradients = torch.zeros(len(points), self._size, dtype=torch.float64, device=self._device)
+        count = 0
+        for piece in pieces if self._size else ():
+            count += self._add(gradients, piece, points, between)
+        means = gradients.div_(count) if self._size else gradients
+        norms: NDArray[np.float64] = torch.linalg.vector_norm(means, dim=1, keepdim=True).cpu().numpy()
+        return norms
+
+    def _add(
+        self, gradients: Tensor, piece: Sequence[Batch], points: Sequence[Point], between: Pause | None
+    ) -> int:
+        """Add the gradients of a piece's batches to those of the points; returns the number of its examples."""
+
+        def work(replica: _Replica, place: tuple[int, int], pause: Pause) -> tuple[Tensor, int]:
+            row, batch = place[0], piece[place[1]]
+            found = replica.gradient(batch, points[row])
+            pause()
+            return found, batch.valid
+
+        places = list(product(range(len(points)), range(len(piece))))
+        count, window = 0, len(self._replicas)
+        # As many at a time as there are threads: no more vectors are alive, and it does not matter which is ready first.
+        for start in range(0, len(places), window):
+            now = places[start : start + window]
+            for (row, _), (found, valid) in zip(
+                now, self._workers.share_out(now, work, between), strict=True
+            ):
+                gradients[row] += found
+                count += valid if row == 0 else 0
+        return count
+
+
+class _Replica:
+    """A copy of the network for one thread, which follows a point of its own."""
+
+    def __init__(
+        self, network: nn.Module, loss: LossFunction, vectors: Vectors, names: Sequence[str]
+    ) -> None:
+        self._network, self._loss, self.vectors = network, loss, vectors
+        attach(network, vectors.point_views())
+        self._parameters = _only(network, names)
+
+    def gradient(self, batch: Batch, point: Point) -> Tensor:
+        """(m,) float64: the gradient of the sum of a batch's valid losses at a point."""
+        self.vectors.move(point)
+        found = _gradients(self._loss, self._network, batch, self._parameters)
+        # A parameter without influence has none; an embedding may have a sparse one.
+        dense = [
+            torch.zeros_like(parameter) if each is None else each.to_dense()
+            for parameter, each in zip(self._parameters, found, strict=True)
+        ]
+        return torch.cat([each.detach().reshape(-1).double() for each in dense])
+
+
+def moved_parameters(network: nn.Module, layout: Layout, directions: Sequence[Tensor]) -> tuple[str, ...]:
+    """Names of the parameters in which a direction is not zero, in the order of the layout.
+
+    Args:
+        network: The network whose parameters they are; buffers in the layout are left out.
+        layout: The order of the flat vectors.
+        directions: (n,) each.
+    """
+    own = {name for name, _ in network.named_parameters()}
+    views = [layout.views(direction) for direction in directions]
+    return tuple(
+        entry.name
+        for entry in layout.entries
+        if entry.name in own and any(bool(view[entry.name].any()) for view in views)
+    )
+
+
+def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> None:
+    """Try one batch, so that a loss without a gradient shows before the work begins.
+
+    Args:
+        loss: Called as `loss(model, batch)`.
+        model: On the device of the batch, in its type; left untouched.
+        batch: Any of a split's batches.
+
+    Raises:
+        LandscapeError: The loss does not depend on any parameter in a way that torch can differentiate.
+    """
+    network = own_copy(model).eval()
+    parameters = _only(network, [name for name, _ in network.named_parameters()])
+    try:
+        found = _gradients(loss, network, batch, parameters)
+    except LandscapeError:
+        raise
+    except Exception as error:
+        raise LandscapeError(
+            f"gradient_norm: the gradient of the loss raised {type(error).__name__}: {one_line(error)}; "
+            f"valid is a network and a loss that torch can differentiate in evaluation mode; leave gradient_norm out "
+            f"otherwise"
+        ) from error
+    if all(each is None for each in found):
+        raise LandscapeError(_NO_GRADIENT)
+
+
+def _only(network: nn.Module, names: Sequence[str]) -> list[nn.Parameter]:
+    """The parameters of these names, in their order, and no other asks for a gradient."""
+    own = dict(network.named_parameters())
+    for name, parameter in own.items():
+        parameter.requires_grad_(name in names)
+    return [own[name] for name in names]
+
+
+def _gradients(
+    loss: LossFunction, network: nn.Module, batch: Batch, parameters: Sequence[nn.Parameter]
+) -> Sequence[Tensor | None]:
+    """Of the sum of a batch's valid losses; None for a parameter without influence."""
+    with torch.enable_grad():
+        losses = example_losses(loss(network, batch.data))[: batch.valid]
+        if not losses.requires_grad:
+            raise LandscapeError(_NO_GRADIENT)
+        return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True)
+
+
+_NO_GRADIENT = (
+    "gradient_norm: the loss has no gradient with respect to the network's parameters; leave out of the network and the "
+    "loss what cuts it off (detach(), .data, argmax and other counts, torch.no_grad(), torch.inference_mode()), or "
+    "leave gradient_norm out"
+)
