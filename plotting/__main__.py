@@ -12,8 +12,8 @@ from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface.reader import read_surface
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.pictures import fields_and_scales, plan_pictures
-from plotting.asked.request import Request, output_file
-from plotting.drawn.figures import FORMATS, draw_figure, save
+from plotting.asked.request import FORMATS, Request, output_file
+from plotting.drawn.figures import draw_figure, save
 from plotting.drawn.history import draw_history
 from plotting.picture.levels import parse_levels
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from mpi_landscape.errors import LandscapeError
-from plotting.drawn.figures import FORMATS
 from plotting.picture.levels import Kind
+
+FORMATS = ("png", "pdf", "svg")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,9 @@ from plotting.drawn.marks import (
     say,
     why_empty,
 )
+from plotting.drawn.polygons import triangulate
 from plotting.drawn.style import FAINT, colour_map, line_colour_map
-from plotting.picture.cells import gaps, triangulate
+from plotting.picture.cells import gaps
 from plotting.picture.field import Field
 from plotting.picture.levels import format_value, height
 from plotting.picture.scale import Extend, Scale

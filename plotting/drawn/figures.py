@@ -27,8 +27,6 @@ from plotting.picture.levels import even_levels, format_levels, format_value, he
 from plotting.picture.quantities import is_accuracy, label_of
 from plotting.picture.scale import Scale
 
-FORMATS = ("png", "pdf", "svg")
-
 # Points per axis beyond which a picture gets slower but not finer.
 _LIMITS = {"contour": 501, "filled": 501, "surface": 161, "heatmap": 2001}
 _SIZES = {

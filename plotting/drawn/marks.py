@@ -13,8 +13,8 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from plotting.drawn.polygons import polygons_path
 from plotting.drawn.style import FAINT, INK, halo
-from plotting.picture.cells import polygons_path
 from plotting.picture.field import Field
 from plotting.picture.levels import format_value
 

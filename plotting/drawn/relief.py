@@ -12,8 +12,9 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from plotting.drawn.marks import NO_LOGARITHM, UNDEFINED, axis_ticks, missing_handles, why_empty
+from plotting.drawn.polygons import triangulate
 from plotting.drawn.style import FAINT, INK, colour_map, halo
-from plotting.picture.cells import gaps, triangulate
+from plotting.picture.cells import gaps
 from plotting.picture.field import Field
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
 from plotting.picture.quantities import is_accuracy, label_of
