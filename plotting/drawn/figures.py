@@ -1,4 +1,4 @@
-"""Figures: one or several panels with their titles, colour bars and legends, and how they are saved."""
+"""Figures: one or several panels with their titles, color bars and legends, and how they are saved."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 
 from mpi_landscape.errors import LandscapeError
 from plotting.drawn.contour import band_edges, band_norm, draw_contour, draw_filled
-from plotting.drawn.heatmap import colour_norm, draw_heatmap
+from plotting.drawn.heatmap import color_norm, draw_heatmap
 from plotting.drawn.labels import label_contours
 from plotting.drawn.line import draw_line
 from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, legend_below
 from plotting.drawn.relief import draw_surface
-from plotting.drawn.style import colour_map, style
+from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
 from plotting.picture.field import Field, progress_facts
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
@@ -45,7 +45,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
     Args:
         kind: "contour", "filled", "surface", "heatmap" or "line".
         panels: The fields of each panel; one field but for a line.
-        scales: One per panel; the same object for all means one colour bar for all.
+        scales: One per panel; the same object for all means one color bar for all.
 
     Returns:
         The figure, not attached to any window.
@@ -66,7 +66,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
         for ax, fields, scale in zip(axes, panels, scales, strict=True):
             afterwards.append(_draw_panel(ax, kind, fields, scale))
         if kind in ("filled", "heatmap"):
-            _add_colour_bars(axes, kind, [fields[0] for fields in panels], scales, columns)
+            _add_color_bars(axes, kind, [fields[0] for fields in panels], scales, columns)
         figure.draw_without_rendering()
         # Labels need the final place of every line.
         for ax, contours, (field, *_), scale in zip(axes, afterwards, panels, scales, strict=True):
@@ -118,18 +118,18 @@ def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> A
     return lines
 
 
-def _add_colour_bars(
+def _add_color_bars(
     axes: Sequence[Axes], kind: str, fields: Sequence[Field], scales: Sequence[Scale], columns: int
 ) -> None:
     """Put a bar to the right of each panel, or of the first row if all panels share one scale."""
     if len(axes) > 1 and all(scale is scales[0] for scale in scales):
-        _add_colour_bar(axes[min(columns, len(axes)) - 1], kind, fields, scales[0])
+        _add_color_bar(axes[min(columns, len(axes)) - 1], kind, fields, scales[0])
         return
     for ax, field, scale in zip(axes, fields, scales, strict=True):
-        _add_colour_bar(ax, kind, [field], scale)
+        _add_color_bar(ax, kind, [field], scale)
 
 
-def _add_colour_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> None:
+def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> None:
     values = np.concatenate([field.results for field in fields])
     if not values.size or is_constant(float(values.min()), float(values.max())):
         return
@@ -140,12 +140,12 @@ def _add_colour_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) 
         ends = [format_value(end, percent=percent) for end in (scale.vmin, scale.vmax)]
         texts = [ends[0], *format_levels(scale.levels, percent=percent), ends[1]]
     else:
-        norm = colour_norm(scale)
+        norm = color_norm(scale)
         places = list(even_levels(scale.vmin, scale.vmax, 7, scale.kind)) or [scale.vmin, scale.vmax]
         texts = format_levels(places, percent=percent)
     # Within the frame of the axes, so that it stays as tall as a panel whose units are equal.
     bar = ax.figure.colorbar(
-        ScalarMappable(norm, colour_map()), cax=ax.inset_axes((1.04, 0, 0.045, 1)),
+        ScalarMappable(norm, color_map()), cax=ax.inset_axes((1.04, 0, 0.045, 1)),
         spacing="uniform", extend=extend, extendfrac=0.035,
     )  # fmt: skip
     bar.set_ticks(places, labels=texts)

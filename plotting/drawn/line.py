@@ -11,14 +11,14 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from plotting.drawn.marks import UNDEFINED, axis_ticks, missing_handles, say
-from plotting.drawn.style import ACCURACY_COLOUR, FAINT, LOSS_COLOUR
+from plotting.drawn.style import ACCURACY_COLOR, FAINT, LOSS_COLOR
 from plotting.picture.cells import edges
 from plotting.picture.field import Field
 from plotting.picture.levels import even_levels, format_levels, format_value
 from plotting.picture.quantities import is_accuracy, label_of
 from plotting.picture.scale import Scale
 
-_OTHER_COLOURS = (LOSS_COLOUR, "#3b8f6b", "#7a5195", "#a06a00")
+_OTHER_COLORS = (LOSS_COLOR, "#3b8f6b", "#7a5195", "#a06a00")
 
 
 def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | None, list[Artist]]:
@@ -36,13 +36,13 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
     others = [field for field in fields if not is_accuracy(field.quantity)]
     handles: list[Artist] = []
     right = None
-    for group, colours in ((others, _OTHER_COLOURS), (accuracies, (ACCURACY_COLOUR,))):
+    for group, colors in ((others, _OTHER_COLORS), (accuracies, (ACCURACY_COLOR,))):
         if not group:
             continue
         here = ax
         if group is accuracies and others:
             right = here = ax.twinx()
-        handles += _draw_group(here, group, colours, scale if group is others or not others else None)
+        handles += _draw_group(here, group, colors, scale if group is others or not others else None)
     handles += _draw_missing(ax, fields, scale)
     ax.set_xlabel(fields[0].axis, fontsize=11)
     alpha = fields[0].alpha
@@ -61,15 +61,15 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
 
 
 def _draw_group(
-    ax: Axes, fields: Sequence[Field], colours: Sequence[str], scale: Scale | None
+    ax: Axes, fields: Sequence[Field], colors: Sequence[str], scale: Scale | None
 ) -> list[Artist]:
     handles: list[Artist] = []
     names = sorted({field.quantity.split("_", 1)[-1] for field in fields})
     for field in fields:
-        colour = colours[names.index(field.quantity.split("_", 1)[-1]) % len(colours)]
-        handles += _draw_one(ax, field, colour, log=scale is not None and scale.kind == "log")
-    ax.set_ylabel(" / ".join(label_of(name) for name in names), color=colours[0])
-    ax.tick_params(axis="y", colors=colours[0], direction="out", length=3)
+        color = colors[names.index(field.quantity.split("_", 1)[-1]) % len(colors)]
+        handles += _draw_one(ax, field, color, log=scale is not None and scale.kind == "log")
+    ax.set_ylabel(" / ".join(label_of(name) for name in names), color=colors[0])
+    ax.tick_params(axis="y", colors=colors[0], direction="out", length=3)
     percent = is_accuracy(fields[0].quantity)
     if scale is not None:
         set_scale(ax, scale, percent=percent)
@@ -83,7 +83,7 @@ def _style_of(quantity: str) -> str:
     return {"test": "--", "val": "-."}.get(quantity.split("_")[0], "-")
 
 
-def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]:
+def _draw_one(ax: Axes, field: Field, color: str, *, log: bool) -> list[Artist]:
     """Draw one curve through the finished points; a result without a place interrupts it."""
     alpha, values = field.alpha[field.done], field.values[field.done]
     shown = np.isfinite(values) & ((values > 0) | (not log))
@@ -94,7 +94,7 @@ def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]
     (drawn,) = ax.plot(
         alpha,
         curve,
-        color=colour,
+        color=color,
         linestyle=_style_of(field.quantity),
         linewidth=1.5,
         marker="o" if dots or lonely.any() else "",
@@ -105,7 +105,7 @@ def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]
     )
     if field.stderr is not None:
         error = np.where(shown, field.stderr[field.done], np.nan)
-        ax.fill_between(alpha, curve - error, curve + error, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        ax.fill_between(alpha, curve - error, curve + error, color=color, alpha=0.2, linewidth=0, zorder=2)
     return [drawn]
 
 
@@ -115,7 +115,7 @@ def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
     Args:
         ax: The axes.
         scale: The scale.
-        percent: Whether fractions are written as per cent.
+        percent: Whether fractions are written in percent.
         count: About how many ticks a logarithmic scale gets.
     """
     if scale.kind == "log":
@@ -140,7 +140,7 @@ def _plain(value: float, _: object) -> str:
 
 
 def _widen_accuracy(ax: Axes, fields: Sequence[Field]) -> None:
-    """Give accuracies a little air, and never more magnification than one per cent over the axis."""
+    """Give accuracies a little air, and never more magnification than one percent over the axis."""
     values = np.concatenate([field.results for field in fields])
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     pad = max(0.04 * (high - low), 0.005)

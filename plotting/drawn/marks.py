@@ -56,7 +56,7 @@ def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) ->
     Args:
         field: The field.
         shown: Where its values have a place on the scale; the shape of the values.
-        pending: Whether cells that are not computed yet have a colour of their own in this picture.
+        pending: Whether cells that are not computed yet have a color of their own in this picture.
 
     Returns:
         As many handles as there are reasons.
@@ -79,14 +79,14 @@ def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: dict[str, Any],
         ax.add_patch(PathPatch(polygons_path(polygons), zorder=zorder, **look))
 
 
-def draw_points(ax: Axes, field: Field, *, colour: str) -> list[Artist]:
+def draw_points(ax: Axes, field: Field, *, color: str) -> list[Artist]:
     """Draw a dot at each finished point of a partial field; return the legend entry, if there is one."""
     alpha, beta = field.plane
     rows, columns = np.nonzero(field.done)
     if not len(rows):
         return []
     size = float(np.clip(60 / np.sqrt(len(rows)), 0.8, 2.5))
-    look: dict[str, Any] = {"marker": ".", "color": colour, "markeredgewidth": 0.0, "linestyle": "none"}
+    look: dict[str, Any] = {"marker": ".", "color": color, "markeredgewidth": 0.0, "linestyle": "none"}
     ax.add_line(Line2D(alpha[rows], beta[columns], markersize=size, zorder=2.5, gid="points", **look))
     return [Line2D([], [], markersize=6, label="computed points", **look)]
 
@@ -171,7 +171,7 @@ def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) ->
 
 
 def legend_below(ax: Axes, handles: list[Artist], *, gap: float = 0.13) -> None:
-    """Explain greys and dots below the axes, where they hide nothing."""
+    """Explain grays and dots below the axes, where they hide nothing."""
     if handles:
         ax.legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -gap), ncol=3, frameon=False,

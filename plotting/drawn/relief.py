@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from plotting.drawn.marks import NO_LOGARITHM, UNDEFINED, axis_ticks, missing_handles, why_empty
 from plotting.drawn.polygons import triangulate
-from plotting.drawn.style import FAINT, INK, colour_map, halo
+from plotting.drawn.style import FAINT, INK, color_map, halo
 from plotting.picture.cells import gaps
 from plotting.picture.field import Field
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
@@ -35,7 +35,7 @@ def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollecti
     Args:
         ax: 3-D axes.
         field: A field with at least two points on both axes.
-        scale: Height and colour; a logarithmic one is drawn as the decimal logarithm, with
+        scale: Height and color; a logarithmic one is drawn as the decimal logarithm, with
             values as ticks.
 
     Returns:
@@ -87,7 +87,7 @@ def _faces(
 
 
 def _light(faces: NDArray[np.float64], field: Field, bottom: float, top: float) -> Poly3DCollection:
-    """Colour faces by height and shade them by slope, both as seen in the box, not in the data's units.
+    """Color faces by height and shade them by slope, both as seen in the box, not in the data's units.
 
     matplotlib's own shading takes normals in data units, where a loss of 1e5 over a unit square is all wall.
     """
@@ -103,13 +103,13 @@ def _light(faces: NDArray[np.float64], field: Field, bottom: float, top: float) 
     normals /= np.maximum(np.linalg.norm(normals, axis=1), 1e-300)[:, None]
     brightness = _AMBIENT + (1 - _AMBIENT) * np.clip(normals @ (_LIGHT / np.linalg.norm(_LIGHT)), 0, 1)
     corners = np.where(triangle[:, None], [1 / 3, 1 / 3, 1 / 3, 0], [0.25, 0.25, 0.25, 0.25])
-    colours = colour_map()(Normalize(bottom, top)((faces[:, :, 2] * corners).sum(axis=1)))
-    colours[:, :3] *= brightness[:, None]
+    colors = color_map()(Normalize(bottom, top)((faces[:, :, 2] * corners).sum(axis=1)))
+    colors[:, :3] *= brightness[:, None]
     meshed = len(faces) <= _MESH_LIMIT
-    edges = colours.copy()
+    edges = colors.copy()
     edges[:, :3] *= 0.75 if meshed else 1.0
     return Poly3DCollection(
-        list(faces), facecolors=colours, edgecolors=edges, linewidths=0.25 if meshed else 0.1, zorder=2
+        list(faces), facecolors=colors, edgecolors=edges, linewidths=0.25 if meshed else 0.1, zorder=2
     )
 
 

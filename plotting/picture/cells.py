@@ -11,7 +11,7 @@ from plotting.picture.field import Field
 
 
 def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the borders of the cells around the points of an axis, half-way between neighbours.
+    """Return the borders of the cells around the points of an axis, half-way between neighbors.
 
     Args:
         axis: (n,) float64, ascending; a single point gets a cell of width one.

@@ -30,7 +30,7 @@ class Panel:
 
     @property
     def is_percent(self) -> bool:
-        """Whether fractions are written as per cent."""
+        """Whether fractions are written in percent."""
         return self.name == "error"
 
     @property

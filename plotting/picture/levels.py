@@ -194,9 +194,9 @@ def _fill_gaps(levels: Sequence[float], low: float, high: float, count: int, kin
 
 
 def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[float, ...]:
-    """Round each level as coarsely as its neighbours allow, so that the order cannot change.
+    """Round each level as coarsely as its neighbors allow, so that the order cannot change.
 
-    The step is at most half the gap to the nearer neighbour, so a level moves by a quarter of it at most.
+    The step is at most half the gap to the nearer neighbor, so a level moves by a quarter of it at most.
     """
     fence = [low, *levels, high]
     rounded = []
@@ -216,7 +216,7 @@ def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str
     Args:
         value: Any float.
         digits: Significant digits at most.
-        percent: Whether a fraction is to be written as per cent.
+        percent: Whether a fraction is to be written in percent.
 
     Returns:
         Plain text with the true minus sign.
@@ -242,7 +242,7 @@ def format_levels(levels: Sequence[float], *, percent: bool = False) -> list[str
 
     Args:
         levels: Any number of levels.
-        percent: Whether fractions are to be written as per cent.
+        percent: Whether fractions are to be written in percent.
 
     Returns:
         One text per level.

@@ -16,7 +16,7 @@ _LONGEST_TITLE = 200
 
 
 def is_accuracy(quantity: str) -> bool:
-    """Whether a quantity is a fraction in [0, 1] that is written as per cent."""
+    """Whether a quantity is a fraction in [0, 1] that is written in percent."""
     return quantity.endswith("accuracy")
 
 

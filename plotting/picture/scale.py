@@ -19,7 +19,7 @@ _DEFAULT_LEVELS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What colour, height and contour lines mean.
+    """What color, height and contour lines mean.
 
     Attributes:
         kind: "linear" or "log".
@@ -46,7 +46,7 @@ class Scale:
         return finite & (values > 0) if self.kind == "log" else finite
 
     def extend(self, values: NDArray[np.float64]) -> Extend:
-        """Say on which sides values lie beyond the ends, in the words of a matplotlib colour bar."""
+        """Say on which sides values lie beyond the ends, in the words of a matplotlib color bar."""
         shown = values[self.shows(values)]
         below, above = bool((shown < self.vmin).any()), bool((shown > self.vmax).any())
         return "both" if below and above else "min" if below else "max" if above else "neither"

@@ -48,7 +48,7 @@ def _area(polygons):
     [
         ([(3, 3)], 2.0, "four triangles of half a mesh around a lone point"),
         ([(0, 0)], 0.5, "one triangle at a corner of the grid"),
-        ([(3, 3), (3, 4)], 4.0, "two whole meshes between neighbours, and four triangles"),
+        ([(3, 3), (3, 4)], 4.0, "two whole meshes between neighbors, and four triangles"),
         ([(3, 3), (4, 4)], 4.0, "one whole mesh on the diagonal, and six triangles"),
     ],
 )

@@ -242,13 +242,13 @@ def test_only_the_quantities_asked_for_are_drawn():
 
 
 @pytest.mark.parametrize("count", [2, 6, 9])
-def test_histories_together_have_colours_of_their_own_and_a_legend(count):
+def test_histories_together_have_colors_of_their_own_and_a_legend(count):
     histories = [trained(path=f"seed={k}/history.h5", factor=1 + k) for k in range(count)]
     labels = [f"seed {k}" for k in range(count)]
     figure = figure_of(*histories, labels=labels)
     loss = axes_of(figure)["loss"]
-    colours = [to_hex(line.get_color()) for line in loss.lines if line.get_label() == "train loss"]
-    assert len(set(colours)) == count
+    colors = [to_hex(line.get_color()) for line in loss.lines if line.get_label() == "train loss"]
+    assert len(set(colors)) == count
     for k, line in enumerate(line for line in loss.lines if line.get_label() == "train loss"):
         np.testing.assert_array_equal(line.get_ydata(), histories[k].values["train_loss"])
     entries = {
@@ -256,7 +256,7 @@ def test_histories_together_have_colours_of_their_own_and_a_legend(count):
         for legend in figure.legends
         for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
     }
-    assert [entries[label] for label in labels] == colours
+    assert [entries[label] for label in labels] == colors
 
 
 def test_histories_of_unlike_length_and_splits_share_a_figure():
