@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME[,NAME]",
-        help="e.g. train_loss; default: all losses, for a line accuracies too; for a history all",
+        help="e.g. train_loss; default: all but fractions such as accuracies, for a line these too; for a history all",
     )
     add(
         "--output",
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("auto", "linear", "log"),
         default="auto",
         help="auto: levels by quantiles; logarithmic where half of the points would else lie in the lowest "
-        "twentieth of the range",
+        "twentieth of the range; fractions from 0 to 100 %%",
     )
     add("--levels", metavar="N|A,B,...", help="about how many contour levels, or which; default: about 10")
     add(

@@ -24,7 +24,7 @@ from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
 from plotting.picture.field import Field, progress_facts
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
-from plotting.picture.quantities import is_accuracy, label_of
+from plotting.picture.quantities import label_of
 from plotting.picture.scale import Scale
 
 # Points per axis beyond which a picture gets slower but not finer.
@@ -74,7 +74,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
                 levels = [
                     level for level in scale.levels if np.isin(height(level, scale.kind), contours.levels)
                 ]
-                label_contours(ax, contours, format_levels(levels, percent=is_accuracy(field.quantity)))
+                label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
         return figure
 
 
@@ -133,16 +133,16 @@ def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -
     values = np.concatenate([field.results for field in fields])
     if not values.size or is_constant(float(values.min()), float(values.max())):
         return
-    extend, percent = scale.extend(values), is_accuracy(fields[0].quantity)
+    measure, extend = fields[0].measure, scale.extend(values)
     if kind == "filled":
         norm: Normalize = band_norm(scale, extend)
         places = band_edges(scale).tolist()
-        ends = [format_value(end, percent=percent) for end in (scale.vmin, scale.vmax)]
-        texts = [ends[0], *format_levels(scale.levels, percent=percent), ends[1]]
+        ends = [format_value(end, percent=measure.is_fraction) for end in (scale.vmin, scale.vmax)]
+        texts = [ends[0], *format_levels(scale.levels, percent=measure.is_fraction), ends[1]]
     else:
         norm = color_norm(scale)
         places = list(even_levels(scale.vmin, scale.vmax, 7, scale.kind)) or [scale.vmin, scale.vmax]
-        texts = format_levels(places, percent=percent)
+        texts = format_levels(places, percent=measure.is_fraction)
     # Within the frame of the axes, so that it stays as tall as a panel whose units are equal.
     bar = ax.figure.colorbar(
         ScalarMappable(norm, color_map()), cax=ax.inset_axes((1.04, 0, 0.045, 1)),
@@ -153,8 +153,7 @@ def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -
     bar.ax.tick_params(length=2.5)
     bar.outline.set_linewidth(0.5)
     names = {field.quantity for field in fields}
-    name = names.pop() if len(names) == 1 else fields[0].quantity.split("_", 1)[-1]
-    bar.set_label(label_of(name) + (" (log)" if scale.kind == "log" else ""))
+    bar.set_label(measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log"))
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:

@@ -17,7 +17,6 @@ from plotting.drawn.style import FAINT, INK, color_map, halo
 from plotting.picture.cells import gaps
 from plotting.picture.field import Field
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
-from plotting.picture.quantities import is_accuracy, label_of
 from plotting.picture.scale import Scale
 
 _BOX = np.array([1.0, 1.0, 0.72])
@@ -123,8 +122,8 @@ def _frame(ax: Axes3D, field: Field, scale: Scale, bottom: float, top: float) ->
     ax.set_proj_type("persp", focal_length=1.6)
     ax.set_xlabel("α", fontsize=11, labelpad=2)
     ax.set_ylabel("β", fontsize=11, labelpad=7)
-    ax.set_zlabel(label_of(field.quantity) + (" (log)" if scale.kind == "log" else ""))
-    percent = is_accuracy(field.quantity)
+    ax.set_zlabel(field.measure.axis_label(field.quantity, log=scale.kind == "log"))
+    percent = field.measure.is_fraction
     ticks = even_levels(scale.vmin, scale.vmax, 5, scale.kind)
     if is_constant(scale.vmin, scale.vmax) or not ticks:
         ticks = (scale.vmin, scale.vmax)

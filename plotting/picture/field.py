@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.surface.value import Surface
 from plotting.picture.levels import drawable, format_value
-from plotting.picture.quantities import is_accuracy, label_of, title_of
+from plotting.picture.quantities import Measure, label_of, measure_of, title_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class Field:
     Attributes:
         title: What the surface is of.
         quantity: Its name in the file.
+        measure: What it measures, and in which units.
         alpha: (num_alpha,) float64.
         beta: (num_beta,) float64; None for a line.
         values: (num_alpha, num_beta) or (num_alpha,) float64, in the unit of the quantity.
@@ -32,6 +33,7 @@ class Field:
 
     title: str
     quantity: str
+    measure: Measure
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64] | None
     values: NDArray[np.float64]
@@ -80,14 +82,11 @@ def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_li
     Returns:
         The field; its arrays other than the values are views where possible.
     """
-    values = drawable(surface.values[quantity])
-    done = surface.done.get(surface.split_of(quantity))
-    if done is None:
-        # A quantity of no split (a curvature) has no status of its own: NaN says that it was not computed.
-        done = ~np.isnan(values)
+    values, done = drawable(surface.values[quantity]), surface.done_of(quantity)
     field = Field(
         title=title_of(surface) if title is None else title,
         quantity=quantity,
+        measure=measure_of(surface, quantity),
         alpha=surface.alpha,
         beta=surface.beta,
         values=values,
@@ -96,6 +95,12 @@ def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_li
         stderr=surface.values.get(f"{quantity}_stderr"),
     )
     return _line(field) if as_line else field
+
+
+def sides(fields: Sequence[Field]) -> tuple[list[Field], list[Field]]:
+    """The fields of a line on its left and on its right axis: fractions are right, unless they are alone."""
+    left = [field for field in fields if not field.measure.is_fraction]
+    return (left, [field for field in fields if field.measure.is_fraction]) if left else (list(fields), [])
 
 
 def _line(field: Field) -> Field:
@@ -129,7 +134,7 @@ def _facts(
     surface: Surface, quantity: str, values: NDArray[np.float64], done: NDArray[np.bool_], *, as_line: bool
 ) -> tuple[str, ...]:
     """Collect what stands below the title: center, extremum, test error."""
-    percent = is_accuracy(quantity)
+    percent = measure_of(surface, quantity).is_fraction
     # A line shows several quantities, and its center is a rule instead of a cross.
     mark = "center" if as_line else "center (+)"
     facts = []
@@ -151,7 +156,8 @@ def _facts(
             facts.append(f"{name} {value} at {place if as_line else f'({place})'}")
         else:
             facts[-1] += f", the {name}"
-    error = surface.relative_errors.get(surface.split_of(quantity)) if quantity.endswith("_loss") else None
+    # Only losses are sampled with a standard error.
+    error = surface.relative_errors.get(quantity.removesuffix("_loss"))
     if error:
         facts.append(f"sampled: standard error ≤ {format_value(error, percent=True)}")
     if as_line and facts:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from mpi_landscape.errors import LandscapeError
@@ -19,6 +20,7 @@ _MIN_GAP = 1 / 150
 # Beyond, differences and products of two values leave float64, here and in matplotlib.
 _LARGEST, _SMALLEST = 1e300, 1e-300
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_STEPS = (1, 2, 2.5, 5, 10)
 # From sparse to dense; the first set with enough levels in the range is taken.
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
 
@@ -135,23 +137,20 @@ def even_levels(low: float, high: float, count: int, kind: Kind) -> tuple[float,
 
 
 def _linear_levels(low: float, high: float, count: int) -> tuple[float, ...]:
-    span = high - low
-    exponent = math.floor(math.log10(span / (count + 1))) - 1
-    candidates = [mantissa * 10.0 ** (exponent + k) for k in range(4) for mantissa in (1, 2, 2.5, 5)]
-    best: tuple[float, ...] = ()
-    for step in candidates:
-        # Fifteen digits hold every readable level and hide the last bits of k * step.
-        first, last = math.floor(low / step) - 1, math.ceil(high / step) + 1
-        if last - first > 20 * (count + 1):
-            continue
-        levels = tuple(float(f"{k * step:.14g}") for k in range(first, last + 1))
-        levels = tuple(level for level in levels if low < level < high)
-        if not best or abs(len(levels) - count) < abs(len(best) - count):
-            best = levels
-    return best
+    # Near one no difference underflows, and fourteen digits hide the last bits of a multiple.
+    unit = 10.0 ** math.floor(math.log10(high - low))
+
+    def between(intervals: int) -> tuple[float, ...]:
+        ticks = MaxNLocator(intervals, steps=_STEPS, min_n_ticks=1).tick_values(low / unit, high / unit)
+        levels = [float(f"{tick * unit:.14g}") for tick in ticks]
+        return tuple(level for level in levels if low < level < high)
+
+    # A locator keeps below a number of intervals; wanted is what comes nearest to a number of levels.
+    return min(map(between, range(2 * count + 1, 0, -1)), key=lambda levels: abs(len(levels) - count))
 
 
 def _log_levels(low: float, high: float, count: int) -> tuple[float, ...]:
+    # matplotlib's LogLocator knows one or all nine numbers of a decade, and not 1, 3 or 1, 2, 5.
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     stride = max(1, round((last - first) / (count + 1)))
     decades = [k for k in range(first, last + 1) if k % stride == 0]

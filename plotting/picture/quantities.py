@@ -1,9 +1,11 @@
-"""Quantities of a surface: which there are, what they are called in a picture, which kinds of picture fit."""
+"""Quantities of a surface: what they measure, what they are called in a picture, which kinds of picture fit."""
 
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
@@ -13,10 +15,45 @@ from mpi_landscape.storage.surface.value import Surface
 KINDS = ("contour", "filled", "surface", "heatmap", "line", "history")
 
 _LONGEST_TITLE = 200
+# Characters per line of the label of an axis, whose length is that of a panel.
+_LABEL_WIDTH = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What a quantity measures on any split: quantities of the same measure may share a scale, others never.
+
+    Attributes:
+        name: Without the split: `loss` for `train_loss` and for `test_loss`.
+        units: As the file says them; empty where they are not known.
+    """
+
+    name: str
+    units: str = ""
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether values are fractions of 1, which are written in percent and drawn from 0 to 100 %."""
+        return self.units == "1"
+
+    def axis_label(self, quantity: str | None = None, *, log: bool = False) -> str:
+        """The label of an axis or a color bar, in lines: what is measured and its units.
+
+        Args:
+            quantity: What the axis is for; None for the measure on several splits.
+            log: Whether the scale is logarithmic.
+
+        Example:
+            >>> Measure(name="loss", units="nats per example").axis_label("train_loss", log=True)
+            'train loss (nats per example, log)'
+        """
+        notes = [*([self.units] if self.units and not self.is_fraction else []), *(["log"] if log else [])]
+        label = label_of(quantity or self.name) + (f" ({', '.join(notes)})" if notes else "")
+        return textwrap.fill(label, _LABEL_WIDTH)
 
 
 def is_accuracy(quantity: str) -> bool:
-    """Whether a quantity is a fraction in [0, 1] that is written in percent."""
+    """Whether a quantity is a fraction in [0, 1], by its name alone."""
     return quantity.endswith("accuracy")
 
 
@@ -25,10 +62,12 @@ def label_of(quantity: str) -> str:
     return quantity.replace("_", " ")
 
 
-def group_of(surface: Surface, quantity: str) -> str:
-    """Return what a common scale is common to: `loss` for `train_loss` and for `test_loss`."""
-    split = quantity.split("_", 1)[0]
-    return quantity.split("_", 1)[1] if split in surface.done and "_" in quantity else quantity
+def measure_of(surface: Surface, quantity: str) -> Measure:
+    """What a quantity of a surface measures; where nobody has said its units, its name tells an accuracy."""
+    return Measure(
+        name=quantity.removeprefix(f"{surface.split_of(quantity)}_"),
+        units=surface.units.get(quantity, "1" if is_accuracy(quantity) else ""),
+    )
 
 
 def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> None:
@@ -43,7 +82,7 @@ def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> N
 
 
 def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> list[str]:
-    """Return the quantities to draw: those asked for, or all losses (for a line, accuracies too).
+    """The quantities to draw: those asked for, or all but fractions such as accuracies (for a line, these too).
 
     Args:
         surface: The surface.
@@ -59,12 +98,32 @@ def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> l
     check_quantities(surface.path, surface.quantities, asked)
     if asked:
         return list(dict.fromkeys(asked))
-    endings = ("_loss", "_accuracy") if kind == "line" else ("_loss",)
-    usual = [name for name in surface.quantities if name.endswith(endings)]
-    rest = [name for name in surface.quantities if not name.endswith("_stderr")]
-    if not (usual or rest):
+    drawable = [name for name in surface.quantities if not name.endswith("_stderr")]
+    if not drawable:
         raise LandscapeError(f"{surface.path}: there is no quantity to draw")
-    return usual or rest
+    usual = [name for name in drawable if kind == "line" or not measure_of(surface, name).is_fraction]
+    return usual or drawable
+
+
+def figures_of_line(surface: Surface, quantities: Sequence[str]) -> list[tuple[str, ...]]:
+    """The quantities of a line by figure: each measure has its own, but the first shares it with a fraction.
+
+    So loss and accuracy stand in one figure, on two axes, as in Li et al. 2018, arXiv:1712.09913, figure 2.
+
+    Args:
+        surface: The surface.
+        quantities: Names, at least one.
+
+    Returns:
+        Names by figure, in the order given within each; the first has the losses, where there are any.
+    """
+    measures = {name: measure_of(surface, name) for name in quantities}
+    # Sorting keeps the order of all others.
+    ordered = sorted(dict.fromkeys(measures.values()), key=lambda measure: measure.name != "loss")
+    left = [measure for measure in ordered if not measure.is_fraction]
+    right = [measure for measure in ordered if measure.is_fraction]
+    figures = [{*left[:1], *right[:1]}, *({measure} for measure in (*left[1:], *right[1:]))]
+    return [tuple(name for name in quantities if measures[name] in figure) for figure in figures]
 
 
 def kinds_of(surface: Surface) -> tuple[str, ...]:

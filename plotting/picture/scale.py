@@ -60,6 +60,7 @@ def choose_scale(
     levels: int | tuple[float, ...] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    fraction: bool = False,
 ) -> Scale:
     """Choose a scale for values, as far as the user has not.
 
@@ -71,6 +72,8 @@ def choose_scale(
         levels: How many, or which; None for about ten.
         vmin: Lower end; None for the smallest value.
         vmax: Upper end; None for the largest value.
+        fraction: Whether the values are fractions of 1: "auto" is linear then, and a linear scale whose ends are
+            left open reaches from 0 to 1, so that pictures can be compared.
 
     Returns:
         The scale. Without any finite value it is linear from 0 to 1, without levels.
@@ -84,7 +87,7 @@ def choose_scale(
         raise LandscapeError(
             f"{where}: --scale log needs positive values, and there is none; use --scale linear"
         )
-    drawn_kind = _kind_of(finite, vmin) if kind == "auto" else kind
+    drawn_kind = kind if kind != "auto" else "linear" if fraction else _kind_of(finite, vmin)
     if drawn_kind == "log":
         finite = finite[finite > 0]
     if not finite.size:
@@ -99,6 +102,8 @@ def choose_scale(
             f"choose --vmin and --vmax around them"
         )
     chosen = _levels_between(finite, low, high, levels, "auto" if kind == "auto" else "even", drawn_kind)
+    if fraction and drawn_kind == "linear":
+        low, high = min(low, 0.0) if vmin is None else low, max(high, 1.0) if vmax is None else high
     if is_constant(low, high):
         low, high = _widen(low, high, drawn_kind)
     return Scale(kind=drawn_kind, vmin=low, vmax=high, levels=chosen)
