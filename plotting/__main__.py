@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """The parser of the command line."""
     parser = _Parser(
         prog="python -m plotting",
         allow_abbrev=False,
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
-    """Draw histories and surfaces, each in their own pictures; returns the paths."""
+    """Draw histories and surfaces, each in their own pictures; the paths of these."""
     chosen = [is_history(file) for file in files]
     histories = [read_history(file) for file, is_one in zip(files, chosen, strict=True) if is_one]
     surfaces = [read_surface(file) for file, is_one in zip(files, chosen, strict=True) if not is_one]

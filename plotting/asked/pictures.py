@@ -41,7 +41,7 @@ class Picture:
 
 
 def plan_pictures(surfaces: Sequence[Surface], request: Request) -> list[Picture]:
-    """List the pictures that a request asks for.
+    """The pictures that a request asks for.
 
     With a picture as output, kind and quantity that were left open become the first default one, so that one
     picture results.
@@ -115,7 +115,7 @@ def _areas(group: Sequence[Surface], request: Request, kind: str) -> list[tuple[
 def fields_and_scales(
     pictures: Sequence[Picture], request: Request
 ) -> list[tuple[list[list[Field]], list[Scale]]]:
-    """Take the fields of all pictures out of their surfaces and choose the scales.
+    """The fields of all pictures, taken out of their surfaces, and the scales to draw them on.
 
     Args:
         pictures: From `plan_pictures`.
@@ -149,7 +149,7 @@ def fields_and_scales(
 
 
 def _panel_fields(picture: Picture, request: Request) -> list[list[Field]]:
-    """Take out the fields of each panel, named so that panels beside each other can be told apart."""
+    """The fields of each panel, named so that panels beside each other can be told apart."""
     surfaces = [panel.surface for panel in picture.panels]
     names = distinct_names(surfaces) if request.title is None else [request.title] * len(surfaces)
     return [

@@ -81,12 +81,12 @@ def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None
 
 
 def band_edges(scale: Scale) -> NDArray[np.float64]:
-    """Return the heights of the levels of a scale and of its ends, (number of levels + 2,) float64."""
+    """The heights of the levels of a scale and of its ends, (number of levels + 2,) float64."""
     return height([scale.vmin, *scale.levels, scale.vmax], scale.kind)
 
 
 def band_norm(scale: Scale, extend: Extend) -> BoundaryNorm:
-    """Return the steps of color of filled contours, over heights."""
+    """The steps of color of filled contours, over heights."""
     return BoundaryNorm(band_edges(scale).tolist(), color_map().N, extend=extend)
 
 

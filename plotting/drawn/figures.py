@@ -79,7 +79,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
 
 
 def _size(kind: str, field: Field) -> tuple[float, float]:
-    """Return inches for one panel, less tall where the ranges are wide."""
+    """Inches for one panel, less tall where the ranges are wide."""
     width, tall = _SIZES[kind]
     if field.beta is not None and kind != "surface":
         spans = np.ptp(field.alpha), np.ptp(field.beta)
@@ -153,7 +153,10 @@ def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -
     bar.ax.tick_params(length=2.5)
     bar.outline.set_linewidth(0.5)
     names = {field.quantity for field in fields}
-    bar.set_label(measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log"))
+    bar.set_label(
+        measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log"),
+        parse_math=False,
+    )
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
@@ -161,7 +164,7 @@ def save(figure: Figure, path: Path, *, dpi: int) -> None:
 
     Args:
         figure: What to write.
-        path: Where to; its suffix says the format; missing folders are made.
+        path: The file, whose suffix says the format; missing folders are made.
         dpi: Dots per inch of a PNG, and of heat maps within the others.
 
     Raises:

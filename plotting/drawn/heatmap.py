@@ -25,7 +25,7 @@ from plotting.picture.scale import Scale
 
 
 def color_norm(scale: Scale) -> Normalize:
-    """Return the continuous color scale, over values."""
+    """The continuous color scale, over values."""
     norm = LogNorm if scale.kind == "log" else Normalize
     return norm(vmin=scale.vmin, vmax=scale.vmax)
 

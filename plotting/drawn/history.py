@@ -29,7 +29,7 @@ from plotting.picture.scale import Scale, choose_scale
 
 _HEIGHTS = {"loss": 2.2, "error": 2.2, "weight norm": 1.3, "learning rate": 0.95, "seconds": 1.1}
 _COLORS = {"loss": LOSS_COLOR, "error": ACCURACY_COLOR}
-# Of histories in one figure, as long as they suffice: told apart also without color vision, by lightness.
+# For histories in one figure, as long as they suffice; lightness tells them apart without color vision too.
 _OVERLAY = ("#1f5a99", "#d1693c", "#3b8f6b", "#7a5195", "#a08a00", "#333333")
 _DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (4, 1, 1, 1, 1, 1)))
 # Beyond this many points a dot for each says nothing.
@@ -52,10 +52,10 @@ def draw_history(
 
     Args:
         histories: At least one.
-        panels: From top to bottom.
-        title: Of the figure.
+        panels: The panels from top to bottom.
+        title: The figure's title.
         labels: One per history when there are several.
-        scale: Of every panel; "auto" is logarithmic for losses and learning rates where all are positive.
+        scale: The scale of every panel; "auto" is logarithmic for losses and learning rates where all are positive.
         vmin: Lower end, when there is one panel.
         vmax: Upper end, when there is one panel.
 
@@ -97,7 +97,7 @@ def _settle(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def _colors(count: int) -> list[str | None]:
-    """One per history; None for a single one, whose panels have colors of their own."""
+    """One color per history; None for a single one, whose panels have colors of their own."""
     if count == 1:
         return [None]
     if count <= len(_OVERLAY):
@@ -110,7 +110,7 @@ def _colors(count: int) -> list[str | None]:
 
 
 def _dashes(histories: Sequence[History], panels: Sequence[Panel]) -> dict[str, LineStyleType]:
-    """Quantity to line style: train solid, test dashed, val dash-dotted, other splits what is left."""
+    """The line style of each quantity: train solid, test dashed, val dash-dotted, other splits what is left."""
     splits = list(dict.fromkeys(split for history in histories for split in history.splits))
     usual = {"train": _DASHES[0], "test": _DASHES[1], "val": _DASHES[2]}
     free = [dash for dash in _DASHES if dash not in [usual.get(split) for split in splits]] or [_DASHES[-1]]
@@ -206,7 +206,7 @@ def _finish_epochs(axes: Sequence[Axes], histories: Sequence[History]) -> None:
 
 
 def _facts(history: History) -> tuple[str, ...]:
-    """Collect what stands below the title: last losses and errors, the least error, how much is done."""
+    """What stands below the title: last losses and errors, the least error, how much is done."""
     facts = []
     for split in history.splits:
         for kind in ("loss", "accuracy"):

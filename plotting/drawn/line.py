@@ -61,7 +61,7 @@ def _draw_side(ax: Axes, fields: Sequence[Field], scale: Scale) -> list[Artist]:
     measure = fields[0].measure
     color = ACCURACY_COLOR if measure.is_fraction else LOSS_COLOR
     handles = [artist for field in fields for artist in _draw_one(ax, field, color, log=scale.kind == "log")]
-    ax.set_ylabel(measure.axis_label(), color=color)
+    ax.set_ylabel(measure.axis_label(), color=color, parse_math=False)
     ax.tick_params(axis="y", colors=color, direction="out", length=3)
     set_scale(ax, scale, percent=measure.is_fraction)
     return handles

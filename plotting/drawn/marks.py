@@ -37,7 +37,7 @@ EQUAL_ASPECT_LIMIT = 2.5
 
 
 def undefined_label(values: NDArray[np.float64]) -> str:
-    """Name what is not finite among values: `NaN`, `∞`, `NaN or ∞`."""
+    """What is not finite among values: `NaN`, `∞`, `NaN or ∞`."""
     kinds = [
         name
         for name, present in (
@@ -51,7 +51,7 @@ def undefined_label(values: NDArray[np.float64]) -> str:
 
 
 def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) -> list[Artist]:
-    """Return legend entries for the points that a picture of this field cannot show.
+    """The legend entries for the points that a picture of this field cannot show.
 
     Args:
         field: The field.
@@ -59,7 +59,7 @@ def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) ->
         pending: Whether cells that are not computed yet have a color of their own in this picture.
 
     Returns:
-        As many handles as there are reasons.
+        As many entries as there are reasons.
     """
     handles: list[Artist] = []
     if field.undefined.any():
@@ -80,7 +80,7 @@ def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: dict[str, Any],
 
 
 def draw_points(ax: Axes, field: Field, *, color: str) -> list[Artist]:
-    """Draw a dot at each finished point of a partial field; return the legend entry, if there is one."""
+    """Draw a dot at each finished point of a partial field; the legend entry, if there is one."""
     alpha, beta = field.plane
     rows, columns = np.nonzero(field.done)
     if not len(rows):
@@ -117,7 +117,7 @@ def say(ax: Axes, text: str) -> None:
 
 
 def why_empty(field: Field, shown: NDArray[np.bool_]) -> str | None:
-    """Say why there is nothing to draw lines through; None if there is."""
+    """Why there is nothing to draw lines through; None if there is."""
     if not field.done.any():
         return "no point is computed yet"
     if not shown.any():
@@ -129,7 +129,7 @@ def why_empty(field: Field, shown: NDArray[np.bool_]) -> str | None:
 
 
 def axis_ticks() -> MaxNLocator:
-    """Return few round ticks, the same on both axes of a grid that is about square."""
+    """A locator of few round ticks, the same on both axes of a grid that is about square."""
     return MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
 
 

@@ -11,7 +11,7 @@ from plotting.picture.field import Field
 
 
 def polygons_path(polygons: NDArray[np.float64]) -> Path:
-    """Join polygons, (n, corners, 2) float64, into one compound path."""
+    """Polygons, (n, corners, 2) float64, as one compound path."""
     closed = np.concatenate([polygons, polygons[:, :1]], axis=1)
     codes = np.full(closed.shape[:2], Path.LINETO, dtype=np.uint8)
     codes[:, 0], codes[:, -1] = Path.MOVETO, Path.CLOSEPOLY
@@ -19,7 +19,7 @@ def polygons_path(polygons: NDArray[np.float64]) -> Path:
 
 
 def triangulate(field: Field, shown: NDArray[np.bool_]) -> Triangulation | None:
-    """Join the finished points of a partial field to triangles.
+    """The finished points of a partial field, joined to triangles.
 
     A point whose result cannot be shown is a corner all the same, and its triangles are masked: nothing is
     interpolated across it.
@@ -29,8 +29,7 @@ def triangulate(field: Field, shown: NDArray[np.bool_]) -> Triangulation | None:
         shown: (num_alpha, num_beta) bool: results that have a place on the scale.
 
     Returns:
-        The triangulation over `numpy.nonzero(field.done)`; None with fewer than three
-        points, or all in one row.
+        The triangulation over `numpy.nonzero(field.done)`; None with fewer than three points, or all in one row.
     """
     alpha, beta = field.plane
     rows, columns = np.nonzero(field.done)

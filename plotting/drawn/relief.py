@@ -34,8 +34,7 @@ def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollecti
     Args:
         ax: 3-D axes.
         field: A field with at least two points on both axes.
-        scale: Height and color; a logarithmic one is drawn as the decimal logarithm, with
-            values as ticks.
+        scale: Height and color; a logarithmic one is drawn as the decimal logarithm, with values as ticks.
 
     Returns:
         The faces, or None if there are none, and legend entries.
@@ -63,7 +62,7 @@ def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollecti
 def _faces(
     field: Field, shown: NDArray[np.bool_], heights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], list[tuple[NDArray[np.float64], dict[str, Any]]]]:
-    """Return faces (n, 4, 3), and what lies on the floor because it has no height."""
+    """The faces (n, 4, 3), and what lies on the floor because it has no height."""
     alpha, beta = field.plane
     causes = ((field.finite & ~shown, NO_LOGARITHM), (field.undefined, UNDEFINED))
     if not field.is_partial:
@@ -86,7 +85,7 @@ def _faces(
 
 
 def _light(faces: NDArray[np.float64], field: Field, bottom: float, top: float) -> Poly3DCollection:
-    """Color faces by height and shade them by slope, both as seen in the box, not in the data's units.
+    """The faces, colored by height and shaded by slope, both as seen in the box, not in the data's units.
 
     matplotlib's own shading takes normals in data units, where a loss of 1e5 over a unit square is all wall.
     """
@@ -122,7 +121,7 @@ def _frame(ax: Axes3D, field: Field, scale: Scale, bottom: float, top: float) ->
     ax.set_proj_type("persp", focal_length=1.6)
     ax.set_xlabel("α", fontsize=11, labelpad=2)
     ax.set_ylabel("β", fontsize=11, labelpad=7)
-    ax.set_zlabel(field.measure.axis_label(field.quantity, log=scale.kind == "log"))
+    ax.set_zlabel(field.measure.axis_label(field.quantity, log=scale.kind == "log"), parse_math=False)
     percent = field.measure.is_fraction
     ticks = even_levels(scale.vmin, scale.vmax, 5, scale.kind)
     if is_constant(scale.vmin, scale.vmax) or not ticks:

@@ -55,15 +55,15 @@ def style() -> Iterator[None]:
 
 
 def color_map() -> Colormap:
-    """Return viridis: perceptually uniform, in order of lightness, readable in gray and if color-blind."""
+    """Viridis: perceptually uniform, in order of lightness, readable in gray and if color-blind."""
     return matplotlib.colormaps["viridis"]
 
 
 def line_color_map() -> Colormap:
-    """Return viridis without its last yellows, which vanish as thin lines on white paper."""
+    """Viridis without its last yellows, which vanish as thin lines on white paper."""
     return LinearSegmentedColormap.from_list("viridis_lines", color_map()(np.linspace(0.0, 0.86, 256)))
 
 
 def halo(width: float = 2.0) -> list[AbstractPathEffect]:
-    """Return a white rim that keeps a mark or a text readable on any color."""
+    """A white rim that keeps a mark or a text readable on any color."""
     return [withStroke(linewidth=width, foreground="white")]

@@ -11,13 +11,17 @@ from plotting.picture.field import Field
 
 
 def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the borders of the cells around the points of an axis, half-way between neighbors.
+    """The borders of the cells around the points of an axis, half-way between neighbors.
 
     Args:
         axis: (n,) float64, ascending; a single point gets a cell of width one.
 
     Returns:
         (n + 1,) float64.
+
+    Example:
+        >>> edges(np.array([0.0, 1.0, 3.0])).tolist()
+        [-0.5, 0.5, 2.0, 4.0]
     """
     if len(axis) == 1:
         return np.array([axis[0] - 0.5, axis[0] + 0.5])
@@ -27,13 +31,17 @@ def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the runs of True along beta, so that a large region is few rectangles.
+    """The runs of True along beta, so that a large region is few rectangles.
 
     Args:
         mask: (num_alpha, num_beta) bool.
 
     Returns:
         (n, 3) int64: index along alpha, first and one past the last index along beta.
+
+    Example:
+        >>> runs(np.array([[True, True, False, True], [False, True, False, False]])).tolist()
+        [[0, 0, 2], [0, 3, 4], [1, 1, 2]]
     """
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
     padded[:, 1:-1] = mask
@@ -46,7 +54,7 @@ def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 def rectangles(
     mask: NDArray[np.bool_], across: NDArray[np.float64], along: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the rectangles of a mask, runs along beta joined.
+    """The rectangles of a mask, runs along beta joined.
 
     Args:
         mask: (m, n) bool.
@@ -55,6 +63,10 @@ def rectangles(
 
     Returns:
         (number, 4, 2) float64, corners in data coordinates (alpha, beta).
+
+    Example:
+        >>> rectangles(np.array([[True, True]]), np.array([0.0, 1.0]), np.array([0.0, 10.0, 20.0])).tolist()
+        [[[0.0, 0.0], [1.0, 0.0], [1.0, 20.0], [0.0, 20.0]]]
     """
     row, start, stop = runs(mask).T
     left, right, low, high = across[row], across[row + 1], along[start], along[stop]
@@ -63,7 +75,7 @@ def rectangles(
 
 
 def gaps(field: Field, shown: NDArray[np.bool_], cause: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return what contours leave empty between the points of a complete grid.
+    """What contours leave empty between the points of a complete grid, as polygons.
 
     Of a mesh with one corner that cannot be shown matplotlib draws the opposite triangle; of others nothing.
 
@@ -94,7 +106,7 @@ def gaps(field: Field, shown: NDArray[np.bool_], cause: NDArray[np.bool_]) -> ND
 
 
 def thin(field: Field, limit: int) -> tuple[Field, str | None]:
-    """Keep at most `limit` points per axis of a field that is too fine for its kind of picture.
+    """A field with at most `limit` points per axis, where it is too fine for its kind of picture.
 
     A kept point takes over "undefined" from any point that it stands for, so no such region is lost.
 
@@ -134,7 +146,7 @@ def _kept(finished: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
 
 
 def _first_of(kept: NDArray[np.int64], num: int) -> NDArray[np.int64]:
-    """Return where the points begin that each kept one stands for: half-way to the one before."""
+    """Where the points begin that each kept one stands for: half-way to the one before."""
     first = np.zeros(len(kept), dtype=np.int64)
     first[1:] = np.minimum((kept[:-1] + kept[1:] + 1) // 2, num - 1)
     return first

@@ -71,7 +71,7 @@ class Field:
 
 
 def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_line: bool = False) -> Field:
-    """Take one quantity out of a surface.
+    """One quantity, taken out of a surface.
 
     Args:
         surface: The surface, finished or not.
@@ -119,7 +119,7 @@ def _line(field: Field) -> Field:
 
 
 def _center(surface: Surface) -> tuple[int, ...] | None:
-    """Return the index of the point (0, 0), if it is on the grid."""
+    """The index of the point (0, 0), if it is on the grid."""
     index = []
     for axis in (surface.alpha, surface.beta):
         if axis is not None:
@@ -133,7 +133,7 @@ def _center(surface: Surface) -> tuple[int, ...] | None:
 def _facts(
     surface: Surface, quantity: str, values: NDArray[np.float64], done: NDArray[np.bool_], *, as_line: bool
 ) -> tuple[str, ...]:
-    """Collect what stands below the title: center, extremum, test error."""
+    """What stands below the title: center, extremum, test error."""
     percent = measure_of(surface, quantity).is_fraction
     # A line shows several quantities, and its center is a rule instead of a cross.
     mark = "center" if as_line else "center (+)"
@@ -170,7 +170,7 @@ def _facts(
 
 
 def precision_facts(surface: Surface) -> tuple[str, ...]:
-    """Say how far losses in a format of fewer bits are from float32, where the file was computed in one."""
+    """How far losses in a format of fewer bits are from float32, where the file was computed in one."""
     error = surface.attributes.get("precision_error")
     if error is None:
         return ()
@@ -180,7 +180,7 @@ def precision_facts(surface: Surface) -> tuple[str, ...]:
 
 
 def progress_facts(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Say how much is done: never 100 % while a point is missing, nor 0 % while one is there."""
+    """How much is done: never 100 % while a point is missing, nor 0 % while one is there."""
     share = 100 * float(np.mean([field.done.mean() for field in fields]))
     if share == 100:
         return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from pathlib import Path
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.wording import listed, shortened, suggestion
 
 KINDS = ("contour", "filled", "surface", "heatmap", "line", "history")
 
 _LONGEST_TITLE = 200
-# Characters per line of the label of an axis, whose length is that of a panel.
-_LABEL_WIDTH = 40
+# Characters per line of the label of an axis, which is as long as a panel, and of the units in it.
+_LABEL_WIDTH, _LONGEST_UNITS = 40, 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,9 @@ class Measure:
             >>> Measure(name="loss", units="nats per example").axis_label("train_loss", log=True)
             'train loss (nats per example, log)'
         """
-        notes = [*([self.units] if self.units and not self.is_fraction else []), *(["log"] if log else [])]
-        label = label_of(quantity or self.name) + (f" ({', '.join(notes)})" if notes else "")
+        units = "" if self.is_fraction else shortened(self.units, _LONGEST_UNITS)
+        notes = ", ".join(filter(None, [units, "log" if log else ""]))
+        label = label_of(quantity or self.name) + (f" ({notes})" if notes else "")
         return textwrap.fill(label, _LABEL_WIDTH)
 
 
@@ -58,7 +59,7 @@ def is_accuracy(quantity: str) -> bool:
 
 
 def label_of(quantity: str) -> str:
-    """Return the name for a reader: `train loss` for `train_loss`."""
+    """The name for a reader: `train loss` for `train_loss`."""
     return quantity.replace("_", " ")
 
 
@@ -74,10 +75,9 @@ def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> N
     """Refuse a quantity that a file does not have; names the closest one that it has."""
     for name in asked:
         if name not in valid:
-            close = difflib.get_close_matches(name, valid, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise LandscapeError(
-                f"{path}: there is no quantity {name!r}{hint}; valid quantities are {', '.join(valid) or 'none'}"
+                f"{path}: there is no quantity {name!r}{suggestion(name, valid)}; "
+                f"valid quantities are {listed(valid)}"
             )
 
 
@@ -127,10 +127,9 @@ def figures_of_line(surface: Surface, quantities: Sequence[str]) -> list[tuple[s
 
 
 def kinds_of(surface: Surface) -> tuple[str, ...]:
-    """Return the kinds of picture that fit the grid.
+    """The kinds of picture that fit the grid.
 
-    Contours and 3-D surfaces need an area, so two points on both axes; a grid that is one point
-    wide is a line.
+    Contours and 3-D surfaces need an area, so two points on both axes; a grid that is one point wide is a line.
     """
     if surface.beta is None:
         return ("line",)
@@ -146,7 +145,7 @@ def check_kind(kind: str) -> None:
 
 
 def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
-    """Return the kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line.
+    """The kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line.
 
     Args:
         surface: The surface.
@@ -181,9 +180,9 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
 
 
 def title_of(surface: Surface | History) -> str:
-    """Return the title that the file gives itself, on one line, or its name."""
+    """The title that the file gives itself, on one line, or its name."""
     title = surface.attributes.get("title", "")
     if isinstance(title, bytes):
         title = title.decode("utf-8", errors="replace")
-    # Longer ones are no titles, and would take minutes to set.
+    # A longer one is no title, and would take minutes to set.
     return " ".join(str(title)[:_LONGEST_TITLE].split()) or Path(surface.path).stem

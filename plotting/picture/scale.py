@@ -34,19 +34,23 @@ class Scale:
     levels: tuple[float, ...]
 
     def shows(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say which values have a place on the scale: the finite ones, if logarithmic the positive ones.
+        """Which values have a place on the scale, in their shape: the finite ones, if logarithmic the positive ones.
 
-        Args:
-            values: Any shape, float64.
-
-        Returns:
-            The same shape, bool.
+        Example:
+            >>> scale = Scale(kind="log", vmin=1.0, vmax=10.0, levels=())
+            >>> scale.shows(np.array([-1.0, 0.0, 2.0, 99.0, np.inf])).tolist()
+            [False, False, True, True, False]
         """
         finite = np.isfinite(values)
         return finite & (values > 0) if self.kind == "log" else finite
 
     def extend(self, values: NDArray[np.float64]) -> Extend:
-        """Say on which sides values lie beyond the ends, in the words of a matplotlib color bar."""
+        """On which sides values lie beyond the ends, in the words of a matplotlib color bar.
+
+        Example:
+            >>> Scale(kind="linear", vmin=0.0, vmax=1.0, levels=()).extend(np.array([-3.0, 0.5]))
+            'min'
+        """
         shown = values[self.shows(values)]
         below, above = bool((shown < self.vmin).any()), bool((shown > self.vmax).any())
         return "both" if below and above else "min" if below else "max" if above else "neither"
@@ -62,7 +66,7 @@ def choose_scale(
     vmax: float | None = None,
     fraction: bool = False,
 ) -> Scale:
-    """Choose a scale for values, as far as the user has not.
+    """The scale for values, as far as the user has not chosen it.
 
     Args:
         values: Any shape, float64; those that are not finite have no say.
@@ -80,6 +84,13 @@ def choose_scale(
 
     Raises:
         LandscapeError: The ends are not in order, or a logarithm of nothing positive is asked for.
+
+    Example:
+        An exploding corner would flatten all else on a linear scale.
+
+        >>> scale = choose_scale(np.append(np.linspace(1.0, 2.0, 99), 1e6), where="loss")
+        >>> scale.kind, scale.vmin, scale.vmax
+        ('log', 1.0, 1000000.0)
     """
     finite = values[np.isfinite(values)]
     _check_ends(kind, vmin, vmax)
@@ -120,7 +131,7 @@ def _check_ends(kind: str, vmin: float | None, vmax: float | None) -> None:
 
 
 def _kind_of(finite: NDArray[np.float64], vmin: float | None) -> Kind:
-    """Keep a funnel (a few tiny values) linear, and take the logarithm of an explosion (a few huge ones)."""
+    """Linear for a funnel (a few tiny values), logarithmic for an explosion (a few huge ones)."""
     if not finite.size or finite.min() <= 0 or (vmin is not None and vmin <= 0):
         return "linear"
     low, middle, high = np.quantile(finite, (0, 0.5, 1))
@@ -149,7 +160,7 @@ def _levels_between(
 
 
 def _widen(low: float, high: float, kind: Kind) -> tuple[float, float]:
-    """Give a constant a scale in whose middle it lies."""
+    """The ends of a scale for a constant, which lies in their middle."""
     if kind == "log":
         return low / 2, high * 2
     pad = 0.5 * abs(low) or 0.5

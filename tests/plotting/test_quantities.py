@@ -11,7 +11,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.surface.value import Surface
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import Request
-from plotting.drawn.figures import draw_figure
+from plotting.drawn.figures import draw_figure, save
 from plotting.picture.field import field_of
 from plotting.picture.quantities import Measure, figures_of_line, measure_of
 
@@ -159,6 +159,16 @@ def test_an_unknown_quantity_is_refused_with_those_that_there_are():
 def test_colors_and_heights_are_labeled_with_their_units(kind, quantity, label):
     ((_, figure, _),) = draw(surface_of(), kinds=(kind,), quantities=(quantity,))
     assert label in words(figure)
+
+
+@pytest.mark.parametrize("units", ["$5 per $x", r"\frac $", "a\nb", "π" * 9000, ""])
+@pytest.mark.parametrize("kind", ["surface", "heatmap", "line"])
+def test_any_units_can_be_drawn(tmp_path, kind, units):
+    surface = surface_of(beta=None if kind == "line" else BETA, units={"train_top5": units})
+    ((_, figure, _),) = draw(surface, kinds=(kind,), quantities=("train_top5",))
+    save(figure, tmp_path / "picture.png", dpi=40)
+    (label,) = [text for text in words(figure) if text.startswith(("train top5", "top5"))]
+    assert len(label) < 120
 
 
 def test_a_logarithmic_scale_says_so_beside_the_units():
