@@ -64,10 +64,10 @@ def label_of(quantity: str) -> str:
 
 
 def measure_of(surface: Surface, quantity: str) -> Measure:
-    """What a quantity of a surface measures; where nobody has said its units, its name tells an accuracy."""
+    """What a quantity of a surface measures; where its units are not known, its name tells an accuracy."""
     return Measure(
         name=quantity.removeprefix(f"{surface.split_of(quantity)}_"),
-        units=surface.units.get(quantity, "1" if is_accuracy(quantity) else ""),
+        units=surface.units.get(quantity) or ("1" if is_accuracy(quantity) else ""),
     )
 
 

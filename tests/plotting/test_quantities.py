@@ -195,8 +195,9 @@ def test_units_of_one_make_a_fraction_whatever_its_name():
     assert quantities == ["train_loss", "train_accuracy", "train_gradient_norm"]
 
 
-def test_without_units_the_name_tells_an_accuracy_and_labels_have_none():
-    surface = surface_of(units={})
+@pytest.mark.parametrize("units", [{}, dict.fromkeys(UNITS, "")])
+def test_without_units_the_name_tells_an_accuracy_and_labels_have_none(units):
+    surface = surface_of(units=units)
     assert measure_of(surface, "train_accuracy").is_fraction
     ((_, figure, _),) = draw(surface, kinds=("heatmap",), quantities=("train_top5",))
     assert "train top5" in words(figure)

@@ -22,10 +22,9 @@ class Surface:
             (num_alpha, num_beta), or (num_alpha,) for a line, float64, in its units. NaN where not done, but
             also where NaN *is* the result.
         done: Split name to a bool array of the same shape: True where the value is a result.
-        units: Of each quantity, as the file has them.
-        attributes: Everything else the file says of itself.
         units: Quantity name to its units as the file says them: `nats per example` for a loss, `1` for a fraction
-            such as an accuracy; without those that nobody has said.
+            such as an accuracy; empty or absent where they are not known.
+        attributes: Everything else the file says of itself.
         target: The relative error that the last run was asked for, 0 for exact values; None where the plan has no samples.
         evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
     """
@@ -37,7 +36,6 @@ class Surface:
     done: Mapping[str, NDArray[np.bool_]]
     units: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
     target: float | None = None
     evaluations: float | None = None
 
