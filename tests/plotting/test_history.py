@@ -11,9 +11,10 @@ from matplotlib.colors import to_hex
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.history.records import History, HistoryWriter, create_history
-from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.creation import Contents, create
 from plotting import __main__ as command
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.request import Request
@@ -376,16 +377,16 @@ def files(tmp_path) -> tuple[Path, Path]:
             values = {name: column[number] for name, column in trained().values.items()}
             writer.record(number, values, phase=0)
     grid = Grid(Axis(-1, 1, 4), Axis(0, 1, 3))
-    contents = schema.Contents(
+    contents = Contents(
         grid=grid,
         plan=Plan(num_points=12, points_per_tile=5, shards=(("train", 1),)),
-        accuracy=False,
+        quantities=Quantities(),
         center=np.zeros(2, dtype=np.float32),
         directions={name: np.ones(2, dtype=np.float32) for name in ("alpha", "beta")},
         layout=[{"name": "weight", "shape": (2,), "offset": 0, "kind": "weight"}],
         attributes={},
     )
-    schema.create(surface, contents)
+    create(surface, contents)
     return history, surface
 
 

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.quantities import Quantities
+from mpi_landscape.plan.tiles import Plan
+from mpi_landscape.storage.surface.creation import Contents, create
+from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import Request
@@ -266,3 +271,23 @@ def test_a_quantity_of_no_split_is_drawn(kind):
     facts = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
     assert "partial: 82 % of points" in facts.replace("\N{NO-BREAK SPACE}", " ").replace("\n", " ")
     assert any("lambda max" in text for text in words(figure))
+
+
+def test_what_a_file_says_of_its_quantities_is_what_is_drawn(tmp_path):
+    grid = Grid(Axis(-1.0, 1.0, 4), Axis(0.0, 1.0, 3))
+    contents = Contents(
+        grid=grid,
+        plan=Plan(num_points=12, points_per_tile=5, shards=(("train", 1),)),
+        quantities=Quantities(accuracy=True, returned=("top5",), computed=("gradient_norm",)),
+        center=np.zeros(2, dtype=np.float32),
+        directions={name: np.ones(2, dtype=np.float32) for name in ("alpha", "beta")},
+        layout=[{"name": "weight", "shape": (2,), "offset": 0, "kind": "weight"}],
+        attributes={},
+    )
+    create(tmp_path / "own.h5", contents)
+    surface = read_surface(tmp_path / "own.h5")
+    assert {name: measure_of(surface, name).units for name in surface.quantities} == UNITS
+    drawn = draw(surface, kinds=("heatmap",))
+    assert sorted(picture.path.name for picture, _, _ in drawn) == [
+        f"own_train_{name}_heatmap.png" for name in ("gradient_norm", "loss", "top5")
+    ]
