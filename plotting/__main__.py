@@ -12,8 +12,8 @@ from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface.reader import read_surface
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.pictures import fields_and_scales, plan_pictures
-from plotting.asked.request import Request, output_file
-from plotting.drawn.figures import FORMATS, draw_figure, save
+from plotting.asked.request import FORMATS, Request, output_file
+from plotting.drawn.figures import draw_figure, save
 from plotting.drawn.history import draw_history
 from plotting.picture.levels import parse_levels
 
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """The parser of the command line."""
     parser = _Parser(
         prog="python -m plotting",
         allow_abbrev=False,
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME[,NAME]",
-        help="e.g. train_loss; default: all losses, for a line accuracies too; for a history all",
+        help="e.g. train_loss; default: all but fractions such as accuracies, for a line these too; for a history all",
     )
     add(
         "--output",
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("auto", "linear", "log"),
         default="auto",
         help="auto: levels by quantiles; logarithmic where half of the points would else lie in the lowest "
-        "twentieth of the range",
+        "twentieth of the range; fractions from 0 to 100 %%",
     )
     add("--levels", metavar="N|A,B,...", help="about how many contour levels, or which; default: about 10")
     add(
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
-    """Draw histories and surfaces, each in their own pictures; returns the paths."""
+    """Draw histories and surfaces, each in their own pictures; the paths of these."""
     chosen = [is_history(file) for file in files]
     histories = [read_history(file) for file, is_one in zip(files, chosen, strict=True) if is_one]
     surfaces = [read_surface(file) for file, is_one in zip(files, chosen, strict=True) if not is_one]

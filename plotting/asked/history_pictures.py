@@ -20,8 +20,8 @@ class HistoryPicture:
 
     Attributes:
         histories: One, or several on top of each other.
-        panels: From top to bottom.
-        title: Of the picture.
+        panels: The panels from top to bottom.
+        title: The picture's title.
         labels: One per history.
         path: The file that it goes to.
     """
@@ -34,7 +34,7 @@ class HistoryPicture:
 
 
 def plan_histories(histories: Sequence[History], request: Request) -> list[HistoryPicture]:
-    """List the pictures of histories that a request asks for: one per file, or one of all together.
+    """The pictures of histories that a request asks for: one per file, or one of all together.
 
     Args:
         histories: One per file, in the order given.
@@ -90,6 +90,6 @@ def _check(history: History, request: Request) -> None:
 
 
 def _common_title(histories: Sequence[History]) -> str:
-    """The title that all have; nothing where the legend tells their different titles."""
+    """The title that all histories have; nothing where the legend tells their different titles."""
     titles = {title_of(history) for history in histories}
     return titles.pop() if len(titles) == 1 else ""

@@ -10,9 +10,16 @@ import numpy as np
 
 from mpi_landscape.storage.surface.value import Surface
 from plotting.asked.request import Request, Wanted, output_file, places
-from plotting.picture.field import Field, field_of
+from plotting.picture.field import Field, field_of, sides
 from plotting.picture.names import distinct_names
-from plotting.picture.quantities import choose_kinds, choose_quantities, group_of, is_accuracy, label_of
+from plotting.picture.quantities import (
+    Measure,
+    choose_kinds,
+    choose_quantities,
+    figures_of_line,
+    label_of,
+    measure_of,
+)
 from plotting.picture.scale import Scale, choose_scale
 
 
@@ -34,7 +41,7 @@ class Picture:
 
 
 def plan_pictures(surfaces: Sequence[Surface], request: Request) -> list[Picture]:
-    """List the pictures that a request asks for.
+    """The pictures that a request asks for.
 
     With a picture as output, kind and quantity that were left open become the first default one, so that one
     picture results.
@@ -51,25 +58,19 @@ def plan_pictures(surfaces: Sequence[Surface], request: Request) -> list[Picture
     """
     groups = [list(surfaces)] if request.together and surfaces else [[surface] for surface in surfaces]
     single = output_file(request) is not None
-    drawn = [picture for group in groups for picture in _panels(group, request, single=single)]
-    wanted = [
-        Wanted(
-            kind=kind,
-            sources=tuple(panel.surface.path for panel in panels),
-            # Default quantities of a line are not named.
-            quantities=panels[0].quantities if kind != "line" or request.quantities else (),
-        )
-        for kind, panels in drawn
-    ]
+    drawn = [picture for group in groups for picture in _drawn(group, request, single=single)]
     return [
-        Picture(kind=kind, panels=panels, path=path)
-        for (kind, panels), path in zip(drawn, places(wanted, request), strict=True)
+        Picture(kind=wanted.kind, panels=panels, path=path)
+        for (wanted, panels), path in zip(
+            drawn, places([wanted for wanted, _ in drawn], request), strict=True
+        )
     ]
 
 
-def _panels(
+def _drawn(
     group: Sequence[Surface], request: Request, *, single: bool
-) -> list[tuple[str, tuple[Panel, ...]]]:
+) -> list[tuple[Wanted, tuple[Panel, ...]]]:
+    """The pictures of surfaces that stand side by side."""
     kinds = choose_kinds(group[0], request.kinds)
     if single and not request.kinds:
         kinds = kinds[:1]
@@ -77,27 +78,44 @@ def _panels(
     for kind in kinds:
         for surface in group[1:]:
             choose_kinds(surface, [kind])
-        if kind == "line":
-            panels = [
-                Panel(surface=s, quantities=tuple(choose_quantities(s, request.quantities, kind=kind)))
-                for s in group
-            ]
-            drawn.append((kind, tuple(panels)))
-            continue
-        quantities = choose_quantities(group[0], request.quantities, kind=kind)
-        if single and not request.quantities:
-            quantities = quantities[:1]
-        for quantity in quantities:
-            for surface in group[1:]:
-                choose_quantities(surface, [quantity], kind=kind)
-            drawn.append((kind, tuple(Panel(surface=surface, quantities=(quantity,)) for surface in group)))
+        pictures = _lines(group, request) if kind == "line" else _areas(group, request, kind)
+        for k, panels in enumerate(pictures[:1] if single and not request.quantities else pictures):
+            # The usual quantities of a line are not named.
+            usual = kind == "line" and k == 0 and not request.quantities
+            wanted = Wanted(
+                kind=kind,
+                sources=tuple(panel.surface.path for panel in panels),
+                quantities=() if usual else panels[0].quantities,
+            )
+            drawn.append((wanted, panels))
     return drawn
+
+
+def _lines(group: Sequence[Surface], request: Request) -> list[tuple[Panel, ...]]:
+    """The panels of each figure; a figure after the first has those of the surfaces that have its measure."""
+    figures: dict[Measure | None, list[Panel]] = {}
+    for surface in group:
+        chosen = choose_quantities(surface, request.quantities, kind="line")
+        for k, quantities in enumerate(figures_of_line(surface, chosen)):
+            key = measure_of(surface, quantities[0]) if k else None
+            figures.setdefault(key, []).append(Panel(surface=surface, quantities=quantities))
+    return [tuple(panels) for panels in figures.values()]
+
+
+def _areas(group: Sequence[Surface], request: Request, kind: str) -> list[tuple[Panel, ...]]:
+    """The panels of each picture: one quantity of every surface."""
+    quantities = choose_quantities(group[0], request.quantities, kind=kind)
+    if not request.quantities:
+        quantities = [name for name in quantities if all(name in s.values for s in group)] or quantities
+    for surface in group[1:]:
+        choose_quantities(surface, quantities, kind=kind)
+    return [tuple(Panel(surface=surface, quantities=(name,)) for surface in group) for name in quantities]
 
 
 def fields_and_scales(
     pictures: Sequence[Picture], request: Request
 ) -> list[tuple[list[list[Field]], list[Scale]]]:
-    """Take the fields of all pictures out of their surfaces and choose the scales.
+    """The fields of all pictures, taken out of their surfaces, and the scales to draw them on.
 
     Args:
         pictures: From `plan_pictures`.
@@ -115,21 +133,23 @@ def fields_and_scales(
             (panels, [_scale([fields], picture.kind, request) for fields in panels])
             for picture, panels in zip(pictures, drawn, strict=True)
         ]
-    groups: dict[tuple[str, bool], list[tuple[str, list[Field]]]] = {}
-    keys = []
-    for picture, panels in zip(pictures, drawn, strict=True):
-        key = (group_of(picture.panels[0].surface, _left(panels[0])[0].quantity), picture.kind == "line")
-        keys.append(key)
-        groups.setdefault(key, []).extend((picture.kind, fields) for fields in panels)
+    keys = [
+        [(sides(fields)[0][0].measure, picture.kind == "line") for fields in panels]
+        for picture, panels in zip(pictures, drawn, strict=True)
+    ]
+    groups: dict[tuple[Measure, bool], list[tuple[str, list[Field]]]] = {}
+    for picture, panels, known in zip(pictures, drawn, keys, strict=True):
+        for fields, key in zip(panels, known, strict=True):
+            groups.setdefault(key, []).append((picture.kind, fields))
     scales = {
         key: _scale([fields for _, fields in members], members[0][0], request)
         for key, members in groups.items()
     }
-    return [(panels, [scales[key]] * len(panels)) for panels, key in zip(drawn, keys, strict=True)]
+    return [(panels, [scales[key] for key in known]) for panels, known in zip(drawn, keys, strict=True)]
 
 
 def _panel_fields(picture: Picture, request: Request) -> list[list[Field]]:
-    """Take out the fields of each panel, named so that panels beside each other can be told apart."""
+    """The fields of each panel, named so that panels beside each other can be told apart."""
     surfaces = [panel.surface for panel in picture.panels]
     names = distinct_names(surfaces) if request.title is None else [request.title] * len(surfaces)
     return [
@@ -141,13 +161,8 @@ def _panel_fields(picture: Picture, request: Request) -> list[list[Field]]:
     ]
 
 
-def _left(fields: Sequence[Field]) -> list[Field]:
-    """Return the fields that the scale is for: in a line, what is on the left axis."""
-    return [field for field in fields if not is_accuracy(field.quantity)] or list(fields)
-
-
 def _scale(panels: Sequence[Sequence[Field]], kind: str, request: Request) -> Scale:
-    fields = [field for panel in panels for field in _left(panel)]
+    fields = [field for panel in panels for field in sides(panel)[0]]
     return choose_scale(
         np.concatenate([field.results for field in fields]),
         where=f"{fields[0].title}: {label_of(fields[0].quantity)}",
@@ -155,4 +170,5 @@ def _scale(panels: Sequence[Sequence[Field]], kind: str, request: Request) -> Sc
         levels=None if kind == "line" else request.levels,
         vmin=request.vmin,
         vmax=request.vmax,
+        fraction=fields[0].measure.is_fraction,
     )

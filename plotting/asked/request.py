@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from mpi_landscape.errors import LandscapeError
-from plotting.drawn.figures import FORMATS
 from plotting.picture.levels import Kind
+
+FORMATS = ("png", "pdf", "svg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,9 @@ class Wanted:
     """A picture that is to get a name.
 
     Attributes:
-        kind: Of picture.
+        kind: The kind of picture.
         sources: The files that it shows, at least one.
-        quantities: Those that its name tells; empty where they are the usual ones.
+        quantities: The quantities that its name tells; empty where they are the usual ones.
     """
 
     kind: str
@@ -59,7 +60,7 @@ class Wanted:
 
 
 def places(wanted: Sequence[Wanted], request: Request) -> list[Path]:
-    """Say where each picture goes: to the one file asked for, or `<folder>/<stem>_<quantity>_<kind>.<format>`.
+    """Where each picture goes: to the one file asked for, or `<folder>/<stem>_<quantity>_<kind>.<format>`.
 
     Args:
         wanted: The pictures.
@@ -92,7 +93,7 @@ def places(wanted: Sequence[Wanted], request: Request) -> list[Path]:
 
 
 def output_file(request: Request) -> Path | None:
-    """Return the output if it names a picture; None if it names a folder or nothing."""
+    """The output if it names a picture; None if it names a folder or nothing."""
     if request.output is None:
         return None
     path = Path(request.output)

@@ -22,8 +22,9 @@ from plotting.drawn.marks import (
     say,
     why_empty,
 )
-from plotting.drawn.style import FAINT, colour_map, line_colour_map
-from plotting.picture.cells import gaps, triangulate
+from plotting.drawn.polygons import triangulate
+from plotting.drawn.style import FAINT, color_map, line_color_map
+from plotting.picture.cells import gaps
 from plotting.picture.field import Field
 from plotting.picture.levels import format_value, height
 from plotting.picture.scale import Extend, Scale
@@ -46,10 +47,10 @@ def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | Non
     empty = why_empty(field, shown)
     if empty is None and not levels:
         empty = f"no level lies between {format_value(low)} and {format_value(high)}"
-    colours = line_colour_map()(np.linspace(0, 1, max(len(scale.levels), 2)))
+    colors = line_color_map()(np.linspace(0, 1, max(len(scale.levels), 2)))
     options = {
         "levels": height(levels, scale.kind),
-        "colors": [tuple(colours[scale.levels.index(level)]) for level in levels],
+        "colors": [tuple(colors[scale.levels.index(level)]) for level in levels],
         "linewidths": 0.9,
         "zorder": 3,
     }
@@ -57,7 +58,7 @@ def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | Non
 
 
 def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
-    """Draw coloured bands between the levels of a scale, one step of colour per band.
+    """Draw colored bands between the levels of a scale, one step of color per band.
 
     Args:
         ax: Where to draw.
@@ -72,7 +73,7 @@ def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None
     options = {
         "levels": band_edges(scale),
         "extend": extend,
-        "cmap": colour_map(),
+        "cmap": color_map(),
         "norm": band_norm(scale, extend),
     }
     empty = why_empty(field, shown)
@@ -80,13 +81,13 @@ def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None
 
 
 def band_edges(scale: Scale) -> NDArray[np.float64]:
-    """Return the heights of the levels of a scale and of its ends, (number of levels + 2,) float64."""
+    """The heights of the levels of a scale and of its ends, (number of levels + 2,) float64."""
     return height([scale.vmin, *scale.levels, scale.vmax], scale.kind)
 
 
 def band_norm(scale: Scale, extend: Extend) -> BoundaryNorm:
-    """Return the steps of colour of filled contours, over heights."""
-    return BoundaryNorm(band_edges(scale).tolist(), colour_map().N, extend=extend)
+    """The steps of color of filled contours, over heights."""
+    return BoundaryNorm(band_edges(scale).tolist(), color_map().N, extend=extend)
 
 
 def _range(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -114,8 +115,8 @@ def _draw(
     if field.is_partial:
         if triangles is None and empty is None:
             empty = f"only {int(field.done.sum())} points are computed: too few for contours"
-        handles += draw_points(ax, field, colour="#a0a0a0" if filled else FAINT)
-    # Bands show a constant as one colour; lines cannot.
+        handles += draw_points(ax, field, color="#a0a0a0" if filled else FAINT)
+    # Bands show a constant as one color; lines cannot.
     drawable = empty is None or (filled and shown.any() and (triangles is not None or not field.is_partial))
     if drawable and triangles is not None:
         if not np.all(triangles.mask):

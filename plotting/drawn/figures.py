@@ -1,4 +1,4 @@
-"""Figures: one or several panels with their titles, colour bars and legends, and how they are saved."""
+"""Figures: one or several panels with their titles, color bars and legends, and how they are saved."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from matplotlib.figure import Figure
 
 from mpi_landscape.errors import LandscapeError
 from plotting.drawn.contour import band_edges, band_norm, draw_contour, draw_filled
-from plotting.drawn.heatmap import colour_norm, draw_heatmap
+from plotting.drawn.heatmap import color_norm, draw_heatmap
 from plotting.drawn.labels import label_contours
 from plotting.drawn.line import draw_line
 from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, legend_below
 from plotting.drawn.relief import draw_surface
-from plotting.drawn.style import colour_map, style
+from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
 from plotting.picture.field import Field, progress_facts
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
-from plotting.picture.quantities import is_accuracy, label_of
+from plotting.picture.quantities import label_of
 from plotting.picture.scale import Scale
-
-FORMATS = ("png", "pdf", "svg")
 
 # Points per axis beyond which a picture gets slower but not finer.
 _LIMITS = {"contour": 501, "filled": 501, "surface": 161, "heatmap": 2001}
@@ -47,7 +45,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
     Args:
         kind: "contour", "filled", "surface", "heatmap" or "line".
         panels: The fields of each panel; one field but for a line.
-        scales: One per panel; the same object for all means one colour bar for all.
+        scales: One per panel; the same object for all means one color bar for all.
 
     Returns:
         The figure, not attached to any window.
@@ -68,7 +66,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
         for ax, fields, scale in zip(axes, panels, scales, strict=True):
             afterwards.append(_draw_panel(ax, kind, fields, scale))
         if kind in ("filled", "heatmap"):
-            _add_colour_bars(axes, kind, [fields[0] for fields in panels], scales, columns)
+            _add_color_bars(axes, kind, [fields[0] for fields in panels], scales, columns)
         figure.draw_without_rendering()
         # Labels need the final place of every line.
         for ax, contours, (field, *_), scale in zip(axes, afterwards, panels, scales, strict=True):
@@ -76,12 +74,12 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
                 levels = [
                     level for level in scale.levels if np.isin(height(level, scale.kind), contours.levels)
                 ]
-                label_contours(ax, contours, format_levels(levels, percent=is_accuracy(field.quantity)))
+                label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
         return figure
 
 
 def _size(kind: str, field: Field) -> tuple[float, float]:
-    """Return inches for one panel, less tall where the ranges are wide."""
+    """Inches for one panel, less tall where the ranges are wide."""
     width, tall = _SIZES[kind]
     if field.beta is not None and kind != "surface":
         spans = np.ptp(field.alpha), np.ptp(field.beta)
@@ -120,34 +118,34 @@ def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> A
     return lines
 
 
-def _add_colour_bars(
+def _add_color_bars(
     axes: Sequence[Axes], kind: str, fields: Sequence[Field], scales: Sequence[Scale], columns: int
 ) -> None:
     """Put a bar to the right of each panel, or of the first row if all panels share one scale."""
     if len(axes) > 1 and all(scale is scales[0] for scale in scales):
-        _add_colour_bar(axes[min(columns, len(axes)) - 1], kind, fields, scales[0])
+        _add_color_bar(axes[min(columns, len(axes)) - 1], kind, fields, scales[0])
         return
     for ax, field, scale in zip(axes, fields, scales, strict=True):
-        _add_colour_bar(ax, kind, [field], scale)
+        _add_color_bar(ax, kind, [field], scale)
 
 
-def _add_colour_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> None:
+def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> None:
     values = np.concatenate([field.results for field in fields])
     if not values.size or is_constant(float(values.min()), float(values.max())):
         return
-    extend, percent = scale.extend(values), is_accuracy(fields[0].quantity)
+    measure, extend = fields[0].measure, scale.extend(values)
     if kind == "filled":
         norm: Normalize = band_norm(scale, extend)
         places = band_edges(scale).tolist()
-        ends = [format_value(end, percent=percent) for end in (scale.vmin, scale.vmax)]
-        texts = [ends[0], *format_levels(scale.levels, percent=percent), ends[1]]
+        ends = [format_value(end, percent=measure.is_fraction) for end in (scale.vmin, scale.vmax)]
+        texts = [ends[0], *format_levels(scale.levels, percent=measure.is_fraction), ends[1]]
     else:
-        norm = colour_norm(scale)
+        norm = color_norm(scale)
         places = list(even_levels(scale.vmin, scale.vmax, 7, scale.kind)) or [scale.vmin, scale.vmax]
-        texts = format_levels(places, percent=percent)
+        texts = format_levels(places, percent=measure.is_fraction)
     # Within the frame of the axes, so that it stays as tall as a panel whose units are equal.
     bar = ax.figure.colorbar(
-        ScalarMappable(norm, colour_map()), cax=ax.inset_axes((1.04, 0, 0.045, 1)),
+        ScalarMappable(norm, color_map()), cax=ax.inset_axes((1.04, 0, 0.045, 1)),
         spacing="uniform", extend=extend, extendfrac=0.035,
     )  # fmt: skip
     bar.set_ticks(places, labels=texts)
@@ -155,8 +153,10 @@ def _add_colour_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) 
     bar.ax.tick_params(length=2.5)
     bar.outline.set_linewidth(0.5)
     names = {field.quantity for field in fields}
-    name = names.pop() if len(names) == 1 else fields[0].quantity.split("_", 1)[-1]
-    bar.set_label(label_of(name) + (" (log)" if scale.kind == "log" else ""))
+    bar.set_label(
+        measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log"),
+        parse_math=False,
+    )
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
@@ -164,7 +164,7 @@ def save(figure: Figure, path: Path, *, dpi: int) -> None:
 
     Args:
         figure: What to write.
-        path: Where to; its suffix says the format; missing folders are made.
+        path: The file, whose suffix says the format; missing folders are made.
         dpi: Dots per inch of a PNG, and of heat maps within the others.
 
     Raises:

@@ -18,28 +18,28 @@ from plotting.drawn.marks import (
     say,
     why_empty,
 )
-from plotting.drawn.style import colour_map
+from plotting.drawn.style import color_map
 from plotting.picture.cells import edges, rectangles
 from plotting.picture.field import Field
 from plotting.picture.scale import Scale
 
 
-def colour_norm(scale: Scale) -> Normalize:
-    """Return the continuous colour scale, over values."""
+def color_norm(scale: Scale) -> Normalize:
+    """The continuous color scale, over values."""
     norm = LogNorm if scale.kind == "log" else Normalize
     return norm(vmin=scale.vmin, vmax=scale.vmax)
 
 
 def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[Artist]]:
-    """Draw one coloured cell per point, grey where there is no result, hatched where it has no colour.
+    """Draw one colored cell per point, gray where there is no result, hatched where it has no color.
 
     Args:
         ax: Where to draw.
         field: A field with two axes, of any lengths.
-        scale: Its ends are the ends of the colours; its levels play no part.
+        scale: Its ends are the ends of the colors; its levels play no part.
 
     Returns:
-        The cells, masked where no colour is due, and legend entries.
+        The cells, masked where no color is due, and legend entries.
     """
     alpha, beta = field.plane
     across, along = edges(alpha), edges(beta)
@@ -48,8 +48,8 @@ def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[A
         across,
         along,
         np.ma.masked_where(~shown, field.values).T,
-        cmap=colour_map().with_extremes(bad=(0, 0, 0, 0)),
-        norm=colour_norm(scale),
+        cmap=color_map().with_extremes(bad=(0, 0, 0, 0)),
+        norm=color_norm(scale),
         # Cells as vectors show seams in PDF viewers, and a fine grid makes a file of megabytes.
         rasterized=True,
         zorder=1,

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from mpi_landscape.storage.history.records import History
 from plotting.drawn.line import set_scale
 from plotting.drawn.marks import entitle, say
-from plotting.drawn.style import ACCURACY_COLOUR, FAINT, INK, LOSS_COLOUR, line_colour_map, style
+from plotting.drawn.style import ACCURACY_COLOR, FAINT, INK, LOSS_COLOR, line_color_map, style
 from plotting.picture.curves import Curve, Panel, common_rules, curve_of, progress_of, reached
 from plotting.picture.levels import Kind, format_value
 from plotting.picture.quantities import is_accuracy, label_of
 from plotting.picture.scale import Scale, choose_scale
 
 _HEIGHTS = {"loss": 2.2, "error": 2.2, "weight norm": 1.3, "learning rate": 0.95, "seconds": 1.1}
-_COLOURS = {"loss": LOSS_COLOUR, "error": ACCURACY_COLOUR}
-# Of histories in one figure, as long as they suffice: told apart also without colour vision, by lightness.
+_COLORS = {"loss": LOSS_COLOR, "error": ACCURACY_COLOR}
+# For histories in one figure, as long as they suffice; lightness tells them apart without color vision too.
 _OVERLAY = ("#1f5a99", "#d1693c", "#3b8f6b", "#7a5195", "#a08a00", "#333333")
 _DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (4, 1, 1, 1, 1, 1)))
 # Beyond this many points a dot for each says nothing.
@@ -52,10 +52,10 @@ def draw_history(
 
     Args:
         histories: At least one.
-        panels: From top to bottom.
-        title: Of the figure.
+        panels: The panels from top to bottom.
+        title: The figure's title.
         labels: One per history when there are several.
-        scale: Of every panel; "auto" is logarithmic for losses and learning rates where all are positive.
+        scale: The scale of every panel; "auto" is logarithmic for losses and learning rates where all are positive.
         vmin: Lower end, when there is one panel.
         vmax: Upper end, when there is one panel.
 
@@ -70,11 +70,11 @@ def draw_history(
         figure = Figure(figsize=(5.6, 1.35 + sum(heights)), layout="constrained")
         column = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)
         axes: list[Axes] = list(column[:, 0])
-        colours = _colours(len(histories))
+        colors = _colors(len(histories))
         dashes = _dashes(histories, panels)
         for ax, panel in zip(axes, panels, strict=True):
             curves = [
-                (curve_of(history, quantity), colours[k] or _COLOURS.get(panel.name, INK), dashes.get(quantity, "-"))
+                (curve_of(history, quantity), colors[k] or _COLORS.get(panel.name, INK), dashes.get(quantity, "-"))
                 for k, history in enumerate(histories)
                 for quantity in panel.quantities
             ]  # fmt: skip
@@ -82,7 +82,7 @@ def draw_history(
         rules = _draw_rules(axes, histories)
         _finish_epochs(axes, histories)
         entitle(axes[0], title, _facts(histories[0]) if len(histories) == 1 else (), width=54)
-        _explain(figure, _history_handles(histories, labels, colours) + _split_handles(dashes) + rules)
+        _explain(figure, _history_handles(histories, labels, colors) + _split_handles(dashes) + rules)
         figure.align_ylabels(axes)
         _settle(figure, axes)
         return figure
@@ -96,21 +96,21 @@ def _settle(figure: Figure, axes: Sequence[Axes]) -> None:
         ax.set_position(tuple(round(part, 5) for part in ax.get_position().bounds))
 
 
-def _colours(count: int) -> list[str | None]:
-    """One per history; None for a single one, whose panels have colours of their own."""
+def _colors(count: int) -> list[str | None]:
+    """One color per history; None for a single one, whose panels have colors of their own."""
     if count == 1:
         return [None]
     if count <= len(_OVERLAY):
         return list(_OVERLAY[:count])
-    # With many they are a sweep, whose order a sequence of colours shows.
+    # With many they are a sweep, whose order a sequence of colors shows.
     return [
-        "#" + "".join(f"{round(255 * part):02x}" for part in line_colour_map()(k / (count - 1))[:3])
+        "#" + "".join(f"{round(255 * part):02x}" for part in line_color_map()(k / (count - 1))[:3])
         for k in range(count)
     ]
 
 
 def _dashes(histories: Sequence[History], panels: Sequence[Panel]) -> dict[str, LineStyleType]:
-    """Quantity to line style: train solid, test dashed, val dash-dotted, other splits what is left."""
+    """The line style of each quantity: train solid, test dashed, val dash-dotted, other splits what is left."""
     splits = list(dict.fromkeys(split for history in histories for split in history.splits))
     usual = {"train": _DASHES[0], "test": _DASHES[1], "val": _DASHES[2]}
     free = [dash for dash in _DASHES if dash not in [usual.get(split) for split in splits]] or [_DASHES[-1]]
@@ -142,10 +142,10 @@ def _draw_panel(
     scaled = trained if panel.is_percent and np.isfinite(trained).any() else values
     kind = scale if scale != "auto" else _kind_of(panel, values)
     chosen = choose_scale(scaled, where=f"{where}: {panel.name}", kind=kind, levels=1, vmin=vmin, vmax=vmax)
-    for curve, colour, dash in curves:
+    for curve, color, dash in curves:
         few = len(curve.epoch) <= _DOTS and not panel.is_step
         ax.plot(
-            curve.epoch, np.where(chosen.shows(curve.value), curve.value, np.nan), color=colour, linestyle=dash,
+            curve.epoch, np.where(chosen.shows(curve.value), curve.value, np.nan), color=color, linestyle=dash,
             linewidth=1.2, drawstyle="steps-pre" if panel.is_step else "default", marker="o" if few else "",
             markersize=2.5, zorder=3, label=label_of(curve.quantity),
         )  # fmt: skip
@@ -206,7 +206,7 @@ def _finish_epochs(axes: Sequence[Axes], histories: Sequence[History]) -> None:
 
 
 def _facts(history: History) -> tuple[str, ...]:
-    """Collect what stands below the title: last losses and errors, the least error, how much is done."""
+    """What stands below the title: last losses and errors, the least error, how much is done."""
     facts = []
     for split in history.splits:
         for kind in ("loss", "accuracy"):
@@ -224,13 +224,13 @@ def _facts(history: History) -> tuple[str, ...]:
 
 
 def _history_handles(
-    histories: Sequence[History], labels: Sequence[str], colours: Sequence[str | None]
+    histories: Sequence[History], labels: Sequence[str], colors: Sequence[str | None]
 ) -> list[Artist]:
     handles: list[Artist] = []
     if len(histories) > 1:
-        for history, label, colour in zip(histories, labels, colours, strict=True):
+        for history, label, color in zip(histories, labels, colors, strict=True):
             text = " ".join([label, *(f"({fact})" for fact in progress_of(history))])
-            handles.append(Line2D([], [], color=colour, linewidth=1.8, label=text.replace("$", r"\$")))
+            handles.append(Line2D([], [], color=color, linewidth=1.8, label=text.replace("$", r"\$")))
     return handles
 
 
@@ -243,7 +243,7 @@ def _split_handles(dashes: dict[str, LineStyleType]) -> list[Artist]:
 
 
 def _explain(figure: Figure, handles: list[Artist]) -> None:
-    """Explain colours and lines below the panels, in as many columns as their words leave room for."""
+    """Explain colors and lines below the panels, in as many columns as their words leave room for."""
     if handles:
         lengths = [len(str(handle.get_label())) for handle in handles]
         one_row = sum(lengths) + 10 * len(handles) <= 92

@@ -69,7 +69,7 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
 
 
 def _pixels(ax: Axes, contours: ContourSet, k: int) -> list[NDArray[np.float64]]:
-    """Return the polygons of one level in pixels, each (n, 2)."""
+    """The polygons of one level in pixels, each (n, 2)."""
     # Transformed before it is split: splitting simplifies by a ninth of a unit, meant for pixels.
     polygons = contours.get_paths()[k].to_polygons(transform=ax.transData, closed_only=False)
     return [points for points in map(np.asarray, polygons) if len(points) > 1]
@@ -80,7 +80,7 @@ def _length(polygon: NDArray[np.float64]) -> float:
 
 
 def _resample(points: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
-    """Fill long straight pieces with points, then thin: distances to points stand for distances to lines."""
+    """The points and more on long straight pieces, thinned: distances to points stand for distances to lines."""
     steps = np.hypot(*np.diff(points, axis=0).T)
     pieces = [points]
     for k in np.nonzero((steps > _SPACING) & (steps < 60))[0]:
@@ -98,7 +98,7 @@ def _best_place(
     width: float,
     line: float,
 ) -> NDArray[np.float64] | None:
-    """Return the candidate with the clearest, straightest surroundings; None if none is clear enough."""
+    """The candidate with the clearest, straightest surroundings; None if none is clear enough."""
     reach = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(polygon, axis=0).T))])
     count = min(_MAX_CANDIDATES, max(3, int(reach[-1] / _SPACING)))
     along = np.linspace(0, reach[-1], count)

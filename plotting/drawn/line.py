@@ -1,4 +1,4 @@
-"""Loss and accuracy along a line, on two axes (Li et al. 2018, arXiv:1712.09913, figure 2)."""
+"""Quantities along a line; loss and accuracy on two axes (Li et al. 2018, arXiv:1712.09913, figure 2)."""
 
 from __future__ import annotations
 
@@ -11,39 +11,35 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from plotting.drawn.marks import UNDEFINED, axis_ticks, missing_handles, say
-from plotting.drawn.style import ACCURACY_COLOUR, FAINT, LOSS_COLOUR
+from plotting.drawn.style import ACCURACY_COLOR, FAINT, LOSS_COLOR
 from plotting.picture.cells import edges
-from plotting.picture.field import Field
+from plotting.picture.field import Field, sides
 from plotting.picture.levels import even_levels, format_levels, format_value
-from plotting.picture.quantities import is_accuracy, label_of
-from plotting.picture.scale import Scale
-
-_OTHER_COLOURS = (LOSS_COLOUR, "#3b8f6b", "#7a5195", "#a06a00")
+from plotting.picture.quantities import label_of
+from plotting.picture.scale import Scale, choose_scale
 
 
 def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | None, list[Artist]]:
-    """Draw quantities along a line: accuracies on the right axis, others left; train solid, test dashed.
+    """Draw quantities along a line: fractions on the right axis, others left; train solid, test dashed.
 
     Args:
-        ax: The left axis; if all quantities are accuracies, theirs.
-        fields: Lines of one surface.
-        scale: Of the left axis; its levels play no part.
+        ax: The left axis; if all quantities are fractions, theirs.
+        fields: Lines of one surface, of one measure on each axis.
+        scale: The scale of the left axis; its levels play no part.
 
     Returns:
         The right axis if there is one, and legend entries.
     """
-    accuracies = [field for field in fields if is_accuracy(field.quantity)]
-    others = [field for field in fields if not is_accuracy(field.quantity)]
-    handles: list[Artist] = []
-    right = None
-    for group, colours in ((others, _OTHER_COLOURS), (accuracies, (ACCURACY_COLOUR,))):
-        if not group:
-            continue
-        here = ax
-        if group is accuracies and others:
-            right = here = ax.twinx()
-        handles += _draw_group(here, group, colours, scale if group is others or not others else None)
-    handles += _draw_missing(ax, fields, scale)
+    left, fractions = sides(fields)
+    handles, right = _draw_side(ax, left, scale), None
+    if fractions:
+        right = ax.twinx()
+        results = np.concatenate([field.results for field in fractions])
+        handles += _draw_side(
+            right, fractions, choose_scale(results, where=fractions[0].quantity, fraction=True)
+        )
+    _hatch_undefined(ax, fields)
+    handles += _missing(left, log=scale.kind == "log") + _missing(fractions, log=False)
     ax.set_xlabel(fields[0].axis, fontsize=11)
     alpha = fields[0].alpha
     if len(alpha) > 1:
@@ -60,21 +56,14 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
     return right, handles
 
 
-def _draw_group(
-    ax: Axes, fields: Sequence[Field], colours: Sequence[str], scale: Scale | None
-) -> list[Artist]:
-    handles: list[Artist] = []
-    names = sorted({field.quantity.split("_", 1)[-1] for field in fields})
-    for field in fields:
-        colour = colours[names.index(field.quantity.split("_", 1)[-1]) % len(colours)]
-        handles += _draw_one(ax, field, colour, log=scale is not None and scale.kind == "log")
-    ax.set_ylabel(" / ".join(label_of(name) for name in names), color=colours[0])
-    ax.tick_params(axis="y", colors=colours[0], direction="out", length=3)
-    percent = is_accuracy(fields[0].quantity)
-    if scale is not None:
-        set_scale(ax, scale, percent=percent)
-    elif percent:
-        _widen_accuracy(ax, fields)
+def _draw_side(ax: Axes, fields: Sequence[Field], scale: Scale) -> list[Artist]:
+    """Draw the curves of one axis, which has their color."""
+    measure = fields[0].measure
+    color = ACCURACY_COLOR if measure.is_fraction else LOSS_COLOR
+    handles = [artist for field in fields for artist in _draw_one(ax, field, color, log=scale.kind == "log")]
+    ax.set_ylabel(measure.axis_label(), color=color, parse_math=False)
+    ax.tick_params(axis="y", colors=color, direction="out", length=3)
+    set_scale(ax, scale, percent=measure.is_fraction)
     return handles
 
 
@@ -83,7 +72,7 @@ def _style_of(quantity: str) -> str:
     return {"test": "--", "val": "-."}.get(quantity.split("_")[0], "-")
 
 
-def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]:
+def _draw_one(ax: Axes, field: Field, color: str, *, log: bool) -> list[Artist]:
     """Draw one curve through the finished points; a result without a place interrupts it."""
     alpha, values = field.alpha[field.done], field.values[field.done]
     shown = np.isfinite(values) & ((values > 0) | (not log))
@@ -94,7 +83,7 @@ def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]
     (drawn,) = ax.plot(
         alpha,
         curve,
-        color=colour,
+        color=color,
         linestyle=_style_of(field.quantity),
         linewidth=1.5,
         marker="o" if dots or lonely.any() else "",
@@ -105,7 +94,7 @@ def _draw_one(ax: Axes, field: Field, colour: str, *, log: bool) -> list[Artist]
     )
     if field.stderr is not None:
         error = np.where(shown, field.stderr[field.done], np.nan)
-        ax.fill_between(alpha, curve - error, curve + error, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        ax.fill_between(alpha, curve - error, curve + error, color=color, alpha=0.2, linewidth=0, zorder=2)
     return [drawn]
 
 
@@ -115,7 +104,7 @@ def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
     Args:
         ax: The axes.
         scale: The scale.
-        percent: Whether fractions are written as per cent.
+        percent: Whether fractions are written in percent.
         count: About how many ticks a logarithmic scale gets.
     """
     if scale.kind == "log":
@@ -139,24 +128,18 @@ def _plain(value: float, _: object) -> str:
     return format_value(value, 5)
 
 
-def _widen_accuracy(ax: Axes, fields: Sequence[Field]) -> None:
-    """Give accuracies a little air, and never more magnification than one per cent over the axis."""
-    values = np.concatenate([field.results for field in fields])
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    pad = max(0.04 * (high - low), 0.005)
-    ax.set_ylim(low - pad, high + pad)
-    ax.yaxis.set_major_formatter(FuncFormatter(_percent))
-
-
-def _draw_missing(ax: Axes, fields: Sequence[Field], scale: Scale) -> list[Artist]:
-    """Hatch the stretches where a result is NaN or infinite, and name the quantities."""
-    handles: list[Artist] = []
+def _hatch_undefined(ax: Axes, fields: Sequence[Field]) -> None:
+    """Hatch the stretches where a result is NaN or infinite."""
     undefined: NDArray[np.bool_] = np.any([field.undefined for field in fields], axis=0)
     borders = edges(fields[0].alpha)
     for k in np.nonzero(undefined)[0]:
         ax.axvspan(borders[k], borders[k + 1], zorder=0.5, **UNDEFINED)
+
+
+def _missing(fields: Sequence[Field], *, log: bool) -> list[Artist]:
+    """The legend entries for results without a place, which name their quantity."""
+    handles: list[Artist] = []
     for field in fields:
-        log = scale.kind == "log" and not is_accuracy(field.quantity)
         shown = np.isfinite(field.values) & ((field.values > 0) | (not log))
         for handle in missing_handles(field, shown, pending=False):
             handle.set_label(f"{label_of(field.quantity)}: {handle.get_label()}")

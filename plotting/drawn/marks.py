@@ -13,8 +13,8 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from plotting.drawn.polygons import polygons_path
 from plotting.drawn.style import FAINT, INK, halo
-from plotting.picture.cells import polygons_path
 from plotting.picture.field import Field
 from plotting.picture.levels import format_value
 
@@ -37,7 +37,7 @@ EQUAL_ASPECT_LIMIT = 2.5
 
 
 def undefined_label(values: NDArray[np.float64]) -> str:
-    """Name what is not finite among values: `NaN`, `∞`, `NaN or ∞`."""
+    """What is not finite among values: `NaN`, `∞`, `NaN or ∞`."""
     kinds = [
         name
         for name, present in (
@@ -51,15 +51,15 @@ def undefined_label(values: NDArray[np.float64]) -> str:
 
 
 def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) -> list[Artist]:
-    """Return legend entries for the points that a picture of this field cannot show.
+    """The legend entries for the points that a picture of this field cannot show.
 
     Args:
         field: The field.
         shown: Where its values have a place on the scale; the shape of the values.
-        pending: Whether cells that are not computed yet have a colour of their own in this picture.
+        pending: Whether cells that are not computed yet have a color of their own in this picture.
 
     Returns:
-        As many handles as there are reasons.
+        As many entries as there are reasons.
     """
     handles: list[Artist] = []
     if field.undefined.any():
@@ -79,14 +79,14 @@ def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: dict[str, Any],
         ax.add_patch(PathPatch(polygons_path(polygons), zorder=zorder, **look))
 
 
-def draw_points(ax: Axes, field: Field, *, colour: str) -> list[Artist]:
-    """Draw a dot at each finished point of a partial field; return the legend entry, if there is one."""
+def draw_points(ax: Axes, field: Field, *, color: str) -> list[Artist]:
+    """Draw a dot at each finished point of a partial field; the legend entry, if there is one."""
     alpha, beta = field.plane
     rows, columns = np.nonzero(field.done)
     if not len(rows):
         return []
     size = float(np.clip(60 / np.sqrt(len(rows)), 0.8, 2.5))
-    look: dict[str, Any] = {"marker": ".", "color": colour, "markeredgewidth": 0.0, "linestyle": "none"}
+    look: dict[str, Any] = {"marker": ".", "color": color, "markeredgewidth": 0.0, "linestyle": "none"}
     ax.add_line(Line2D(alpha[rows], beta[columns], markersize=size, zorder=2.5, gid="points", **look))
     return [Line2D([], [], markersize=6, label="computed points", **look)]
 
@@ -117,7 +117,7 @@ def say(ax: Axes, text: str) -> None:
 
 
 def why_empty(field: Field, shown: NDArray[np.bool_]) -> str | None:
-    """Say why there is nothing to draw lines through; None if there is."""
+    """Why there is nothing to draw lines through; None if there is."""
     if not field.done.any():
         return "no point is computed yet"
     if not shown.any():
@@ -129,7 +129,7 @@ def why_empty(field: Field, shown: NDArray[np.bool_]) -> str | None:
 
 
 def axis_ticks() -> MaxNLocator:
-    """Return few round ticks, the same on both axes of a grid that is about square."""
+    """A locator of few round ticks, the same on both axes of a grid that is about square."""
     return MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
 
 
@@ -171,7 +171,7 @@ def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) ->
 
 
 def legend_below(ax: Axes, handles: list[Artist], *, gap: float = 0.13) -> None:
-    """Explain greys and dots below the axes, where they hide nothing."""
+    """Explain grays and dots below the axes, where they hide nothing."""
     if handles:
         ax.legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -gap), ncol=3, frameon=False,

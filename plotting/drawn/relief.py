@@ -12,11 +12,11 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from plotting.drawn.marks import NO_LOGARITHM, UNDEFINED, axis_ticks, missing_handles, why_empty
-from plotting.drawn.style import FAINT, INK, colour_map, halo
-from plotting.picture.cells import gaps, triangulate
+from plotting.drawn.polygons import triangulate
+from plotting.drawn.style import FAINT, INK, color_map, halo
+from plotting.picture.cells import gaps
 from plotting.picture.field import Field
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
-from plotting.picture.quantities import is_accuracy, label_of
 from plotting.picture.scale import Scale
 
 _BOX = np.array([1.0, 1.0, 0.72])
@@ -34,8 +34,7 @@ def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollecti
     Args:
         ax: 3-D axes.
         field: A field with at least two points on both axes.
-        scale: Height and colour; a logarithmic one is drawn as the decimal logarithm, with
-            values as ticks.
+        scale: Height and color; a logarithmic one is drawn as the decimal logarithm, with values as ticks.
 
     Returns:
         The faces, or None if there are none, and legend entries.
@@ -63,7 +62,7 @@ def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollecti
 def _faces(
     field: Field, shown: NDArray[np.bool_], heights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], list[tuple[NDArray[np.float64], dict[str, Any]]]]:
-    """Return faces (n, 4, 3), and what lies on the floor because it has no height."""
+    """The faces (n, 4, 3), and what lies on the floor because it has no height."""
     alpha, beta = field.plane
     causes = ((field.finite & ~shown, NO_LOGARITHM), (field.undefined, UNDEFINED))
     if not field.is_partial:
@@ -86,7 +85,7 @@ def _faces(
 
 
 def _light(faces: NDArray[np.float64], field: Field, bottom: float, top: float) -> Poly3DCollection:
-    """Colour faces by height and shade them by slope, both as seen in the box, not in the data's units.
+    """The faces, colored by height and shaded by slope, both as seen in the box, not in the data's units.
 
     matplotlib's own shading takes normals in data units, where a loss of 1e5 over a unit square is all wall.
     """
@@ -102,13 +101,13 @@ def _light(faces: NDArray[np.float64], field: Field, bottom: float, top: float) 
     normals /= np.maximum(np.linalg.norm(normals, axis=1), 1e-300)[:, None]
     brightness = _AMBIENT + (1 - _AMBIENT) * np.clip(normals @ (_LIGHT / np.linalg.norm(_LIGHT)), 0, 1)
     corners = np.where(triangle[:, None], [1 / 3, 1 / 3, 1 / 3, 0], [0.25, 0.25, 0.25, 0.25])
-    colours = colour_map()(Normalize(bottom, top)((faces[:, :, 2] * corners).sum(axis=1)))
-    colours[:, :3] *= brightness[:, None]
+    colors = color_map()(Normalize(bottom, top)((faces[:, :, 2] * corners).sum(axis=1)))
+    colors[:, :3] *= brightness[:, None]
     meshed = len(faces) <= _MESH_LIMIT
-    edges = colours.copy()
+    edges = colors.copy()
     edges[:, :3] *= 0.75 if meshed else 1.0
     return Poly3DCollection(
-        list(faces), facecolors=colours, edgecolors=edges, linewidths=0.25 if meshed else 0.1, zorder=2
+        list(faces), facecolors=colors, edgecolors=edges, linewidths=0.25 if meshed else 0.1, zorder=2
     )
 
 
@@ -122,8 +121,8 @@ def _frame(ax: Axes3D, field: Field, scale: Scale, bottom: float, top: float) ->
     ax.set_proj_type("persp", focal_length=1.6)
     ax.set_xlabel("α", fontsize=11, labelpad=2)
     ax.set_ylabel("β", fontsize=11, labelpad=7)
-    ax.set_zlabel(label_of(field.quantity) + (" (log)" if scale.kind == "log" else ""))
-    percent = is_accuracy(field.quantity)
+    ax.set_zlabel(field.measure.axis_label(field.quantity, log=scale.kind == "log"), parse_math=False)
+    percent = field.measure.is_fraction
     ticks = even_levels(scale.vmin, scale.vmax, 5, scale.kind)
     if is_constant(scale.vmin, scale.vmax) or not ticks:
         ticks = (scale.vmin, scale.vmax)

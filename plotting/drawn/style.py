@@ -14,8 +14,8 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 INK = "#222222"
 FAINT = "#666666"
-LOSS_COLOUR = "#1f5a99"
-ACCURACY_COLOUR = "#b8402a"
+LOSS_COLOR = "#1f5a99"
+ACCURACY_COLOR = "#b8402a"
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -54,16 +54,16 @@ def style() -> Iterator[None]:
         yield
 
 
-def colour_map() -> Colormap:
-    """Return viridis: perceptually uniform, in order of lightness, readable in grey and if colour-blind."""
+def color_map() -> Colormap:
+    """Viridis: perceptually uniform, in order of lightness, readable in gray and if color-blind."""
     return matplotlib.colormaps["viridis"]
 
 
-def line_colour_map() -> Colormap:
-    """Return viridis without its last yellows, which vanish as thin lines on white paper."""
-    return LinearSegmentedColormap.from_list("viridis_lines", colour_map()(np.linspace(0.0, 0.86, 256)))
+def line_color_map() -> Colormap:
+    """Viridis without its last yellows, which vanish as thin lines on white paper."""
+    return LinearSegmentedColormap.from_list("viridis_lines", color_map()(np.linspace(0.0, 0.86, 256)))
 
 
 def halo(width: float = 2.0) -> list[AbstractPathEffect]:
-    """Return a white rim that keeps a mark or a text readable on any colour."""
+    """A white rim that keeps a mark or a text readable on any color."""
     return [withStroke(linewidth=width, foreground="white")]

@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from matplotlib.path import Path
-from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
 from plotting.picture.field import Field
 
 
 def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the borders of the cells around the points of an axis, half-way between neighbours.
+    """The borders of the cells around the points of an axis, half-way between neighbors.
 
     Args:
         axis: (n,) float64, ascending; a single point gets a cell of width one.
 
     Returns:
         (n + 1,) float64.
+
+    Example:
+        >>> edges(np.array([0.0, 1.0, 3.0])).tolist()
+        [-0.5, 0.5, 2.0, 4.0]
     """
     if len(axis) == 1:
         return np.array([axis[0] - 0.5, axis[0] + 0.5])
@@ -29,13 +31,17 @@ def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the runs of True along beta, so that a large region is few rectangles.
+    """The runs of True along beta, so that a large region is few rectangles.
 
     Args:
         mask: (num_alpha, num_beta) bool.
 
     Returns:
         (n, 3) int64: index along alpha, first and one past the last index along beta.
+
+    Example:
+        >>> runs(np.array([[True, True, False, True], [False, True, False, False]])).tolist()
+        [[0, 0, 2], [0, 3, 4], [1, 1, 2]]
     """
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
     padded[:, 1:-1] = mask
@@ -48,7 +54,7 @@ def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 def rectangles(
     mask: NDArray[np.bool_], across: NDArray[np.float64], along: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the rectangles of a mask, runs along beta joined.
+    """The rectangles of a mask, runs along beta joined.
 
     Args:
         mask: (m, n) bool.
@@ -57,6 +63,10 @@ def rectangles(
 
     Returns:
         (number, 4, 2) float64, corners in data coordinates (alpha, beta).
+
+    Example:
+        >>> rectangles(np.array([[True, True]]), np.array([0.0, 1.0]), np.array([0.0, 10.0, 20.0])).tolist()
+        [[[0.0, 0.0], [1.0, 0.0], [1.0, 20.0], [0.0, 20.0]]]
     """
     row, start, stop = runs(mask).T
     left, right, low, high = across[row], across[row + 1], along[start], along[stop]
@@ -65,7 +75,7 @@ def rectangles(
 
 
 def gaps(field: Field, shown: NDArray[np.bool_], cause: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return what contours leave empty between the points of a complete grid.
+    """What contours leave empty between the points of a complete grid, as polygons.
 
     Of a mesh with one corner that cannot be shown matplotlib draws the opposite triangle; of others nothing.
 
@@ -95,46 +105,8 @@ def gaps(field: Field, shown: NDArray[np.bool_], cause: NDArray[np.bool_]) -> ND
     return np.concatenate(polygons)
 
 
-def polygons_path(polygons: NDArray[np.float64]) -> Path:
-    """Join polygons, (n, corners, 2) float64, into one compound path."""
-    closed = np.concatenate([polygons, polygons[:, :1]], axis=1)
-    codes = np.full(closed.shape[:2], Path.LINETO, dtype=np.uint8)
-    codes[:, 0], codes[:, -1] = Path.MOVETO, Path.CLOSEPOLY
-    return Path(closed.reshape(-1, 2), codes.reshape(-1))
-
-
-def triangulate(field: Field, shown: NDArray[np.bool_]) -> Triangulation | None:
-    """Join the finished points of a partial field to triangles.
-
-    A point whose result cannot be shown is a corner all the same, and its triangles are masked: nothing is
-    interpolated across it.
-
-    Args:
-        field: A field with two axes.
-        shown: (num_alpha, num_beta) bool: results that have a place on the scale.
-
-    Returns:
-        The triangulation over `numpy.nonzero(field.done)`; None with fewer than three
-        points, or all in one row.
-    """
-    alpha, beta = field.plane
-    rows, columns = np.nonzero(field.done)
-    if min(len(np.unique(rows)), len(np.unique(columns))) < 2 or _collinear(rows, columns):
-        return None
-    # Triangles are chosen among indices, where the grid is square: axes of unlike length would give slivers.
-    triangles = Triangulation(rows.astype(np.float64), columns.astype(np.float64)).triangles
-    mask = ~shown[field.done][triangles].all(axis=1)
-    return Triangulation(alpha[rows], beta[columns], triangles, mask=mask)
-
-
-def _collinear(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> bool:
-    across, along = rows - rows[0], columns - columns[0]
-    farthest = int(np.argmax(np.abs(across) + np.abs(along)))
-    return bool((across * along[farthest] == along * across[farthest]).all())
-
-
 def thin(field: Field, limit: int) -> tuple[Field, str | None]:
-    """Keep at most `limit` points per axis of a field that is too fine for its kind of picture.
+    """A field with at most `limit` points per axis, where it is too fine for its kind of picture.
 
     A kept point takes over "undefined" from any point that it stands for, so no such region is lost.
 
@@ -174,7 +146,7 @@ def _kept(finished: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
 
 
 def _first_of(kept: NDArray[np.int64], num: int) -> NDArray[np.int64]:
-    """Return where the points begin that each kept one stands for: half-way to the one before."""
+    """Where the points begin that each kept one stands for: half-way to the one before."""
     first = np.zeros(len(kept), dtype=np.int64)
     first[1:] = np.minimum((kept[:-1] + kept[1:] + 1) // 2, num - 1)
     return first

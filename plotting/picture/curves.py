@@ -30,7 +30,7 @@ class Panel:
 
     @property
     def is_percent(self) -> bool:
-        """Whether fractions are written as per cent."""
+        """Whether fractions are written in percent."""
         return self.name == "error"
 
     @property
@@ -71,11 +71,11 @@ def panels_of(histories: Sequence[History], asked: Sequence[str] = ()) -> list[P
     """The panels of a figure, from top to bottom.
 
     Args:
-        histories: All that share it.
+        histories: All that share the figure.
         asked: Quantities; empty for all but the duration, less those that no history knows.
 
     Returns:
-        At least one.
+        At least one panel.
     """
     names = list(dict.fromkeys(name for history in histories for name in history.values))
     wanted = asked or [name for name in names if name != "seconds" and _is_known(histories, name)]
@@ -91,7 +91,7 @@ def _is_known(histories: Sequence[History], name: str) -> bool:
 
 
 def curve_of(history: History, quantity: str) -> Curve:
-    """Take one quantity out of a history; epochs in which it was not looked at are left out.
+    """One quantity, taken out of a history without the epochs in which it was not looked at.
 
     Args:
         history: The history.
@@ -118,7 +118,7 @@ def rules_of(history: History) -> tuple[tuple[int, ...], tuple[int, ...]]:
     A rate that changes because a phase begins is told by the phase alone.
 
     Returns:
-        Epochs of the two, ascending; without the first where the rate follows a smooth schedule.
+        The epochs of both, ascending; none of the first where the rate follows a smooth schedule.
     """
     rows = np.flatnonzero(history.done & (history.epoch > 0))
     phase, rate = history.phase[rows], history.values["learning_rate"][rows]
@@ -151,6 +151,6 @@ def reached(history: History) -> int:
 
 
 def progress_of(history: History) -> tuple[str, ...]:
-    """Say how far a training is that is not finished."""
+    """How far a training is that is not finished."""
     done, total = int((history.done & (history.epoch > 0)).sum()), int(history.epoch[-1])
     return () if history.done.all() else (f"{done} of {total} epochs",)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.surface.value import Surface
 from plotting.picture.levels import drawable, format_value
-from plotting.picture.quantities import is_accuracy, label_of, title_of
+from plotting.picture.quantities import Measure, label_of, measure_of, title_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class Field:
     Attributes:
         title: What the surface is of.
         quantity: Its name in the file.
+        measure: What it measures, and in which units.
         alpha: (num_alpha,) float64.
         beta: (num_beta,) float64; None for a line.
         values: (num_alpha, num_beta) or (num_alpha,) float64, in the unit of the quantity.
@@ -32,6 +33,7 @@ class Field:
 
     title: str
     quantity: str
+    measure: Measure
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64] | None
     values: NDArray[np.float64]
@@ -69,7 +71,7 @@ class Field:
 
 
 def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_line: bool = False) -> Field:
-    """Take one quantity out of a surface.
+    """One quantity, taken out of a surface.
 
     Args:
         surface: The surface, finished or not.
@@ -80,14 +82,11 @@ def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_li
     Returns:
         The field; its arrays other than the values are views where possible.
     """
-    values = drawable(surface.values[quantity])
-    done = surface.done.get(surface.split_of(quantity))
-    if done is None:
-        # A quantity of no split (a curvature) has no status of its own: NaN says that it was not computed.
-        done = ~np.isnan(values)
+    values, done = drawable(surface.values[quantity]), surface.done_of(quantity)
     field = Field(
         title=title_of(surface) if title is None else title,
         quantity=quantity,
+        measure=measure_of(surface, quantity),
         alpha=surface.alpha,
         beta=surface.beta,
         values=values,
@@ -96,6 +95,12 @@ def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_li
         stderr=surface.values.get(f"{quantity}_stderr"),
     )
     return _line(field) if as_line else field
+
+
+def sides(fields: Sequence[Field]) -> tuple[list[Field], list[Field]]:
+    """The fields of a line on its left and on its right axis: fractions are right, unless they are alone."""
+    left = [field for field in fields if not field.measure.is_fraction]
+    return (left, [field for field in fields if field.measure.is_fraction]) if left else (list(fields), [])
 
 
 def _line(field: Field) -> Field:
@@ -114,7 +119,7 @@ def _line(field: Field) -> Field:
 
 
 def _center(surface: Surface) -> tuple[int, ...] | None:
-    """Return the index of the point (0, 0), if it is on the grid."""
+    """The index of the point (0, 0), if it is on the grid."""
     index = []
     for axis in (surface.alpha, surface.beta):
         if axis is not None:
@@ -128,8 +133,8 @@ def _center(surface: Surface) -> tuple[int, ...] | None:
 def _facts(
     surface: Surface, quantity: str, values: NDArray[np.float64], done: NDArray[np.bool_], *, as_line: bool
 ) -> tuple[str, ...]:
-    """Collect what stands below the title: center, extremum, test error."""
-    percent = is_accuracy(quantity)
+    """What stands below the title: center, extremum, test error."""
+    percent = measure_of(surface, quantity).is_fraction
     # A line shows several quantities, and its center is a rule instead of a cross.
     mark = "center" if as_line else "center (+)"
     facts = []
@@ -151,7 +156,8 @@ def _facts(
             facts.append(f"{name} {value} at {place if as_line else f'({place})'}")
         else:
             facts[-1] += f", the {name}"
-    error = surface.relative_errors.get(surface.split_of(quantity)) if quantity.endswith("_loss") else None
+    # Only losses are sampled with a standard error.
+    error = surface.relative_errors.get(quantity.removesuffix("_loss"))
     if error:
         facts.append(f"sampled: standard error ≤ {format_value(error, percent=True)}")
     if as_line and facts:
@@ -164,7 +170,7 @@ def _facts(
 
 
 def precision_facts(surface: Surface) -> tuple[str, ...]:
-    """Say how far losses in a format of fewer bits are from float32, where the file was computed in one."""
+    """How far losses in a format of fewer bits are from float32, where the file was computed in one."""
     error = surface.attributes.get("precision_error")
     if error is None:
         return ()
@@ -174,7 +180,7 @@ def precision_facts(surface: Surface) -> tuple[str, ...]:
 
 
 def progress_facts(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Say how much is done: never 100 % while a point is missing, nor 0 % while one is there."""
+    """How much is done: never 100 % while a point is missing, nor 0 % while one is there."""
     share = 100 * float(np.mean([field.done.mean() for field in fields]))
     if share == 100:
         return ()

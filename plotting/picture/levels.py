@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from mpi_landscape.errors import LandscapeError
@@ -19,6 +20,7 @@ _MIN_GAP = 1 / 150
 # Beyond, differences and products of two values leave float64, here and in matplotlib.
 _LARGEST, _SMALLEST = 1e300, 1e-300
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_STEPS = (1, 2, 2.5, 5, 10)
 # From sparse to dense; the first set with enough levels in the range is taken.
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
 
@@ -33,7 +35,11 @@ def parse_levels(text: str) -> int | tuple[float, ...]:
         The number, or the levels in ascending order without repeats.
 
     Raises:
-        LandscapeError: Neither, or a number outside 1 to 100.
+        LandscapeError: The text is neither, or a number outside 1 to 100.
+
+    Example:
+        >>> parse_levels("12"), parse_levels("1,0.5,"), parse_levels("0.5,")
+        (12, (0.5, 1.0), (0.5,))
     """
     parts = [part.strip() for part in text.split(",")]
     try:
@@ -54,13 +60,11 @@ def parse_levels(text: str) -> int | tuple[float, ...]:
 
 
 def drawable(values: ArrayLike) -> NDArray[np.float64]:
-    """Return values as a picture can show them: beyond 1e300 they are infinite, below 1e-300 zero.
+    """Values as a picture can show them, of the same shape: beyond 1e300 they are infinite, below 1e-300 zero.
 
-    Args:
-        values: Any shape, float64.
-
-    Returns:
-        The same shape, float64.
+    Example:
+        >>> drawable([-1e301, 1e-301, 2.0]).tolist()
+        [-inf, 0.0, 2.0]
     """
     array = np.asarray(values, dtype=np.float64)
     size = np.abs(array)
@@ -68,7 +72,7 @@ def drawable(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:
-    """Return the values on the scale they are drawn on: themselves, or their decimal logarithm.
+    """Values on the scale that they are drawn on: themselves, or their decimal logarithm.
 
     Contours of a loss over many decades are interpolated on this scale too: between 1 and 10,000
     a straight line in the loss would put nearly all levels next to the lower grid point.
@@ -79,13 +83,17 @@ def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:
 
     Returns:
         The same shape, float64.
+
+    Example:
+        >>> height([0.01, 1000.0], "log").tolist()
+        [-2.0, 3.0]
     """
     array = np.asarray(values, dtype=np.float64)
     return np.log10(array) if kind == "log" else array
 
 
 def quantile_levels(values: NDArray[np.float64], count: int, kind: Kind) -> tuple[float, ...]:
-    """Choose about `count` levels with about as many grid points between each two, and round them.
+    """About `count` round levels with about as many grid points between each two.
 
     For a quadratic bowl that reaches over the whole grid these are evenly spaced in the loss, since
     the area inside a level grows with its value; with steep walls they stay where the area is.
@@ -97,6 +105,12 @@ def quantile_levels(values: NDArray[np.float64], count: int, kind: Kind) -> tupl
 
     Returns:
         Ascending levels strictly between the smallest and the largest value; empty for a constant.
+
+    Example:
+        Four shares of the squares of evenly spaced numbers have their middles at (1/8)², (3/8)², (5/8)² and (7/8)².
+
+        >>> quantile_levels(np.linspace(0.0, 1.0, 1001) ** 2, 4, "linear")
+        (0.015, 0.15, 0.4, 0.8)
     """
     low, high = float(values.min()), float(values.max())
     if is_constant(low, high):
@@ -107,7 +121,7 @@ def quantile_levels(values: NDArray[np.float64], count: int, kind: Kind) -> tupl
 
 
 def even_levels(low: float, high: float, count: int, kind: Kind) -> tuple[float, ...]:
-    """Return about `count` round numbers strictly between `low` and `high`, evenly spaced on the scale.
+    """About `count` round numbers strictly between `low` and `high`, evenly spaced on the scale.
 
     Args:
         low: Lower end; positive where `kind` is "log".
@@ -135,23 +149,20 @@ def even_levels(low: float, high: float, count: int, kind: Kind) -> tuple[float,
 
 
 def _linear_levels(low: float, high: float, count: int) -> tuple[float, ...]:
-    span = high - low
-    exponent = math.floor(math.log10(span / (count + 1))) - 1
-    candidates = [mantissa * 10.0 ** (exponent + k) for k in range(4) for mantissa in (1, 2, 2.5, 5)]
-    best: tuple[float, ...] = ()
-    for step in candidates:
-        # Fifteen digits hold every readable level and hide the last bits of k * step.
-        first, last = math.floor(low / step) - 1, math.ceil(high / step) + 1
-        if last - first > 20 * (count + 1):
-            continue
-        levels = tuple(float(f"{k * step:.14g}") for k in range(first, last + 1))
-        levels = tuple(level for level in levels if low < level < high)
-        if not best or abs(len(levels) - count) < abs(len(best) - count):
-            best = levels
-    return best
+    # Near one no difference underflows, and fourteen digits hide the last bits of a multiple.
+    unit = 10.0 ** math.floor(math.log10(high - low))
+
+    def between(intervals: int) -> tuple[float, ...]:
+        ticks = MaxNLocator(intervals, steps=_STEPS, min_n_ticks=1).tick_values(low / unit, high / unit)
+        levels = [float(f"{tick * unit:.14g}") for tick in ticks]
+        return tuple(level for level in levels if low < level < high)
+
+    # A locator keeps below a number of intervals; wanted is what comes nearest to a number of levels.
+    return min(map(between, range(2 * count + 1, 0, -1)), key=lambda levels: abs(len(levels) - count))
 
 
 def _log_levels(low: float, high: float, count: int) -> tuple[float, ...]:
+    # matplotlib's LogLocator knows one or all nine numbers of a decade, and not 1, 3 or 1, 2, 5.
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     stride = max(1, round((last - first) / (count + 1)))
     decades = [k for k in range(first, last + 1) if k % stride == 0]
@@ -170,7 +181,7 @@ def is_constant(low: float, high: float) -> bool:
 
 
 def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind, gap: float) -> list[float]:
-    """Leave out levels that lie within `gap` of the range of the one before or of the ends."""
+    """The levels but those that lie within `gap` of the range of the one before or of the ends."""
     bottom, top = float(height(low, kind)), float(height(high, kind))
     kept: list[float] = []
     previous = bottom
@@ -183,7 +194,7 @@ def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind, ga
 
 
 def _fill_gaps(levels: Sequence[float], low: float, high: float, count: int, kind: Kind) -> list[float]:
-    """Add even levels where a few points hold much of the range: a basin, a rim, all but a plateau."""
+    """The levels and even ones where a few points hold much of the range: a basin, a rim, all but a plateau."""
     fence = [low, *levels, high]
     heights = height(fence, kind)
     filled = list(levels)
@@ -194,9 +205,9 @@ def _fill_gaps(levels: Sequence[float], low: float, high: float, count: int, kin
 
 
 def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[float, ...]:
-    """Round each level as coarsely as its neighbours allow, so that the order cannot change.
+    """The levels, each rounded as coarsely as its neighbors allow, so that the order cannot change.
 
-    The step is at most half the gap to the nearer neighbour, so a level moves by a quarter of it at most.
+    The step is at most half the gap to the nearer neighbor, so a level moves by a quarter of it at most.
     """
     fence = [low, *levels, high]
     rounded = []
@@ -211,15 +222,19 @@ def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[floa
 
 
 def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str:
-    """Write a number for a picture: `0.02`, `1500`, `2×10⁻⁵`, `NaN`, `−∞`, `93.1 %`.
+    """A number as a picture writes it: `0.02`, `1500`, `2×10⁻⁵`, `NaN`, `−∞`, `93.1 %`.
 
     Args:
         value: Any float.
         digits: Significant digits at most.
-        percent: Whether a fraction is to be written as per cent.
+        percent: Whether a fraction is to be written in percent.
 
     Returns:
         Plain text with the true minus sign.
+
+    Example:
+        >>> format_value(-2.5), format_value(2e-5), format_value(0.931, percent=True)
+        ('−2.5', '2×10⁻⁵', '93.1 %')
     """
     if math.isnan(value):
         return "NaN"
@@ -238,14 +253,15 @@ def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str
 
 
 def format_levels(levels: Sequence[float], *, percent: bool = False) -> list[str]:
-    """Write levels with as few digits as tell each from the others and from its own value.
+    """Levels as texts, with as few digits as tell each from the others and from its own value.
 
     Args:
         levels: Any number of levels.
-        percent: Whether fractions are to be written as per cent.
+        percent: Whether fractions are to be written in percent.
 
-    Returns:
-        One text per level.
+    Example:
+        >>> format_levels([2.3025, 2.4, 20.0])
+        ['2.3025', '2.4', '20']
     """
     for digits in range(1, 16):
         texts = [format_value(level, digits, percent=percent) for level in levels]

@@ -9,11 +9,10 @@ from plotting.picture.quantities import title_of
 
 
 def distinct_names(files: Sequence[History] | Sequence[Surface]) -> tuple[str, ...]:
-    """Name each file by its title, or by what differs in their paths where titles do not tell them apart.
+    """What each file is called: its title, or what differs in the paths where titles do not tell them apart.
 
-    Example:
-        Of `runs/batch_size=128/history.h5` and `runs/batch_size=1024/history.h5`: `batch_size=128` and
-        `batch_size=1024`.
+    So `runs/batch_size=128/history.h5` and `runs/batch_size=1024/history.h5` are `batch_size=128` and
+    `batch_size=1024`.
     """
     titles = [title_of(file) for file in files]
     if len(set(titles)) == len(titles):

@@ -1,49 +1,88 @@
-"""Quantities of a surface: which there are, what they are called in a picture, which kinds of picture fit."""
+"""Quantities of a surface: what they measure, what they are called in a picture, which kinds of picture fit."""
 
 from __future__ import annotations
 
-import difflib
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.wording import listed, shortened, suggestion
 
 KINDS = ("contour", "filled", "surface", "heatmap", "line", "history")
 
 _LONGEST_TITLE = 200
+# Characters per line of the label of an axis, which is as long as a panel, and of the units in it.
+_LABEL_WIDTH, _LONGEST_UNITS = 40, 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What a quantity measures on any split: quantities of the same measure may share a scale, others never.
+
+    Attributes:
+        name: Without the split: `loss` for `train_loss` and for `test_loss`.
+        units: As the file says them; empty where they are not known.
+    """
+
+    name: str
+    units: str = ""
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether values are fractions of 1, which are written in percent and drawn from 0 to 100 %."""
+        return self.units == "1"
+
+    def axis_label(self, quantity: str | None = None, *, log: bool = False) -> str:
+        """The label of an axis or a color bar, in lines: what is measured and its units.
+
+        Args:
+            quantity: What the axis is for; None for the measure on several splits.
+            log: Whether the scale is logarithmic.
+
+        Example:
+            >>> Measure(name="loss", units="nats per example").axis_label("train_loss", log=True)
+            'train loss (nats per example, log)'
+        """
+        units = "" if self.is_fraction else shortened(self.units, _LONGEST_UNITS)
+        notes = ", ".join(filter(None, [units, "log" if log else ""]))
+        label = label_of(quantity or self.name) + (f" ({notes})" if notes else "")
+        return textwrap.fill(label, _LABEL_WIDTH)
 
 
 def is_accuracy(quantity: str) -> bool:
-    """Whether a quantity is a fraction in [0, 1] that is written as per cent."""
+    """Whether a quantity is a fraction in [0, 1], by its name alone."""
     return quantity.endswith("accuracy")
 
 
 def label_of(quantity: str) -> str:
-    """Return the name for a reader: `train loss` for `train_loss`."""
+    """The name for a reader: `train loss` for `train_loss`."""
     return quantity.replace("_", " ")
 
 
-def group_of(surface: Surface, quantity: str) -> str:
-    """Return what a common scale is common to: `loss` for `train_loss` and for `test_loss`."""
-    split = quantity.split("_", 1)[0]
-    return quantity.split("_", 1)[1] if split in surface.done and "_" in quantity else quantity
+def measure_of(surface: Surface, quantity: str) -> Measure:
+    """What a quantity of a surface measures; where its units are not known, its name tells an accuracy."""
+    return Measure(
+        name=quantity.removeprefix(f"{surface.split_of(quantity)}_"),
+        units=surface.units.get(quantity) or ("1" if is_accuracy(quantity) else ""),
+    )
 
 
 def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> None:
     """Refuse a quantity that a file does not have; names the closest one that it has."""
     for name in asked:
         if name not in valid:
-            close = difflib.get_close_matches(name, valid, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise LandscapeError(
-                f"{path}: there is no quantity {name!r}{hint}; valid quantities are {', '.join(valid) or 'none'}"
+                f"{path}: there is no quantity {name!r}{suggestion(name, valid)}; "
+                f"valid quantities are {listed(valid)}"
             )
 
 
 def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> list[str]:
-    """Return the quantities to draw: those asked for, or all losses (for a line, accuracies too).
+    """The quantities to draw: those asked for, or all but fractions such as accuracies (for a line, these too).
 
     Args:
         surface: The surface.
@@ -59,19 +98,38 @@ def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> l
     check_quantities(surface.path, surface.quantities, asked)
     if asked:
         return list(dict.fromkeys(asked))
-    endings = ("_loss", "_accuracy") if kind == "line" else ("_loss",)
-    usual = [name for name in surface.quantities if name.endswith(endings)]
-    rest = [name for name in surface.quantities if not name.endswith("_stderr")]
-    if not (usual or rest):
+    drawable = [name for name in surface.quantities if not name.endswith("_stderr")]
+    if not drawable:
         raise LandscapeError(f"{surface.path}: there is no quantity to draw")
-    return usual or rest
+    usual = [name for name in drawable if kind == "line" or not measure_of(surface, name).is_fraction]
+    return usual or drawable
+
+
+def figures_of_line(surface: Surface, quantities: Sequence[str]) -> list[tuple[str, ...]]:
+    """The quantities of a line by figure: each measure has its own, but the first shares it with a fraction.
+
+    So loss and accuracy stand in one figure, on two axes, as in Li et al. 2018, arXiv:1712.09913, figure 2.
+
+    Args:
+        surface: The surface.
+        quantities: Names, at least one.
+
+    Returns:
+        Names by figure, in the order given within each; the first has the losses, where there are any.
+    """
+    measures = {name: measure_of(surface, name) for name in quantities}
+    # Sorting keeps the order of all others.
+    ordered = sorted(dict.fromkeys(measures.values()), key=lambda measure: measure.name != "loss")
+    left = [measure for measure in ordered if not measure.is_fraction]
+    right = [measure for measure in ordered if measure.is_fraction]
+    figures = [{*left[:1], *right[:1]}, *({measure} for measure in (*left[1:], *right[1:]))]
+    return [tuple(name for name in quantities if measures[name] in figure) for figure in figures]
 
 
 def kinds_of(surface: Surface) -> tuple[str, ...]:
-    """Return the kinds of picture that fit the grid.
+    """The kinds of picture that fit the grid.
 
-    Contours and 3-D surfaces need an area, so two points on both axes; a grid that is one point
-    wide is a line.
+    Contours and 3-D surfaces need an area, so two points on both axes; a grid that is one point wide is a line.
     """
     if surface.beta is None:
         return ("line",)
@@ -87,7 +145,7 @@ def check_kind(kind: str) -> None:
 
 
 def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
-    """Return the kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line.
+    """The kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line.
 
     Args:
         surface: The surface.
@@ -122,9 +180,9 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
 
 
 def title_of(surface: Surface | History) -> str:
-    """Return the title that the file gives itself, on one line, or its name."""
+    """The title that the file gives itself, on one line, or its name."""
     title = surface.attributes.get("title", "")
     if isinstance(title, bytes):
         title = title.decode("utf-8", errors="replace")
-    # Longer ones are no titles, and would take minutes to set.
+    # A longer one is no title, and would take minutes to set.
     return " ".join(str(title)[:_LONGEST_TITLE].split()) or Path(surface.path).stem

@@ -19,7 +19,7 @@ _DEFAULT_LEVELS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What colour, height and contour lines mean.
+    """What color, height and contour lines mean.
 
     Attributes:
         kind: "linear" or "log".
@@ -34,19 +34,23 @@ class Scale:
     levels: tuple[float, ...]
 
     def shows(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say which values have a place on the scale: the finite ones, if logarithmic the positive ones.
+        """Which values have a place on the scale, in their shape: the finite ones, if logarithmic the positive ones.
 
-        Args:
-            values: Any shape, float64.
-
-        Returns:
-            The same shape, bool.
+        Example:
+            >>> scale = Scale(kind="log", vmin=1.0, vmax=10.0, levels=())
+            >>> scale.shows(np.array([-1.0, 0.0, 2.0, 99.0, np.inf])).tolist()
+            [False, False, True, True, False]
         """
         finite = np.isfinite(values)
         return finite & (values > 0) if self.kind == "log" else finite
 
     def extend(self, values: NDArray[np.float64]) -> Extend:
-        """Say on which sides values lie beyond the ends, in the words of a matplotlib colour bar."""
+        """On which sides values lie beyond the ends, in the words of a matplotlib color bar.
+
+        Example:
+            >>> Scale(kind="linear", vmin=0.0, vmax=1.0, levels=()).extend(np.array([-3.0, 0.5]))
+            'min'
+        """
         shown = values[self.shows(values)]
         below, above = bool((shown < self.vmin).any()), bool((shown > self.vmax).any())
         return "both" if below and above else "min" if below else "max" if above else "neither"
@@ -60,8 +64,9 @@ def choose_scale(
     levels: int | tuple[float, ...] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    fraction: bool = False,
 ) -> Scale:
-    """Choose a scale for values, as far as the user has not.
+    """The scale for values, as far as the user has not chosen it.
 
     Args:
         values: Any shape, float64; those that are not finite have no say.
@@ -71,12 +76,21 @@ def choose_scale(
         levels: How many, or which; None for about ten.
         vmin: Lower end; None for the smallest value.
         vmax: Upper end; None for the largest value.
+        fraction: Whether the values are fractions of 1: "auto" is linear then, and a linear scale whose ends are
+            left open reaches from 0 to 1, so that pictures can be compared.
 
     Returns:
         The scale. Without any finite value it is linear from 0 to 1, without levels.
 
     Raises:
         LandscapeError: The ends are not in order, or a logarithm of nothing positive is asked for.
+
+    Example:
+        An exploding corner would flatten all else on a linear scale.
+
+        >>> scale = choose_scale(np.append(np.linspace(1.0, 2.0, 99), 1e6), where="loss")
+        >>> scale.kind, scale.vmin, scale.vmax
+        ('log', 1.0, 1000000.0)
     """
     finite = values[np.isfinite(values)]
     _check_ends(kind, vmin, vmax)
@@ -84,7 +98,7 @@ def choose_scale(
         raise LandscapeError(
             f"{where}: --scale log needs positive values, and there is none; use --scale linear"
         )
-    drawn_kind = _kind_of(finite, vmin) if kind == "auto" else kind
+    drawn_kind = kind if kind != "auto" else "linear" if fraction else _kind_of(finite, vmin)
     if drawn_kind == "log":
         finite = finite[finite > 0]
     if not finite.size:
@@ -99,6 +113,8 @@ def choose_scale(
             f"choose --vmin and --vmax around them"
         )
     chosen = _levels_between(finite, low, high, levels, "auto" if kind == "auto" else "even", drawn_kind)
+    if fraction and drawn_kind == "linear":
+        low, high = min(low, 0.0) if vmin is None else low, max(high, 1.0) if vmax is None else high
     if is_constant(low, high):
         low, high = _widen(low, high, drawn_kind)
     return Scale(kind=drawn_kind, vmin=low, vmax=high, levels=chosen)
@@ -115,7 +131,7 @@ def _check_ends(kind: str, vmin: float | None, vmax: float | None) -> None:
 
 
 def _kind_of(finite: NDArray[np.float64], vmin: float | None) -> Kind:
-    """Keep a funnel (a few tiny values) linear, and take the logarithm of an explosion (a few huge ones)."""
+    """Linear for a funnel (a few tiny values), logarithmic for an explosion (a few huge ones)."""
     if not finite.size or finite.min() <= 0 or (vmin is not None and vmin <= 0):
         return "linear"
     low, middle, high = np.quantile(finite, (0, 0.5, 1))
@@ -144,7 +160,7 @@ def _levels_between(
 
 
 def _widen(low: float, high: float, kind: Kind) -> tuple[float, float]:
-    """Give a constant a scale in whose middle it lies."""
+    """The ends of a scale for a constant, which lies in their middle."""
     if kind == "log":
         return low / 2, high * 2
     pad = 0.5 * abs(low) or 0.5

@@ -39,7 +39,7 @@ def wrong_values(path: Path, reference: dict[str, bytes]) -> int:
     wrong = 0
     for name, values in surface.values.items():
         true = np.frombuffer(reference[name]).reshape(values.shape)
-        done = surface.done[surface.split_of(name)]
+        done = surface.done_of(name)
         wrong += int(np.count_nonzero(values[done].view(np.uint64) != true[done].view(np.uint64)))
     return wrong
 

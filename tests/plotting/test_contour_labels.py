@@ -75,6 +75,6 @@ def test_a_label_says_the_value_at_its_place(planted, loss):
         assert nearest == pytest.approx(level)
 
 
-def test_most_levels_of_a_bowl_are_labelled(planted):
+def test_most_levels_of_a_bowl_are_labeled(planted):
     _, scale, labels = _labels(planted(alpha=np.linspace(-1, 1.2, 61), beta=np.linspace(-0.9, 1, 47)))
     assert len({label.get_text() for label in labels}) >= 0.7 * len(scale.levels)

@@ -117,7 +117,7 @@ def test_panels_side_by_side_share_their_scale(planted, kind):
     assert sum(len(ax.child_axes) for ax in figure.axes) == (kind in ("filled", "heatmap"))
 
 
-def test_the_colour_bar_is_as_tall_as_its_panel(planted):
+def test_the_color_bar_is_as_tall_as_its_panel(planted):
     figure = _figure("heatmap", planted())
     (ax,) = figure.axes
     (bar,) = ax.child_axes

@@ -11,9 +11,10 @@ from matplotlib.colors import to_hex
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.history.records import History, HistoryWriter, create_history
-from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.creation import Contents, create
 from plotting import __main__ as command
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.request import Request
@@ -242,13 +243,13 @@ def test_only_the_quantities_asked_for_are_drawn():
 
 
 @pytest.mark.parametrize("count", [2, 6, 9])
-def test_histories_together_have_colours_of_their_own_and_a_legend(count):
+def test_histories_together_have_colors_of_their_own_and_a_legend(count):
     histories = [trained(path=f"seed={k}/history.h5", factor=1 + k) for k in range(count)]
     labels = [f"seed {k}" for k in range(count)]
     figure = figure_of(*histories, labels=labels)
     loss = axes_of(figure)["loss"]
-    colours = [to_hex(line.get_color()) for line in loss.lines if line.get_label() == "train loss"]
-    assert len(set(colours)) == count
+    colors = [to_hex(line.get_color()) for line in loss.lines if line.get_label() == "train loss"]
+    assert len(set(colors)) == count
     for k, line in enumerate(line for line in loss.lines if line.get_label() == "train loss"):
         np.testing.assert_array_equal(line.get_ydata(), histories[k].values["train_loss"])
     entries = {
@@ -256,7 +257,7 @@ def test_histories_together_have_colours_of_their_own_and_a_legend(count):
         for legend in figure.legends
         for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
     }
-    assert [entries[label] for label in labels] == colours
+    assert [entries[label] for label in labels] == colors
 
 
 def test_histories_of_unlike_length_and_splits_share_a_figure():
@@ -376,16 +377,16 @@ def files(tmp_path) -> tuple[Path, Path]:
             values = {name: column[number] for name, column in trained().values.items()}
             writer.record(number, values, phase=0)
     grid = Grid(Axis(-1, 1, 4), Axis(0, 1, 3))
-    contents = schema.Contents(
+    contents = Contents(
         grid=grid,
         plan=Plan(num_points=12, points_per_tile=5, shards=(("train", 1),)),
-        accuracy=False,
+        quantities=Quantities(),
         center=np.zeros(2, dtype=np.float32),
         directions={name: np.ones(2, dtype=np.float32) for name in ("alpha", "beta")},
         layout=[{"name": "weight", "shape": (2,), "offset": 0, "kind": "weight"}],
         attributes={},
     )
-    schema.create(surface, contents)
+    create(surface, contents)
     return history, surface
 
 

@@ -58,7 +58,7 @@ def test_levels_of_evenly_spread_values_have_equal_shares_between_them():
     values = np.linspace(0, 1, 1001) ** 2
     levels = quantile_levels(values, 10, "linear")
     shares = np.diff([(values < level).mean() for level in levels[:-3]])
-    # Rounding moves a level by at most a quarter of the gap to its neighbour on either side.
+    # Rounding moves a level by at most a quarter of the gap to its neighbor on either side.
     assert (shares > 0.05).all()
     assert (shares < 0.16).all()
 

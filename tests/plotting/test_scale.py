@@ -66,7 +66,7 @@ def test_values_without_a_logarithm_are_not_shown_on_a_logarithmic_scale():
     ("vmin", "vmax", "extend"),
     [(None, None, "neither"), (0.5, None, "min"), (None, 1.0, "max"), (0.5, 1.0, "both")],
 )
-def test_a_colour_bar_points_to_where_values_lie_beyond_its_ends(vmin, vmax, extend):
+def test_a_color_bar_points_to_where_values_lie_beyond_its_ends(vmin, vmax, extend):
     assert choose_scale(BOWL, where="x", vmin=vmin, vmax=vmax).extend(BOWL) == extend
 
 

@@ -249,6 +249,7 @@ read_surface({str(path)!r})
         ("train_loss", "train", "the plain case"),
         ("train_large_loss", "train_large", "a split whose name begins like another's"),
         ("train_loss_stderr", "train", "an error bar"),
+        ("lambda_max", None, "a curvature of no split"),
     ],
 )
 def test_a_quantity_knows_its_split(quantity, split, reason):
@@ -256,5 +257,11 @@ def test_a_quantity_knows_its_split(quantity, split, reason):
     done = {"train": nothing, "train_large": nothing}
     surface = Surface(path="a.h5", alpha=np.zeros(0), beta=np.zeros(0), values={}, done=done)
     assert surface.split_of(quantity) == split, reason
-    with pytest.raises(KeyError, match="lambda_max"):
-        surface.split_of("lambda_max")
+
+
+def test_a_quantity_of_no_split_is_done_where_it_is_not_nan():
+    values = {"lambda_max": np.array([[1.0, np.nan, np.inf], [-2.0, np.nan, np.nan]])}
+    surface = Surface(path="a.h5", alpha=np.arange(2.0), beta=np.arange(3.0), values=values, done={})
+    assert surface.split_of("lambda_max") is None
+    assert surface.done_of("lambda_max").tolist() == [[True, False, True], [True, False, False]]
+    assert surface.progress == 0.5

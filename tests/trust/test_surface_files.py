@@ -69,6 +69,10 @@ def attribute(name, value):
     return change
 
 
+def units(name, value):
+    return lambda file: file[name].attrs.__setitem__("units", value)
+
+
 def without(name):
     return lambda file: file.attrs.__delitem__(name)
 
@@ -365,6 +369,12 @@ STRANGE = {
     "a title that is a reference": reference,
     "a title of nothing": attribute("title", h5py.Empty("f8")),
     "a title of bytes": attribute("title", np.bytes_(b"\xff\xfe\x1b[2J")),
+    "units of dollars": units("train_loss", "$\\frac{$ $$ \\input{/etc/passwd} $"),
+    "units of escapes and lines": units("train_loss", "\x1b]0;owned\x07\x1b[2J\x9b2J\na\u202eevil"),
+    "units of sixty thousand letters": units("train_loss", "x" * 60_000),
+    "units of nothing": units("train_loss", h5py.Empty("f8")),
+    "units of numbers": units("train_loss", np.arange(3) * 1j),
+    "a loss in percent": units("train_loss", "1"),
     "a provenance of everything": attribute("host", h5py.Empty("f8")),
     "a provenance of references": lambda file: file.attrs.__setitem__("host", file["alpha"].ref),
     "a provenance of compounds": attribute("host", COMPOUND),

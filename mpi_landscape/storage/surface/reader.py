@@ -64,7 +64,7 @@ def read_surface(path: str | Path) -> Surface:
         )
 
 
-def _sampling(file: h5py.File, plan: Plan) -> dict[str, float]:
+def _sampling(file: h5py.File, plan: Plan) -> dict[str, Any]:
     """What was asked for and what was evaluated, of a file whose plan is one of samples."""
     if not plan.samples:
         return {}

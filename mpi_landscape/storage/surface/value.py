@@ -18,11 +18,12 @@ class Surface:
         path: Where it was read from.
         alpha: (num_alpha,) float64, in units of the first direction.
         beta: (num_beta,) float64, in units of the second direction; None for a line.
-        values: Quantity name (`train_loss`, `test_accuracy`, ...) to an array of shape
-            (num_alpha, num_beta), or (num_alpha,) for a line, float64; losses in nats per
-            example, accuracies as fractions. NaN where not done, but also where NaN *is* the result.
+        values: Quantity name (`train_loss`, `test_accuracy`, `lambda_max`, ...) to an array of shape
+            (num_alpha, num_beta), or (num_alpha,) for a line, float64, in its units. NaN where not done, but
+            also where NaN *is* the result.
         done: Split name to a bool array of the same shape: True where the value is a result.
-        units: Of each quantity, as the file has them.
+        units: Quantity name to its units as the file says them: `nats per example` for a loss, `1` for a fraction
+            such as an accuracy; empty or absent where they are not known.
         attributes: Everything else the file says of itself.
         target: The relative error that the last run was asked for, 0 for exact values; None where the plan has no samples.
         evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
@@ -51,8 +52,8 @@ class Surface:
     @property
     def progress(self) -> float:
         """The share of the cells that are done, over all splits, in [0, 1]."""
-        cells = sum(done.size for done in self.done.values())
-        return sum(int(done.sum()) for done in self.done.values()) / cells
+        masks = list(self.done.values()) or [self.done_of(name) for name in self.values]
+        return sum(int(done.sum()) for done in masks) / sum(done.size for done in masks)
 
     @property
     def relative_errors(self) -> dict[str, float]:
