@@ -14,6 +14,19 @@ class LandscapeError(Exception):
         return printable(super().__str__())
 
 
+class InvalidSectionError(LandscapeError, ValueError):
+    """Fields of a value that cannot be, or do not fit together; a ValueError too, so that pydantic adds the path.
+
+    Args:
+        text: Without the path to the value.
+        field: The field at fault, with whose name the text begins; empty where there are several.
+    """
+
+    def __init__(self, text: str, field: str = "") -> None:
+        super().__init__(text)
+        self.field = field
+
+
 class EchoedError(LandscapeError):
     """What another rank has refused, raised here too because both worked together; that rank says who it is."""
 

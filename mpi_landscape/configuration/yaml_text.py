@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.wording import reason, shortened, shown
+from mpi_landscape.wording import one_line, reason, shortened, shown
 
 # A configuration has some hundred values. Aliases of aliases can stand for billions in a few lines, and aliases of one
 # long text for gigabytes, so a text counts as one value for every hundred characters.
@@ -204,4 +204,4 @@ def _position(mark: Any) -> str:
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     parts = [part for part in (error.context, error.problem) if part]
-    return shortened(" ".join(", ".join(parts).split())) or "does not parse"
+    return shortened(one_line(", ".join(parts), None)) or "does not parse"

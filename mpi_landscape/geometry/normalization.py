@@ -9,7 +9,7 @@ networks can be compared. Sums run in numpy and float64, for the reason given in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.layout import Entry, Layout
-
-Normalization = Literal["filter", "layer", "weight", "none"]
+from mpi_landscape.vocabulary import Normalization
 
 
 def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normalization) -> Tensor:

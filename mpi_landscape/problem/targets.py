@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.wording import listed, reason, shown, suggestion
+from mpi_landscape.wording import listed, one_line, reason, shown, suggestion
 
 
 def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[..., Any]:
@@ -92,7 +92,7 @@ def invoke(function: Callable[..., Any], arguments: Mapping[str, Any], *, where:
     try:
         return function(**arguments)
     except LandscapeError as error:
-        raise LandscapeError(f"{where}: {' '.join(str(error).split())}") from error
+        raise LandscapeError(f"{where}: {one_line(error, None)}") from error
     # SystemExit: a script that parses a command line when called must not end the program without a word.
     except (Exception, SystemExit) as error:
         raise LandscapeError(f"{where}: {called} raised {reason(error)}{_line_of(error)}") from error
@@ -127,7 +127,7 @@ def check_arguments(
         signature.bind(*given, **arguments)
         return
     except TypeError as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error, None)
         cause = error
     named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     valid = [p.name for p in named][len(given) :]

@@ -17,10 +17,6 @@ from mpi_landscape.loading.resident import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 
-# Points that share a pass where "grouped" is asked for and no number is given: enough to hide the launches of a small
-# network, few enough that a GPU holds their activations.
-GROUP = 8
-
 
 def agree_engine(
     setting: choosing.Setting,
@@ -72,11 +68,7 @@ def decide_engine(
             pass
         else:
             return engine, []
-    group = GROUP if compute.points_per_pass == "auto" else compute.points_per_pass
-    steps = steps_of(compute.engine)
-    if compute.points_per_pass not in ("auto", 1) and "grouped" not in steps:
-        steps = (*steps, "grouped")
-    return choosing.choose_engine(setting, batch, points, dtype=dtype, steps=steps, points_per_pass=group)
+    return choosing.choose_engine(setting, batch, points, dtype=dtype, steps=steps_of(compute.engine))
 
 
 def first_batches(examples: Examples, count: int) -> list[Batch]:

@@ -23,12 +23,6 @@ ENGINES = [
     (RESNET, [], "fused", "what is tried by itself"),
     (RESNET, ["compute.engine=plain"], "the plain network", "nothing"),
     (RESNET, ["compute.engine=[folded]"], "normalisations folded", "one step"),
-    (
-        RESNET,
-        ["compute.engine=[folded, channels_last]", "compute.points_per_pass=4"],
-        "4 points in a pass",
-        "groups",
-    ),
     (RESNET, ["compute.precision=bfloat16"], "fused", "fewer bits"),
     (PERCEPTRON, [], "first layer (1) once per tile", "a first layer"),
 ]
@@ -148,7 +142,11 @@ def test_another_engine_is_another_run(finished):
             "a step that is not known",
         ),
         (["compute.engine=quick"], ["compute.engine", "auto", "plain"], "an engine that is not known"),
-        (["compute.points_per_pass=0"], ["compute.points_per_pass", "from 1 to"], "no points"),
+        (
+            ["compute.quantities=[loss, loss]"],
+            ["compute.quantities", "letters, digits and _", "each once"],
+            "a quantity twice",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line_and_leaves_no_file(

@@ -7,10 +7,10 @@ from mpi_landscape.configuration.sections.fields import (
     STRICT,
     Arguments,
     Flag,
-    InvalidSectionError,
     Names,
     Text,
 )
+from mpi_landscape.errors import InvalidSectionError
 from mpi_landscape.wording import shown
 
 
