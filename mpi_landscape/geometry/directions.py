@@ -126,12 +126,12 @@ def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
         LandscapeError: different shapes, or the two are parallel, so that nothing is left.
     """
     _check_pair(direction, against)
-    square = _dot(against, against)
+    square = dot(against, against)
     if square == 0:
         return direction.detach().to(torch.float32, copy=True)
-    factor = _dot(direction, against) / square
+    factor = dot(direction, against) / square
     result = (direction.detach().double() - factor * against.detach().double()).to(torch.float32)
-    if _dot(result, result) <= _PARALLEL**2 * _dot(direction, direction):
+    if dot(result, result) <= _PARALLEL**2 * dot(direction, direction):
         raise LandscapeError(
             "orthogonalize: the two directions are parallel; choose another seed or another checkpoint"
         )
@@ -153,8 +153,8 @@ def cosine(first: Tensor, second: Tensor) -> float:
     """
     _check_pair(first, second)
     # Two roots, not the root of the product: that one overflows for lengths above 1e154.
-    lengths = math.sqrt(_dot(first, first)) * math.sqrt(_dot(second, second))
-    return max(-1.0, min(1.0, _dot(first, second) / lengths)) if lengths else math.nan
+    lengths = math.sqrt(dot(first, first)) * math.sqrt(dot(second, second))
+    return max(-1.0, min(1.0, dot(first, second) / lengths)) if lengths else math.nan
 
 
 def _check_pair(first: Tensor, second: Tensor) -> None:
@@ -164,8 +164,8 @@ def _check_pair(first: Tensor, second: Tensor) -> None:
         )
 
 
-def _dot(first: Tensor, second: Tensor) -> float:
-    """⟨a, b⟩ in float64, piece by piece."""
+def dot(first: Tensor, second: Tensor) -> float:
+    """⟨a, b⟩ of two 1D tensors of shape (n,), in float64."""
     left, right = _array(first), _array(second)
     return math.fsum(
         float(np.sum(left[at : at + _PIECE].astype(np.float64) * right[at : at + _PIECE]))
