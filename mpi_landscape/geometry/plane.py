@@ -106,7 +106,8 @@ class Plane:
         vectors = list(self.directions.values())
         lengths = np.array([np.sqrt(dot(each, each)) for each in vectors])
         products = np.array([[dot(one, other) for other in vectors] for one in vectors])
-        cosines = products / lengths / lengths[:, None]
+        with np.errstate(invalid="ignore"):  # of directions that are not finite
+            cosines = products / lengths / lengths[:, None]
         if not np.linalg.eigvalsh(cosines)[0] > _DEPENDENT:
             raise LandscapeError(
                 f"the directions {', '.join(self.directions)} are linearly dependent: a point has no coordinates"
