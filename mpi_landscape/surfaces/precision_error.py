@@ -74,8 +74,7 @@ def _worst(
             found = evaluator.tile([sample], points)
     except Exception as error:
         raise LandscapeError(
-            f"compute.precision: {precision}: the network raised {reason(error)}; "
-            f"valid for it is float32"
+            f"compute.precision: {precision}: the network raised {reason(error)}; valid for it is float32"
         ) from error
     plain = setting.sums(PLAIN, torch.float32, sample, points)
     finite = np.isfinite(plain[:, 0]) & (plain[:, 0] != 0)
