@@ -1,4 +1,4 @@
-"""A configuration file and the files that it builds on, which its field ``base`` names."""
+"""A configuration file and the files that it builds on, which its field `base` names."""
 
 import dataclasses
 import os
@@ -26,13 +26,13 @@ def read(path: str | os.PathLike[str]) -> tuple[Layer, ...]:
     """Read a file and, recursively, its bases.
 
     Args:
-        path: YAML file, UTF-8. Its field ``base`` is a file, or a list of which later ones win, relative to itself.
+        path: YAML file, UTF-8. Its field `base` is a file, or a list of which later ones win, relative to itself.
 
     Returns:
-        What each file says, without ``base``; the lowest first.
+        What each file says, without `base`; the lowest first.
 
     Raises:
-        LandscapeError: If a file cannot be read, does not parse or is not a mapping, or the bases form a cycle, are
+        LandscapeError: A file cannot be read, does not parse or is not a mapping, or the bases form a cycle, are
             more than 10 levels deep or more than 100.
     """
     where = os.fspath(path)
@@ -49,10 +49,10 @@ def parse(text: str, *, where: str, folder: Path | None) -> tuple[Layer, ...]:
         folder: What its bases are relative to; None if it cannot have any.
 
     Returns:
-        As :func:`read`.
+        As `read`.
 
     Raises:
-        LandscapeError: As :func:`read`, or if there is a base and no folder.
+        LandscapeError: As `read`, or if there is a base and no folder.
     """
     return _gathered(_mapping(text, where), where=where, folder=folder, above=())
 
@@ -68,7 +68,7 @@ def alone(values: Mapping[str, Any], *, where: str) -> tuple[Layer, ...]:
         A single layer.
 
     Raises:
-        LandscapeError: If there is a base.
+        LandscapeError: There is a base.
     """
     return _gathered(values, where=where, folder=None, above=())
 

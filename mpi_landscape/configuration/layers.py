@@ -33,7 +33,7 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
         values: Section names to sections; left as it is.
 
     Returns:
-        A copy in which a name is ``{name: ...}``, an axis of three numbers ``{min: ..., max: ..., num: ...}`` and a
+        A copy in which a name is `{name: ...}`, an axis of three numbers `{min: ..., max: ..., num: ...}` and a
         sweep has dotted keys only.
     """
     result = dict(values)

@@ -45,7 +45,7 @@ def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
         folder of its own in that of the file. One member that is all of it, if there is no sweep.
 
     Raises:
-        LandscapeError: If a sweep is not one (see `swept_fields`), there are more than 10,000 members, two would have
+        LandscapeError: A sweep is not one (see `swept_fields`), there are more than 10,000 members, two would have
             the same folder, or a file is named that they would share.
     """
     found = swept_fields(values, where=where)
@@ -78,7 +78,7 @@ def refuse(values: Mapping[str, Any], *, where: Where) -> None:
         where: From a dotted path to the file or option that set it.
 
     Raises:
-        LandscapeError: If there is a sweep.
+        LandscapeError: There is a sweep.
     """
     found = swept_fields(values, where=where)
     if found:

@@ -127,7 +127,7 @@ def parse(text: str, *, where: str) -> Any:
         Dictionaries, lists, text, numbers, truth values and None; None for an empty document.
 
     Raises:
-        LandscapeError: If it does not parse (with line and column), repeats a key, is nested more than 50
+        LandscapeError: It does not parse (with line and column), repeats a key, is nested more than 50
             deep, has a whole number of more than 8,192 bits, or unfolds through its aliases to more than 10,000
             values, where a text counts as one for every hundred characters.
     """
@@ -160,7 +160,7 @@ def parse(text: str, *, where: str) -> Any:
 
 
 def dump(values: Any, *, where: str) -> str:
-    """Write plain values as YAML that :func:`parse` reads back as the same values.
+    """Write plain values as YAML that `parse` reads back as the same values.
 
     Args:
         values: Dictionaries, lists, text, numbers, truth values and None.
@@ -170,7 +170,7 @@ def dump(values: Any, *, where: str) -> str:
         The document; mappings keep their order.
 
     Raises:
-        LandscapeError: If a value is of another type.
+        LandscapeError: A value is of another type.
     """
     try:
         return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None)

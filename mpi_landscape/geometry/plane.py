@@ -83,7 +83,7 @@ class Plane:
         Its coordinates c solve Σⱼ ⟨dᵢ, dⱼ⟩ cⱼ = ⟨dᵢ, v − θ⟩; for a single direction c = ⟨d, v − θ⟩ / ⟨d, d⟩.
 
         Args:
-            vector: v, 1D tensor of shape (n,).
+            vector: The vector v, 1D tensor of shape (n,).
 
         Returns:
             (num_directions,) float64 in units of the directions, and the distance ‖v − θ − Σ cᵢ dᵢ‖ that is left.

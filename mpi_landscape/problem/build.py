@@ -21,7 +21,7 @@ class Problem:
 
     Attributes:
         model: The network, in evaluation mode, float32, on the CPU.
-        loss: Called ``loss(model, batch)``; one value per example.
+        loss: Called `loss(model, batch)`; one value per example.
         splits: Data sets by name, such as "train" and "test".
         where: What describes it, for messages.
         loss_name: Of a loss of this program; None for a user's own.
@@ -48,7 +48,7 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
         The problem; the network has its initial parameters.
 
     Raises:
-        LandscapeError: If the network, the loss or the data cannot be built.
+        LandscapeError: The network, the loss or the data cannot be built.
     """
     # The cheap ones first: a misspelt loss should not have to wait for the data.
     loss = build_loss(configuration.loss, where=where, folders=folders)

@@ -43,11 +43,11 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             model_state_dict, model_state, model, net, network, weights or params.
 
     Returns:
-        Tensors on the CPU by name, without the prefixes ``module.`` of DataParallel and ``_orig_mod.`` of
+        Tensors on the CPU by name, without the prefixes `module.` of DataParallel and `_orig_mod.` of
         torch.compile.
 
     Raises:
-        LandscapeError: If the file is absent, damaged, of another kind, would run code when loaded, or
+        LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, or
             holds no state dictionary, or one with tensors that are no dense tensors of real numbers.
     """
     where = os.fspath(path)
@@ -83,7 +83,7 @@ def read_content(path: str | os.PathLike[str]) -> Any:
         into memory, and not a copy: what an archive claims to hold is then never more than what it does hold.
 
     Raises:
-        LandscapeError: If the file is absent, damaged, of another kind, or would run code when loaded.
+        LandscapeError: The file is absent, damaged, of another kind, or would run code when loaded.
     """
     where = os.fspath(path)
     return _unpickled(Path(path), where, is_zip=_first_bytes(Path(path), where) == _ZIP)
@@ -93,8 +93,8 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
     """Copy a state dictionary into a network; all of it or, if anything differs, nothing.
 
     If one prefix in front of every name of the network is what the state has (as Lightning writes them:
-    ``model.conv1.weight``), what follows it is taken, and what has another prefix is left. The counters
-    ``num_batches_tracked``, which no evaluation reads, may be missing.
+    `model.conv1.weight`), what follows it is taken, and what has another prefix is left. The counters
+    `num_batches_tracked`, which no evaluation reads, may be missing.
 
     Args:
         model: Changed in place; its data type and device stay.
@@ -102,7 +102,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
         where: What to call the state in messages, usually the file.
 
     Raises:
-        LandscapeError: If a tensor is missing, left over, or of another shape; names the first three.
+        LandscapeError: A tensor is missing, left over, or of another shape; names the first three.
     """
     own = model.state_dict()
     # Extra state is not tensors, and is not read; see read_state.

@@ -28,7 +28,7 @@ def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[...
         The callable.
 
     Raises:
-        LandscapeError: If the text has another form, the module is not found, its import raises, it is
+        LandscapeError: The text has another form, the module is not found, its import raises, it is
             loaded already from elsewhere, or it has no such callable.
     """
     subject = f"{where} {shown(target)}"
@@ -56,16 +56,16 @@ def call(target: str, arguments: Mapping[str, Any], *, where: str, folders: Sequ
     """Import what a target names and call it.
 
     Args:
-        target: As for :func:`resolve`.
+        target: As for `resolve`.
         arguments: Keyword arguments.
         where: The section that names it, such as "mine.yaml: model".
-        folders: As for :func:`resolve`; importable during the call, too.
+        folders: As for `resolve`; importable during the call, too.
 
     Returns:
         What the target returns.
 
     Raises:
-        LandscapeError: As :func:`resolve` and :func:`invoke`.
+        LandscapeError: As `resolve` and `invoke`.
     """
     function = resolve(target, where=f"{where}.target", folders=folders)
     # The function may import its neighbours only now.
@@ -86,7 +86,7 @@ def invoke(function: Callable[..., Any], arguments: Mapping[str, Any], *, where:
         What the function returns.
 
     Raises:
-        LandscapeError: If the arguments do not fit the function's signature, or the function raises.
+        LandscapeError: The arguments do not fit the function's signature, or the function raises.
     """
     check_arguments(function, arguments, where=where, called=called)
     try:
@@ -116,7 +116,7 @@ def check_arguments(
         given: Names of what the program itself passes first, by position.
 
     Raises:
-        LandscapeError: If one is unknown or missing, or what is given by position does not fit.
+        LandscapeError: One is unknown or missing, or what is given by position does not fit.
     """
     try:
         signature = inspect.signature(function)

@@ -1,14 +1,11 @@
 """The plane against closed forms, numpy's least squares and the vectors that it was made of."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.geometry import plane as module
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.geometry.plane import Plane
 
@@ -28,10 +25,6 @@ def plane_of(*directions, center=None):
 # Of lengths that differ by six orders of magnitude, at angles of about 6 and 84 degrees.
 FIRST = 1e3 * drawn(1, SIZE)
 OBLIQUE = plane_of(FIRST, 1e-3 * (FIRST / 1e3 + 0.1 * drawn(2, SIZE)), drawn(3, SIZE))
-
-
-def test_examples_in_docstrings_are_true():
-    assert doctest.testmod(module).failed == 0
 
 
 def test_the_center_is_at_the_origin_and_is_left_alone():

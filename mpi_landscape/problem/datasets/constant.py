@@ -14,7 +14,7 @@ from mpi_landscape.wording import shown
 def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]:
     """Make examples that are all the same, for networks whose output does not depend on their input.
 
-    With the networks ``product1`` and ``product2``, the loss ``mse`` and a target of 0 they give the toys w² and
+    With the networks `product1` and `product2`, the loss `mse` and a target of 0 they give the toys w² and
     (w₁ w₂)².
 
     Args:
@@ -25,7 +25,7 @@ def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]
         "train": inputs (1,) of zero and targets () float32.
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     number: Any = target
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):

@@ -78,7 +78,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
             Image (channels, height, width) uint8, label () int64.
 
         Raises:
-            LandscapeError: If its file cannot be decoded.
+            LandscapeError: Its file cannot be decoded.
         """
         path = self.paths[index]
         try:
@@ -116,7 +116,7 @@ def class_folders(root: Path, split: str, *, official: bool = False) -> Any:
         torchvision's data set, with `samples`, `targets`, `classes` and `loader`.
 
     Raises:
-        LandscapeError: If there are no class folders, or one without an image, or not of ImageNet.
+        LandscapeError: There are no class folders, or one without an image, or not of ImageNet.
     """
     from torchvision.datasets import ImageFolder, ImageNet
 
@@ -135,8 +135,8 @@ def image_files(
     """Make data sets of what torchvision found.
 
     Args:
-        contents: By split, as :func:`class_folders` gives them.
-        variant: Which examples and labels, and how they are normalised.
+        contents: By split, as `class_folders` gives them.
+        variant: Which examples and labels, and how they are normalized.
         resize: Length that the shorter side is given, in pixels; None leaves the images as they are.
         size: Height and width that are cut from the center then; None leaves the images as they are.
 

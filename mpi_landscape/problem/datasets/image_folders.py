@@ -47,7 +47,7 @@ def imagenet(
             goes round the classes, the first image of each, then the second, so the first ones are of as many
             classes as can be.
         random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
+            `first_labels`.
         preprocessing: False leaves the pixels of the cut as they are, from 0 to 1.
         mean: Of the pixels, which go from 0 to 1; red, green, blue. Unless given the ones that torchvision's
             networks were trained with: 0.485, 0.456, 0.406.
@@ -58,7 +58,7 @@ def imagenet(
         order of the class folders' names, as torchvision's networks have them.
 
     Raises:
-        LandscapeError: If neither split is there, one is incomplete, or an argument is not valid.
+        LandscapeError: Neither split is there, one is incomplete, or an argument is not valid.
     """
     _check_sizes(resize, size)
     if download:
@@ -116,7 +116,7 @@ def image_folder(
             goes round the classes, the first image of each, then the second, so the first ones are of as many
             classes as can be.
         random_labels: Fraction of the labels of split train drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
+            `first_labels`.
         preprocessing: False leaves the pixels as they are, from 0 to 1.
         mean: Of the pixels, which go from 0 to 1; red, green, blue. 0 unless given.
         std: Likewise. 1 unless given.
@@ -126,7 +126,7 @@ def image_folder(
         folders' names.
 
     Raises:
-        LandscapeError: If there are no split folders, a class is empty, the splits have different classes, or an
+        LandscapeError: There are no split folders, a class is empty, the splits have different classes, or an
             argument is not valid.
     """
     if download:

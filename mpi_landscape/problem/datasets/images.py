@@ -1,4 +1,4 @@
-"""Labelled images in memory, normalised the same way every time; and the digits that need no file."""
+"""Labelled images in memory, normalized the same way every time; and the digits that need no file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -98,7 +98,7 @@ def normalized(image: Tensor, *, scale: float, mean: Tensor, std: Tensor) -> Ten
         Of the image's shape, float32.
     """
     # One new tensor, changed in place: the same bits, a third of the memory traffic. The scale as a tensor: by a number,
-    # CUDA multiplies with its reciprocal, and the last bit would depend on where images are normalised.
+    # CUDA multiplies with its reciprocal, and the last bit would depend on where images are normalized.
     divisor = torch.tensor(scale, device=image.device)
     return image.to(torch.float32, copy=True).div_(divisor).sub_(mean).div_(std)
 
@@ -127,7 +127,7 @@ def digits(
         limit: Most examples of every split, or a mapping of split names to such, such as {train: 32}: the
             first ones in the file's order.
         random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
+            `first_labels`.
         preprocessing: False leaves the pixels as they are, from 0 to 1.
         mean: Of the pixels, which go from 0 to 1; one value, whatever `channels` is. Those of the training
             split unless given: 0.305.
@@ -137,7 +137,7 @@ def digits(
         "train" and "test", images (channels, size, size) float32 and labels from 0 to 9.
 
     Raises:
-        LandscapeError: If scikit-learn is not installed, or an argument is not valid.
+        LandscapeError: Scikit-learn is not installed, or an argument is not valid.
     """
     check_choice("size", size, tuple(_DIGITS_STD))
     check_choice("channels", channels, (1, 3))

@@ -71,13 +71,13 @@ def small_images(
     """Read one of the sets; nothing is augmented.
 
     Args:
-        which: One of :data:`SETS`.
+        which: One of `SETS`.
         root: Folder that holds the set's folder.
         download: Whether it may be fetched.
         limit: Most examples of every split, or a mapping of split names to such, such as {train: 32}: the
             first ones of the files.
         random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
+            `first_labels`.
         preprocessing: False leaves the pixels as they are, from 0 to 1.
         mean: Of the training pixels, one value per channel; the set's usual ones unless given.
         std: Likewise.
@@ -86,7 +86,7 @@ def small_images(
         "train" and "test", images (channels, height, width) float32 and labels from 0.
 
     Raises:
-        LandscapeError: If the files are absent or damaged, or an argument is not valid.
+        LandscapeError: The files are absent or damaged, or an argument is not valid.
     """
     variant = read_variant(
         splits=_SPLITS,

@@ -60,7 +60,7 @@ def read_variant(
         The variant; `mean` is 0 and `std` is 1 without preprocessing.
 
     Raises:
-        LandscapeError: If an argument is not valid, names a split that there is not, or has no effect.
+        LandscapeError: An argument is not valid, names a split that there is not, or has no effect.
     """
     noise, seed = _noise(random_labels)
     if noise > 0 and TRAINING not in splits:
@@ -112,7 +112,7 @@ def check_choice(name: str, value: Any, valid: Sequence[int]) -> None:
         valid: The numbers.
 
     Raises:
-        LandscapeError: If the value is another.
+        LandscapeError: The value is another.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value not in valid:
         raise LandscapeError(f"{name} is {shown(value)}; valid values are {listed(valid)}")
@@ -126,7 +126,7 @@ def check_count(name: str, value: Any) -> None:
         value: What was given.
 
     Raises:
-        LandscapeError: If the value is something else.
+        LandscapeError: The value is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise LandscapeError(f"{name} is {shown(value)}; expected a whole number of at least 1")

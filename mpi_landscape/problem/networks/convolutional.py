@@ -1,4 +1,4 @@
-"""A small convolutional network without batch normalisation, with and without shortcuts."""
+"""A small convolutional network without batch normalization, with and without shortcuts."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -53,7 +53,7 @@ def cnn(
 
     Args:
         width: Filters of every convolution.
-        blocks: Number of :class:`PlainBlock`, each followed by the maximum of 2×2 pixels.
+        blocks: Number of `PlainBlock`, each followed by the maximum of 2×2 pixels.
         shortcut: "identity" or "none".
         input_size: (channels, height, width) of the images.
         num_classes: Number of classes.
@@ -62,7 +62,7 @@ def cnn(
         A network from (N, channels, height, width) of any size to (N, num_classes).
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     if shortcut not in ("identity", "none"):
         raise LandscapeError(f"shortcut is {shown(shortcut)}; expected identity or none")

@@ -16,7 +16,7 @@ _SMALLEST = 8
 
 
 class DenseLayer(nn.Module):
-    """A 1×1 and a 3×3 convolution, each after batch normalisation, whose output joins their input.
+    """A 1×1 and a 3×3 convolution, each after batch normalization, whose output joins their input.
 
     Source: Huang et al. (2017), arXiv:1608.06993, section 3, "bottleneck layers". The names of the
     tensors and the order of the channels, new ones first, are those of Li et al.'s published code.
@@ -48,7 +48,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """Between two dense blocks: a 1×1 convolution after batch normalisation, and the mean of 2×2 pixels.
+    """Between two dense blocks: a 1×1 convolution after batch normalization, and the mean of 2×2 pixels.
 
     Source: Huang et al. (2017), arXiv:1608.06993, section 3, "pooling layers".
 
@@ -139,7 +139,7 @@ def densenet(
         The network with random initial parameters.
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     blocks = _BLOCKS.get(checked_count(depth, "depth"))
     if blocks is None:

@@ -19,7 +19,7 @@ def torchvision_network(
     """Build a classification model of torchvision.
 
     Args:
-        name: As in ``torchvision.models.list_models(module=torchvision.models)``, such as "mobilenet_v2".
+        name: As in `torchvision.models.list_models(module=torchvision.models)`, such as "mobilenet_v2".
         weights: "DEFAULT" or another name of the weights that torchvision publishes for the model, such as
             "IMAGENET1K_V1"; or a file with a state dictionary; None leaves the random initial parameters.
         download: Whether published weights that are not in torch.hub's cache may be fetched.
@@ -29,7 +29,7 @@ def torchvision_network(
         The network; it takes images as its weights' transforms prepare them.
 
     Raises:
-        LandscapeError: If the name or the weights are unknown, absent or not loadable without running code
+        LandscapeError: The name or the weights are unknown, absent or not loadable without running code
             of the file, or another argument is not valid.
     """
     # Here, as it takes a second and most networks do not need it.

@@ -30,7 +30,7 @@ def linear(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) ->
         A network from (N, channels, height, width) to (N, num_classes).
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     return mlp(hidden=(), input_size=input_size, num_classes=num_classes)
 
@@ -57,7 +57,7 @@ def mlp(
         A network from (N, channels, height, width) to (N, num_classes).
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     if not isinstance(log_probabilities, bool):
         raise LandscapeError(f"log_probabilities is {shown(log_probabilities)}; expected true or false")

@@ -1,4 +1,4 @@
-"""Networks whose loss is known exactly: w², and its over-parametrised form (w₁ w₂)²."""
+"""Networks whose loss is known exactly: w², and its over-parametrized form (w₁ w₂)²."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ _MOST_FACTORS = 1000
 class Product(nn.Module):
     """The product of the parameters, w₁ ⋯ w_n, whatever the input.
 
-    The simplest over-parametrisation: w² has one minimum, (w₁ w₂)² a connected set of them, as the networks of
-    Sagun et al. (2018), arXiv:1706.04454. The mean squared error (``mse``) to a target of 0 is (w₁ ⋯ w_n)²; to y,
-    (w₁ ⋯ w_n − y)². The targets must be floating point, as ``mse`` takes integers for labels.
+    The simplest over-parametrization: w² has one minimum, (w₁ w₂)² a connected set of them, as the networks of
+    Sagun et al. (2018), arXiv:1706.04454. The mean squared error (`mse`) to a target of 0 is (w₁ ⋯ w_n)²; to y,
+    (w₁ ⋯ w_n − y)². The targets must be floating point, as `mse` takes integers for labels.
 
     Args:
         initial: w at the start.
@@ -51,7 +51,7 @@ def product(*, factors: int = 2, initial: Sequence[float] | None = None) -> Prod
         A network from (N, ...) to (N, 1).
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     if checked_count(factors, "factors") > _MOST_FACTORS:
         raise LandscapeError(f"factors is {factors}; expected at most {_MOST_FACTORS}")

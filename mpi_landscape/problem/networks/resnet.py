@@ -15,7 +15,7 @@ Shortcut = Literal["projection", "padding", "none"]
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, each followed by batch normalisation, and a shortcut past both.
+    """Two 3×3 convolutions, each followed by batch normalization, and a shortcut past both.
 
     Source: He et al. (2016), arXiv:1512.03385, figure 2 and section 4.2; without shortcut: Li et al.
     (2018), arXiv:1712.09913, section 5. The names of the tensors are those of the latter's published code.
@@ -25,7 +25,7 @@ class BasicBlock(nn.Module):
         channels: Channels of the output.
         stride: Of the first convolution.
         shortcut: What stands in for the identity where the shape changes: "projection" a 1×1 convolution
-            with batch normalisation (option B), "padding" every stride-th pixel and channels of zeros
+            with batch normalization (option B), "padding" every stride-th pixel and channels of zeros
             (option A); "none" leaves all shortcuts out.
     """
 
@@ -46,7 +46,7 @@ class BasicBlock(nn.Module):
         Returns:
             (N, channels, height / stride, width / stride), halves rounded up.
         """
-        # In place: autograd keeps what a normalisation gets, not what it gives, and the memory traffic counts.
+        # In place: autograd keeps what a normalization gets, not what it gives, and the memory traffic counts.
         hidden = F.relu(self.bn1(self.conv1(images)), inplace=True)
         hidden = self.bn2(self.conv2(hidden))
         if self.shortcut is not None:
@@ -92,7 +92,7 @@ class ResNet(nn.Module):
     Args:
         depth: Number of layers with weights, 6n + 2.
         width: Filters of the first stage; the others have two and four times as many.
-        shortcut: As for :class:`BasicBlock`.
+        shortcut: As for `BasicBlock`.
         in_channels: Channels of the images.
         num_classes: Number of outputs.
     """
@@ -148,7 +148,7 @@ def resnet(
         The network with random initial parameters.
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     checked_count(depth, "depth")
     if depth < 8 or depth % 6 != 2:

@@ -17,7 +17,7 @@ def checked_count(value: int, name: str) -> int:
         The value.
 
     Raises:
-        LandscapeError: If it is of another type or below 1.
+        LandscapeError: It is of another type or below 1.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise LandscapeError(f"{name} is {shown(value)}; expected a whole number of at least 1")
@@ -35,7 +35,7 @@ def checked_counts(values: Sequence[int], name: str) -> tuple[int, ...]:
         The values.
 
     Raises:
-        LandscapeError: If it is not a list or an element is not valid.
+        LandscapeError: It is not a list or an element is not valid.
     """
     if not isinstance(values, (list, tuple)):
         raise LandscapeError(f"{name} is {shown(values)}; expected a list of whole numbers")
@@ -52,7 +52,7 @@ def checked_size(input_size: Sequence[int]) -> tuple[int, int, int]:
         (channels, height, width).
 
     Raises:
-        LandscapeError: If it is not three whole numbers of at least 1.
+        LandscapeError: It is not three whole numbers of at least 1.
     """
     size = checked_counts(input_size, "input_size")
     if len(size) != 3:

@@ -65,8 +65,8 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
     """Build the network that a configuration names, with its initial parameters.
 
     Args:
-        configuration: A name of :data:`NETWORKS`, one that says some of their arguments (``resnet56_noshort``,
-            ``wrn56_2``, ``densenet121``, ``product2``, ...), ``torchvision/<model>``, ``timm/<model>``, or a target.
+        configuration: A name of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`,
+            `wrn56_2`, `densenet121`, `product2`, ...), `torchvision/<model>`, `timm/<model>`, or a target.
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 
@@ -74,7 +74,7 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
         The network. The checkpoint is not read.
 
     Raises:
-        LandscapeError: If the name is unknown, the arguments do not fit, or a target cannot be called or
+        LandscapeError: The name is unknown, the arguments do not fit, or a target cannot be called or
             returns something else.
     """
     section = f"{where}: model"

@@ -12,7 +12,7 @@ _CONVOLUTIONS = (2, 2, 3)
 
 
 class VGG(nn.Module):
-    """Seven 3×3 convolutions in three stages and two linear layers; batch normalisation after all but the last.
+    """Seven 3×3 convolutions in three stages and two linear layers; batch normalization after all but the last.
 
     Source: Li et al. (2018), arXiv:1712.09913, appendix: the first seven convolutions of VGG-16 (Simonyan and
     Zisserman 2015, arXiv:1409.1556, table 1) with 64, 64, 128, 128, 256, 256 and 256 filters, a linear layer of
@@ -66,7 +66,7 @@ def vgg9(*, width: int = 64, input_size: Sequence[int] = (3, 32, 32), num_classe
         The network with random initial parameters.
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
     return VGG(
         width=checked_count(width, "width"),
