@@ -32,7 +32,7 @@ class EchoedError(LandscapeError):
 
 
 class LostRankError(Exception):
-    """A rank is gone, or has been silent for too long; whoever meets it ends the job, which can be run again."""
+    """A rank is gone, or has been silent for too long; the rank that meets this ends the job, which can be run again."""
 
 
 class AgreedError(LandscapeError):

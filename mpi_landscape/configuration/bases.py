@@ -41,35 +41,12 @@ def read(path: str | os.PathLike[str]) -> tuple[Layer, ...]:
 
 
 def parse(text: str, *, where: str, folder: Path | None) -> tuple[Layer, ...]:
-    """Read text and, recursively, its bases.
-
-    Args:
-        text: YAML.
-        where: What to call it in messages.
-        folder: What its bases are relative to; None if it cannot have any.
-
-    Returns:
-        As `read`.
-
-    Raises:
-        LandscapeError: As `read`, or if there is a base and no folder.
-    """
+    """Read text as `read` does a file; without a folder, to which they are relative, it can have no bases."""
     return _gathered(_mapping(text, where), where=where, folder=folder, above=())
 
 
 def alone(values: Mapping[str, Any], *, where: str) -> tuple[Layer, ...]:
-    """Take nested plain mappings, which have no base.
-
-    Args:
-        values: Section names to sections.
-        where: What to call it in messages.
-
-    Returns:
-        A single layer.
-
-    Raises:
-        LandscapeError: There is a base.
-    """
+    """Nested plain mappings as a single layer; a base is refused."""
     return _gathered(values, where=where, folder=None, above=())
 
 

@@ -102,7 +102,7 @@ class Plane:
 
     @cached_property
     def _angles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lengths of the directions and cosines between them: of one size, whatever the lengths."""
+        """Lengths of the directions and cosines between them: numbers of one size for any lengths."""
         vectors = list(self.directions.values())
         lengths = np.array([np.sqrt(dot(each, each)) for each in vectors])
         products = np.array([[dot(one, other) for other in vectors] for one in vectors])

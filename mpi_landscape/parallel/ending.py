@@ -1,7 +1,7 @@
 """The end of a job whose launcher may be left waiting for a host that cannot be reached any more.
 
 MPI_Abort ends the ranks here and asks the launcher to end the others. Where the network to their host is cut, MPICH's mpiexec
-waits for its answer for ever, and so does whoever waits for mpiexec: a batch script, say, which would submit the job again.
+waits for its answer for ever, and so does a batch script that waits for mpiexec and would submit the job again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The other processes of this node: one that is gone ends the job, whatever its launcher makes of it.
+"""The other processes of this node: one that is gone ends the job, even where its launcher does not.
 
-Launchers see a process that a signal killed; one that leaves with exit status 0 in the middle of the work, some do not.
+Launchers see a process that a signal killed; some do not see one that leaves with exit status 0 in the middle of the work.
 """
 
 from __future__ import annotations

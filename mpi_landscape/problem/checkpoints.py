@@ -1,4 +1,4 @@
-"""Trained parameters from a file, whoever wrote it, into a network, without running code from the file."""
+"""Trained parameters from a file of any program into a network, without running code from the file."""
 
 import argparse
 import collections
@@ -74,9 +74,6 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 def read_content(path: str | os.PathLike[str]) -> Any:
     """Read all that a file of torch.save holds, without running code from it.
-
-    Args:
-        path: The file.
 
     Returns:
         Tensors on the CPU, numbers, texts and their containers. The tensors of a zip archive are the file itself, mapped
@@ -195,7 +192,7 @@ def _refuse_compressed(path: Path, where: str) -> None:
 
 
 def _harmless() -> list[Any]:
-    """List types that training scripts keep beside the parameters, and that only hold values."""
+    """Types that training scripts keep beside the parameters, and that only hold values."""
     scalar: Any = np.float64(0).__reduce__()[0]
     rebuilt: Any = np.zeros(1).__reduce__()[0]
     types = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u8", "?")]
@@ -229,7 +226,7 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _aligned(state: Mapping[str, Tensor], needed: Sequence[str], where: str) -> dict[str, Tensor]:
-    """Take away the prefix that keeps the names of a state from being those of the network."""
+    """A state without the prefix that keeps its names from being those of the network."""
     if not needed or any(name in state for name in needed):
         return dict(state)
     candidates = [name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")]

@@ -21,7 +21,7 @@ from mpi_landscape.problem.per_example import INTEGERS, LOSSES
 from mpi_landscape.problem.targets import check_arguments, resolve
 from mpi_landscape.wording import listed, shown, suggestion
 
-__all__ = ["LOSSES", "LossFunction", "build_loss", "check_targets", "evaluate", "loss_name", "split_batch"]
+__all__ = ["LOSSES", "LossFunction", "build_loss", "check_targets", "evaluate", "split_batch"]
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
@@ -99,31 +99,11 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
     return results
 
 
-def loss_name(loss: LossFunction) -> str | None:
-    """Say which named loss `build_loss` returned.
-
-    Args:
-        loss: Any loss.
-
-    Returns:
-        One of `LOSSES`; None for any other.
-    """
-    if isinstance(loss, functools.partial) and loss.func is evaluate:
-        return str(loss.keywords["name"])
-    return None
-
-
 def split_batch(batch: Any) -> tuple[Any, Tensor]:
-    """Take a batch apart.
-
-    Args:
-        batch: `(inputs, targets)` as a list or tuple, or a mapping with "input" and "target".
-
-    Returns:
-        Inputs and targets.
+    """Inputs and targets of a batch: a list or tuple of both, or a mapping with "input" and "target".
 
     Raises:
-        LandscapeError: It is anything else.
+        LandscapeError: The batch is anything else.
     """
     if isinstance(batch, Mapping) and {"input", "target"} <= batch.keys():
         inputs, targets = batch["input"], batch["target"]
@@ -147,7 +127,7 @@ def check_targets(name: str, outputs: Tensor, targets: Tensor, *, where: str) ->
 
     Args:
         name: One of `LOSSES`; of any other nothing is known, and nothing is checked.
-        outputs: (N, C), of the network.
+        outputs: (N, C), the network's.
         targets: (N,) or as the loss takes them.
         where: What to call them in messages, such as "mine.yaml: data, split train".
 

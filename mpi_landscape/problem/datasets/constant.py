@@ -1,13 +1,12 @@
 """Examples without content: the data of a function of the parameters alone."""
 
 import math
-from typing import Any
 
 import torch
 from torch.utils.data import TensorDataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.datasets.variants import check_count
+from mpi_landscape.problem.sizes import checked_count, is_number
 from mpi_landscape.wording import shown
 
 
@@ -18,7 +17,7 @@ def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]
     (w₁ w₂)².
 
     Args:
-        target: Of every example.
+        target: The target of every example.
         count: How many there are.
 
     Returns:
@@ -27,8 +26,7 @@ def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]
     Raises:
         LandscapeError: An argument is not valid.
     """
-    number: Any = target
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    if not is_number(target) or not math.isfinite(target):
         raise LandscapeError(f"target is {shown(target)}; expected a finite number")
-    check_count("count", count)
+    checked_count(count, "count")
     return {"train": TensorDataset(torch.zeros(count, 1), torch.full((count,), float(target)))}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size, halved
+from mpi_landscape.problem.sizes import checked_count, checked_size, halved
 
 
 def alexnet(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
@@ -22,9 +22,6 @@ def alexnet(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -
 
     Returns:
         A network from (N, channels, height, width) to (N, num_classes).
-
-    Raises:
-        LandscapeError: An argument is not valid.
     """
     channels, height, width = checked_size(input_size)
     # Stride 4 and the three poolings, each rounded up, are five halvings.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size
+from mpi_landscape.problem.sizes import checked_count, checked_size
 from mpi_landscape.wording import shown
 
 Shortcut = Literal["identity", "none"]
@@ -27,14 +27,7 @@ class PlainBlock(nn.Module):
         self.has_shortcut = shortcut == "identity"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Apply the block.
-
-        Args:
-            images: (N, channels, height, width).
-
-        Returns:
-            (N, channels, height, width).
-        """
+        """(N, channels, height, width) to the same shape."""
         hidden = F.relu(self.conv(images))
         return hidden + images if self.has_shortcut else hidden
 
@@ -60,9 +53,6 @@ def cnn(
 
     Returns:
         A network from (N, channels, height, width) of any size to (N, num_classes).
-
-    Raises:
-        LandscapeError: An argument is not valid.
     """
     if shortcut not in ("identity", "none"):
         raise LandscapeError(f"shortcut is {shown(shortcut)}; expected identity or none")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size
+from mpi_landscape.problem.sizes import checked_count, checked_size
 from mpi_landscape.wording import listed, shown
 
 # Layers of each dense block: Huang et al. (2017), arXiv:1608.06993, table 1.
@@ -34,14 +34,7 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Args:
-            images: (N, in_channels, height, width).
-
-        Returns:
-            (N, growth + in_channels, height, width).
-        """
+        """(N, in_channels, height, width) to (N, growth + in_channels, height, width)."""
         hidden = self.conv1(F.relu(self.bn1(images), inplace=True))
         hidden = self.conv2(F.relu(self.bn2(hidden), inplace=True))
         return torch.cat((hidden, images), 1)
@@ -63,14 +56,7 @@ class Transition(nn.Module):
         self.conv = nn.Conv2d(in_channels, channels, 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Apply the transition.
-
-        Args:
-            images: (N, in_channels, height, width).
-
-        Returns:
-            (N, channels, height / 2, width / 2), halves rounded down.
-        """
+        """(N, in_channels, height, width) to (N, channels, height / 2, width / 2), halves rounded down."""
         return F.avg_pool2d(self.conv(F.relu(self.bn(images), inplace=True)), 2)
 
 
@@ -108,14 +94,7 @@ class DenseNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: (N, in_channels, height, width), of at least 8×8 pixels.
-
-        Returns:
-            (N, num_classes), logits.
-        """
+        """Images (N, in_channels, height, width) of at least 8×8 pixels to logits (N, num_classes)."""
         hidden = self.trans1(self.dense1(self.conv1(images)))
         hidden = self.trans2(self.dense2(hidden))
         hidden = self.trans3(self.dense3(hidden))
@@ -134,12 +113,6 @@ def densenet(
         growth: Channels that a layer adds to its input.
         input_size: (channels, height, width) of the images, at least 8×8 pixels.
         num_classes: Number of classes.
-
-    Returns:
-        The network with random initial parameters.
-
-    Raises:
-        LandscapeError: An argument is not valid.
     """
     blocks = _BLOCKS.get(checked_count(depth, "depth"))
     if blocks is None:
@@ -159,7 +132,7 @@ def densenet(
 
 
 def _widths(blocks: tuple[int, int, int, int], growth: int) -> list[int]:
-    """Count the channels after each dense block; half of them, rounded down, enter the next."""
+    """Channels after each dense block; half of them, rounded down, enter the next."""
     widths = []
     channels = 2 * growth
     for layers in blocks:

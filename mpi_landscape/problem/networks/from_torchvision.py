@@ -9,7 +9,7 @@ from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.checkpoints import load_state, read_state
-from mpi_landscape.problem.networks.sizes import checked_count
+from mpi_landscape.problem.sizes import checked_count
 from mpi_landscape.wording import listed, reason, shown, suggestion
 
 
@@ -23,7 +23,7 @@ def torchvision_network(
         weights: "DEFAULT" or another name of the weights that torchvision publishes for the model, such as
             "IMAGENET1K_V1"; or a file with a state dictionary; None leaves the random initial parameters.
         download: Whether published weights that are not in torch.hub's cache may be fetched.
-        **arguments: Of the model's own constructor, such as num_classes.
+        **arguments: What the model's own constructor takes, such as num_classes.
 
     Returns:
         The network; it takes images as its weights' transforms prepare them.
