@@ -14,12 +14,25 @@ class LandscapeError(Exception):
         return printable(super().__str__())
 
 
+class InvalidSectionError(LandscapeError, ValueError):
+    """Fields of a value that cannot be, or do not fit together; a ValueError too, so that pydantic adds the path.
+
+    Args:
+        text: Without the path to the value.
+        field: The field at fault, with whose name the text begins; empty where there are several.
+    """
+
+    def __init__(self, text: str, field: str = "") -> None:
+        super().__init__(text)
+        self.field = field
+
+
 class EchoedError(LandscapeError):
     """What another rank has refused, raised here too because both worked together; that rank says who it is."""
 
 
 class LostRankError(Exception):
-    """A rank is gone, or has been silent for too long; whoever meets it ends the job, which can be run again."""
+    """A rank is gone, or has been silent for too long; the rank that meets this ends the job, which can be run again."""
 
 
 class AgreedError(LandscapeError):

@@ -27,7 +27,7 @@ from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.surfaces.computing import compute as run_job
-from mpi_landscape.surfaces.request import Request, axis_of
+from mpi_landscape.surfaces.request import Request
 
 _WHERE = "landscape()"
 
@@ -110,7 +110,7 @@ def landscape(
             Request(
                 problem=problem,
                 directions=configuration.directions,
-                grid=Grid(axis_of(grid.alpha), axis_of(grid.beta) if grid.beta else None),
+                grid=Grid(grid.alpha, grid.beta),
                 compute=configuration.compute,
             ),
             ranks,

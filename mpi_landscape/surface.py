@@ -6,7 +6,6 @@ mpirun -np 16 python -m mpi_landscape.surface configs/resnet56.yaml
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
+from mpi_landscape.configuration.overrides import Override
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Axis
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.writer import CHOICES
+from mpi_landscape.wording import one_line
 
 if TYPE_CHECKING:
     from mpi_landscape.configuration.sections.whole import Configuration
@@ -113,20 +114,22 @@ def _compute(
     return program.DONE
 
 
-def _overrides(options: argparse.Namespace) -> list[str]:
-    """The command line's axes and output as overrides; the options come after --set."""
+def _overrides(options: argparse.Namespace) -> list[str | Override]:
+    """What the options say of fields; those that stand for one come after --set."""
     overrides = list(options.set)
     for name in ("alpha", "beta"):
         text = getattr(options, name)
         if text is not None:
             axis = Axis.parse(text, where=f"--{name}")
-            overrides.append(f"grid.{name}=[{axis.min!r}, {axis.max!r}, {axis.num}]")
+            overrides.append(Override(said=f"--{name}={text}", key=f"grid.{name}", value=axis))
     if options.line:
-        overrides.append("grid.beta=null")
-    if options.relative_error is not None:
-        overrides.append(f"compute.relative_error={options.relative_error!r}")
-    if options.output is not None:
-        overrides.append(f"output={json.dumps(options.output, ensure_ascii=False)}")
+        overrides.append(Override(said="--line", key="grid.beta", value=None))
+    share, output = options.relative_error, options.output
+    if share is not None:
+        said = f"--relative-error={share!r}"
+        overrides.append(Override(said=said, key="compute.relative_error", value=share))
+    if output is not None:
+        overrides.append(Override(said=f"--output={one_line(output)}", key="output", value=output))
     return overrides
 
 

@@ -62,6 +62,7 @@ LIBRARIES = {
     "matplotlib": {"plotting.drawn", "plotting.picture.levels"},
     "yaml": {"configuration"},
     "pydantic": {"configuration"},
+    "psutil": {"parallel"},
     "torchvision": {"problem"},
     "timm": {"problem"},
     "sklearn": {"problem"},

@@ -1,4 +1,4 @@
-"""A configuration file and the files that it builds on, which its field ``base`` names."""
+"""A configuration file and the files that it builds on, which its field `base` names."""
 
 import dataclasses
 import os
@@ -26,13 +26,13 @@ def read(path: str | os.PathLike[str]) -> tuple[Layer, ...]:
     """Read a file and, recursively, its bases.
 
     Args:
-        path: YAML file, UTF-8. Its field ``base`` is a file, or a list of which later ones win, relative to itself.
+        path: YAML file, UTF-8. Its field `base` is a file, or a list of which later ones win, relative to itself.
 
     Returns:
-        What each file says, without ``base``; the lowest first.
+        What each file says, without `base`; the lowest first.
 
     Raises:
-        LandscapeError: If a file cannot be read, does not parse or is not a mapping, or the bases form a cycle, are
+        LandscapeError: A file cannot be read, does not parse or is not a mapping, or the bases form a cycle, are
             more than 10 levels deep or more than 100.
     """
     where = os.fspath(path)
@@ -41,35 +41,12 @@ def read(path: str | os.PathLike[str]) -> tuple[Layer, ...]:
 
 
 def parse(text: str, *, where: str, folder: Path | None) -> tuple[Layer, ...]:
-    """Read text and, recursively, its bases.
-
-    Args:
-        text: YAML.
-        where: What to call it in messages.
-        folder: What its bases are relative to; None if it cannot have any.
-
-    Returns:
-        As :func:`read`.
-
-    Raises:
-        LandscapeError: As :func:`read`, or if there is a base and no folder.
-    """
+    """Read text as `read` does a file; without a folder, to which they are relative, it can have no bases."""
     return _gathered(_mapping(text, where), where=where, folder=folder, above=())
 
 
 def alone(values: Mapping[str, Any], *, where: str) -> tuple[Layer, ...]:
-    """Take nested plain mappings, which have no base.
-
-    Args:
-        values: Section names to sections.
-        where: What to call it in messages.
-
-    Returns:
-        A single layer.
-
-    Raises:
-        LandscapeError: If there is a base.
-    """
+    """Nested plain mappings as a single layer; a base is refused."""
     return _gathered(values, where=where, folder=None, above=())
 
 

@@ -27,14 +27,10 @@ class Layer:
 
 
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Write shorthands out, so that what lies over it, such as grid.alpha.num=5, finds a mapping to change.
+    """Write shorthands out, so that what lies over them, such as grid.alpha.num=5, finds a mapping to change.
 
-    Args:
-        values: Section names to sections; left as it is.
-
-    Returns:
-        A copy in which a name is ``{name: ...}``, an axis of three numbers ``{min: ..., max: ..., num: ...}`` and a
-        sweep has dotted keys only.
+    In the copy a name is `{name: ...}`, an axis of three numbers `{min: ..., max: ..., num: ...}`, and a sweep has
+    dotted keys only.
     """
     result = dict(values)
     for section in _BY_NAME:
@@ -51,19 +47,11 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any], *, place: Place = ()) -> dict[str, Any]:
-    """Lay one nested mapping over another.
+    """A new mapping: one nested mapping over another, shorthands written out in both.
 
     Mappings are merged key by key, and anything else is replaced. A null takes back what lies under it: it stays as
     null where that is a value of its own (grid.beta), and otherwise the key goes, so that the default holds again. A
-    name takes back a target, and a target a name.
-
-    Args:
-        under: Shorthands written out; left as it is.
-        over: Likewise.
-        place: Where both stand.
-
-    Returns:
-        A new mapping, which shares no inner mapping with `over`.
+    name takes back a target, and a target a name. No inner mapping is shared with `over`.
     """
     result = dict(under)
     if len(place) == 1 and place[0] in _BY_NAME:
@@ -83,14 +71,7 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], *, place: Place = 
 
 
 def flattened(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Lay all layers over one another.
-
-    Args:
-        layers: The lowest first.
-
-    Returns:
-        A new mapping.
-    """
+    """All layers, the lowest first, over one another."""
     values: dict[str, Any] = {}
     for layer in layers:
         values = merged(values, layer.values)
@@ -98,7 +79,7 @@ def flattened(layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def origin(path: str, layers: Sequence[Layer]) -> str:
-    """Say which layer set what stands at a path.
+    """Which layer set what stands at a path.
 
     Args:
         path: Dotted, such as "training.schedule.milestones[0]"; empty for the whole.

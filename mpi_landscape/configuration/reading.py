@@ -1,4 +1,4 @@
-"""YAML files, and options that override them, as validated :class:`Configuration`; and back."""
+"""YAML files, and options that override them, as validated configurations; and back."""
 
 import dataclasses
 import os
@@ -8,109 +8,59 @@ from typing import Any
 
 from mpi_landscape.configuration import bases, sweeps, yaml_text
 from mpi_landscape.configuration.layers import Layer, expanded, flattened, origin
-from mpi_landscape.configuration.overrides import Override, apply, parse_overrides
-from mpi_landscape.configuration.sections.plane import (
-    AxisConfiguration,
-    DirectionConfiguration,
-    DirectionsConfiguration,
-    GridConfiguration,
-)
-from mpi_landscape.configuration.sections.sources import (
-    DataConfiguration,
-    LossConfiguration,
-    ModelConfiguration,
-)
-from mpi_landscape.configuration.sections.training import (
-    AugmentationConfiguration,
-    PhaseChanges,
-    PhaseConfiguration,
-    ScheduleConfiguration,
-    TrainingConfiguration,
-)
+from mpi_landscape.configuration.overrides import Override, apply, parsed
 from mpi_landscape.configuration.sections.whole import Configuration
-from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.configuration.swept_fields import without_overridden
 from mpi_landscape.configuration.validation import validate
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.wording import shown
 
-__all__ = [
-    "AugmentationConfiguration",
-    "AxisConfiguration",
-    "ComputeConfiguration",
-    "Configuration",
-    "DataConfiguration",
-    "DirectionConfiguration",
-    "DirectionsConfiguration",
-    "GridConfiguration",
-    "LossConfiguration",
-    "ModelConfiguration",
-    "PhaseChanges",
-    "PhaseConfiguration",
-    "ScheduleConfiguration",
-    "TrainingConfiguration",
-    "from_mapping",
-    "load",
-    "load_all",
-    "load_members",
-    "load_text",
-    "to_yaml",
-]
+# Of a field, in the order in which they apply: "dotted.key=value" with the value in YAML, or the value itself.
+Overrides = Sequence[str | Override]
 
 
-def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Configuration:
-    """Read a configuration file, and the files that it builds on.
+def load(path: str | os.PathLike[str], overrides: Overrides = ()) -> Configuration:
+    """Read a configuration file, and the files that it builds on, with every default filled in.
 
     Args:
-        path: YAML file, UTF-8. Its field ``base`` is a file, or a list of which later ones win, relative to itself.
-        overrides: "dotted.key=value" each, the value in YAML, applied in order.
-
-    Returns:
-        The configuration with every default filled in.
+        path: YAML file, UTF-8. Its field `base` is a file, or a list of which later ones win, relative to itself.
+        overrides: What options say.
 
     Raises:
-        LandscapeError: If the file cannot be read, does not parse, says anything that is not valid, or has a sweep;
+        LandscapeError: The file cannot be read, does not parse, says something that is not valid, or has a sweep;
             one line with the file (or --set), the dotted path, the value and what is valid.
     """
     return _single(bases.read(path), overrides)
 
 
-def load_members(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> tuple[Configuration, ...]:
+def load_members(path: str | os.PathLike[str], overrides: Overrides = ()) -> tuple[Configuration, ...]:
     """Read a configuration file that may have a sweep.
 
     Args:
-        path: As in :func:`load`. A list in place of a single value of ``training``, and every list in ``sweep``, which
+        path: As in `load`. A list in place of a single value of `training`, and every list in `sweep`, which
             maps dotted fields to lists, is swept over.
-        overrides: "dotted.key=value" each, the value in YAML, applied in order. They may be sweeps too, and end those
-            over what they set.
+        overrides: What options say. They may be sweeps too, and end those over what they set.
 
     Returns:
         A configuration for every combination, in the order given, the last field varying fastest; each trains in a
-        folder of its own below training.output, such as "<output>/batch_size=128,weight_decay=0.0005". One, if there
-        is no sweep.
+        folder of its own below training.output, such as "<output>/batch_size=128,weight_decay=0.0005". One, where
+        there is no sweep.
 
     Raises:
-        LandscapeError: As :func:`load`; or if a sweep has no values, repeats one, is of more than 10,000 members, or
-            the file names an output or a checkpoint that all members would share.
+        LandscapeError: As `load`; or a sweep has no values, repeats one, is of more than 10,000 members, or the file
+            names an output or a checkpoint that all members would share.
     """
     values, where = _prepared(bases.read(path), overrides)
     return tuple(_validated(member, where) for member in sweeps.members(values, where=where))
 
 
 def load_all(
-    paths: Sequence[str | os.PathLike[str]], overrides: Sequence[str] = ()
+    paths: Sequence[str | os.PathLike[str]], overrides: Overrides = ()
 ) -> tuple[tuple[str, Configuration], ...]:
-    """Read several configuration files that may have sweeps.
-
-    Args:
-        paths: As in :func:`load_members`.
-        overrides: As in :func:`load_members`, of every file.
-
-    Returns:
-        The file's name and a member of it, for all members of all files in order.
+    """The file's name and a member of it, for all members of all files in order, as `load_members` reads them.
 
     Raises:
-        LandscapeError: As :func:`load_members`, or if two would train in the same folder.
+        LandscapeError: As `load_members`, or two would train in the same folder.
     """
     pairs = tuple((os.fspath(path), member) for path in paths for member in load_members(path, overrides))
     owners: dict[str, str] = {}
@@ -128,73 +78,61 @@ def load_all(
 
 
 def load_text(
-    text: str, *, where: str, overrides: Sequence[str] = (), folder: Path | None = None
+    text: str, *, where: str, overrides: Overrides = (), folder: Path | None = None
 ) -> Configuration:
-    """Read a configuration from text.
+    """Read a configuration as `load` does, from text.
 
     Args:
         text: YAML.
         where: What to call it in messages, for example the file it was found in.
-        overrides: "dotted.key=value" each, the value in YAML, applied in order.
-        folder: What its bases are relative to; None if it cannot have any.
-
-    Returns:
-        The configuration with every default filled in.
+        overrides: What options say.
+        folder: What its bases are relative to; None where it cannot have any.
 
     Raises:
-        LandscapeError: As :func:`load`, or if there is a base and no folder.
+        LandscapeError: As `load`, or there is a base and no folder.
     """
     return _single(bases.parse(text, where=where, folder=folder), overrides)
 
 
-def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Configuration:
+def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Overrides = ()) -> Configuration:
     """Validate nested plain mappings, as YAML gives them.
 
     Args:
-        values: Section names to sections; ``loss: mse`` may stand for ``loss: {name: mse}`` (so may model
-            and data), and an axis may be ``[min, max, num]``. Left as it is.
+        values: Section names to sections; `loss: mse` may stand for `loss: {name: mse}` (so may model
+            and data), and an axis may be `[min, max, num]`. Left as it is.
         where: What to call it in messages.
-        overrides: "dotted.key=value" each, the value in YAML, applied in order.
-
-    Returns:
-        The configuration with every default filled in.
+        overrides: What options say.
 
     Raises:
-        LandscapeError: As :func:`load`, or if there is a base.
+        LandscapeError: As `load`, or there is a base.
     """
     return _single(bases.alone(values, where=where), overrides)
 
 
 def to_yaml(configuration: Configuration) -> str:
-    """Write a configuration with every default spelled out, but for those of a training that its optimizer decides.
+    """Write a configuration, which `load_text` reads again as an equal one.
 
-    Args:
-        configuration: Any configuration.
-
-    Returns:
-        YAML; ``load_text`` makes an equal configuration of it.
+    Every default is spelled out, but for those of a training that its optimizer decides.
 
     Raises:
-        LandscapeError: If an argument is not a plain YAML value.
+        LandscapeError: An argument is not a plain YAML value.
     """
     return yaml_text.dump(_plain(configuration), where="configuration")
 
 
-def _single(layers: Sequence[Layer], overrides: Sequence[str]) -> Configuration:
+def _single(layers: Sequence[Layer], overrides: Overrides) -> Configuration:
     values, where = _prepared(layers, overrides)
     sweeps.refuse(values, where=where)
     (member,) = sweeps.members(values, where=where)
     return _validated(member, where)
 
 
-def _prepared(
-    layers: Sequence[Layer], overrides: Sequence[str]
-) -> tuple[dict[str, Any], Callable[[str], str]]:
+def _prepared(layers: Sequence[Layer], overrides: Overrides) -> tuple[dict[str, Any], Callable[[str], str]]:
     """What the files and the options say together, and which of them said what."""
-    changes = parse_overrides(overrides)
+    changes = [parsed(each) if isinstance(each, str) else each for each in overrides]
     for change in changes:
         if change.key.split(".")[0] == "base":
-            raise LandscapeError(f"--set {change.text}: base can be said in a file only")
+            raise LandscapeError(f"{change.said}: base can be said in a file only")
     values = apply(flattened(layers), changes, expand=expanded)
     values = without_overridden(values, [change.key for change in changes])
     return values, lambda path: _origin(path, layers, changes)
@@ -205,7 +143,7 @@ def _validated(member: sweeps.Member, where: Callable[[str], str]) -> Configurat
         swept = (place for key, place in member.places.items() if _is_inside(path, key))
         return f"{where(next(swept, path))}{f', member {member.name}' if member.name else ''}"
 
-    return validate(member.values, Configuration, where=named, besides=bases.BESIDES)
+    return validate(member.values, Configuration, where=named, besides=bases.BESIDES).completed()
 
 
 def _is_inside(path: str, key: str) -> bool:
@@ -216,11 +154,11 @@ def _origin(path: str, layers: Sequence[Layer], changes: Sequence[Override]) -> 
     """Say which of the files and the options set what stands at a path."""
     for change in reversed(changes):
         if _is_inside(path, change.key):
-            return f"--set {change.text}"
+            return change.said
     # What does not fit together may come from both.
-    inside = [change.text for change in changes if change.key.startswith(f"{path}.")]
+    inside = [change.said for change in changes if change.key.startswith(f"{path}.")]
     where = origin(path, layers)
-    return f"{where} with --set {' --set '.join(inside)}" if path and inside else where
+    return f"{where} with {' '.join(inside)}" if path and inside else where
 
 
 def _plain(section: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What can stand where in a nested dataclass, by place: sections, lists of sections, fields that can be null."""
+"""What can stand where in a nested dataclass, by place: sections, kinds of them, lists of them, fields that can be null."""
 
 import dataclasses
 import functools
@@ -11,88 +11,63 @@ Place = tuple[int | str, ...]
 
 
 def hint_at(root: type, place: Place) -> Any:
-    """Look a type up.
-
-    Args:
-        root: A dataclass of dataclasses.
-        place: Steps from it, such as ("training", "phases", 0).
-
-    Returns:
-        The type without its annotations; None where nothing is known.
-    """
+    """The type, without its annotations, at steps such as ("training", "phases", 0); None where nothing is known."""
     hint: Any = root
     for step in place:
-        hint = element_of(hint) if isinstance(step, int) else _hints(dataclass_in(hint)).get(str(step))
+        if isinstance(step, int):
+            hint = element_of(hint)
+        else:
+            known = (_hints(section) for section in sections_in(hint))
+            hint = next((hints[step] for hints in known if step in hints), None)
     return hint
 
 
-def dataclass_in(hint: Any) -> type | None:
-    """Find the dataclass in ``Section`` or ``Section | None``.
+def sections_in(hint: Any) -> list[type]:
+    """The dataclasses in `Section`, `Section | None` or `OneKind | Another`."""
+    return [each for each in _options(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)]
 
-    Args:
-        hint: A type.
 
-    Returns:
-        The dataclass; None if there is none.
-    """
-    return next(
-        (each for each in _options(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)), None
-    )
+def kinds_of(hint: Any) -> dict[str, type]:
+    """The dataclasses of a union by the word that their field `kind` has; empty where there are not several."""
+    sections = sections_in(hint)
+    return {section.kind: section for section in sections} if len(sections) > 1 else {}  # type: ignore[attr-defined]
 
 
 def element_of(hint: Any) -> Any:
-    """Find ``Element`` in ``tuple[Element, ...]`` or ``tuple[Element, ...] | None``.
-
-    Args:
-        hint: A type.
-
-    Returns:
-        The element's type; None if there is none.
-    """
+    """`Element` in `tuple[Element, ...]` or `tuple[Element, ...] | None`; None if there is none."""
     tuples = (option for option in _options(hint) if typing.get_origin(option) is tuple)
     return next((typing.get_args(option)[0] for option in tuples), None)
 
 
 def field_names(hint: Any) -> list[str]:
-    """List the fields of a section.
+    """The fields of a section, or of all kinds of it, each once."""
+    return list(
+        dict.fromkeys(each.name for section in sections_in(hint) for each in dataclasses.fields(section))
+    )
 
-    Args:
-        hint: A type.
 
-    Returns:
-        In the order of the dataclass in it; empty if there is none.
-    """
-    section = dataclass_in(hint)
-    return [] if section is None else [each.name for each in dataclasses.fields(section)]
+def description(section: type, name: str) -> str:
+    """What a field of a section says of itself in its metadata."""
+    (found,) = (each for each in dataclasses.fields(section) if each.name == name)
+    return str(found.metadata.get("description", "it has no default"))
 
 
 def allows_null(root: type, place: Place) -> bool:
-    """Say whether null is a value of a field.
-
-    Args:
-        root: A dataclass of dataclasses.
-        place: Steps from it.
-
-    Returns:
-        False also where nothing is known.
-    """
+    """Whether null is a value of a field; False also where nothing is known."""
     return type(None) in _options(hint_at(root, place))
 
 
 def scalar_fields(section: type, *, path: str) -> Iterator[str]:
-    """Find the fields that take a single value: neither a section, nor a list, nor a mapping.
+    """Dotted paths of the fields that take a single value: neither a section, nor a list, nor a mapping.
 
     Args:
         section: A dataclass of dataclasses.
-        path: Where it stands, such as "training".
-
-    Yields:
-        Dotted paths, such as "training.schedule.factor".
+        path: Where it stands, such as "training", with which every path begins.
     """
     for name, hint in _hints(section).items():
-        inner = dataclass_in(hint)
-        if inner is not None:
-            yield from scalar_fields(inner, path=f"{path}.{name}")
+        inner = sections_in(hint)
+        if inner:
+            yield from scalar_fields(inner[0], path=f"{path}.{name}")
         elif not any(typing.get_origin(option) in (tuple, dict) for option in _options(hint)):
             yield f"{path}.{name}"
 
@@ -103,8 +78,6 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _hints(section: type | None) -> dict[str, Any]:
-    if section is None:
-        return {}
+def _hints(section: type) -> dict[str, Any]:
     hints = typing.get_type_hints(section)
     return {each.name: hints[each.name] for each in dataclasses.fields(section)}

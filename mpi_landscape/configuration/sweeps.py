@@ -34,7 +34,7 @@ class Member:
 
 
 def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
-    """Make a configuration for every combination of what is swept over.
+    """A configuration for every combination of what is swept over.
 
     Args:
         values: Section names to sections, shorthands written out; left as it is.
@@ -45,7 +45,7 @@ def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
         folder of its own in that of the file. One member that is all of it, if there is no sweep.
 
     Raises:
-        LandscapeError: If a sweep is not one (see `swept_fields`), there are more than 10,000 members, two would have
+        LandscapeError: A sweep is not one (see `swept_fields`), there are more than 10,000 members, two would have
             the same folder, or a file is named that they would share.
     """
     found = swept_fields(values, where=where)
@@ -71,15 +71,7 @@ def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
 
 
 def refuse(values: Mapping[str, Any], *, where: Where) -> None:
-    """Refuse a sweep where a single configuration is expected.
-
-    Args:
-        values: Section names to sections, shorthands written out.
-        where: From a dotted path to the file or option that set it.
-
-    Raises:
-        LandscapeError: If there is a sweep.
-    """
+    """Refuse a sweep where a single configuration is expected."""
     found = swept_fields(values, where=where)
     if found:
         origins = {where(sweep.place) for sweep in found}

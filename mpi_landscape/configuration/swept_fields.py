@@ -1,4 +1,4 @@
-"""Which fields of a configuration are swept over: lists where a single value is expected, and a section ``sweep``."""
+"""Which fields of a configuration are swept over: lists where a single value is expected, and a section `sweep`."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,17 +34,14 @@ class Sweep:
 
 
 def swept_fields(values: Mapping[str, Any], *, where: Where) -> tuple[Sweep, ...]:
-    """Find what is swept over.
+    """What is swept over, in the order in which it stands.
 
     Args:
         values: Section names to sections, shorthands written out.
         where: From a dotted path to the file or option that set it.
 
-    Returns:
-        In the order in which they stand.
-
     Raises:
-        LandscapeError: If the section is not a mapping of dotted fields to lists, a list is empty or repeats a value,
+        LandscapeError: The section is not a mapping of dotted fields to lists, a list is empty or repeats a value,
             or a field is swept over twice, by itself or as a part of another.
     """
     found = tuple(_found(values, where))
@@ -67,15 +64,7 @@ def swept_fields(values: Mapping[str, Any], *, where: Where) -> tuple[Sweep, ...
 
 
 def without_overridden(values: Mapping[str, Any], options: Sequence[str]) -> dict[str, Any]:
-    """Take from the section ``sweep`` what an option set to a single value afterwards.
-
-    Args:
-        values: Section names to sections, shorthands written out; left as it is.
-        options: Dotted paths of the options, in order.
-
-    Returns:
-        A copy in which an option has ended the sweeps over its field and over those inside it.
-    """
+    """A copy in which each option, a dotted path, has ended the sweeps over its field and over those inside it."""
     sweep = values.get("sweep")
     if not isinstance(sweep, Mapping):
         return dict(values)

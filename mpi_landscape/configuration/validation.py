@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from mpi_landscape.configuration import shape
 from mpi_landscape.configuration.shape import Place
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.wording import listed, shortened, shown, suggestion
+from mpi_landscape.wording import either, listed, shortened, shown, suggestion
 
 Section = TypeVar("Section")
 
@@ -20,13 +20,9 @@ _UNKNOWN = ("unexpected_keyword_argument", "invalid_key")
 
 
 def expecting(text: str) -> WrapValidator:
-    """Mark a type with what it expects, in words, in place of pydantic's own findings.
+    """What a type expects, such as "a whole number", in place of pydantic's own findings.
 
-    Args:
-        text: For example "a whole number".
-
-    Returns:
-        The outermost (that is, last) metadata of an Annotated type.
+    It is the outermost (that is, last) metadata of an Annotated type.
     """
 
     def check(value: Any, validate: Callable[[Any], Any]) -> Any:
@@ -50,36 +46,26 @@ def validate(
 
     Args:
         values: As read from YAML.
-        section: A dataclass whose leaves are marked with :func:`expecting`.
+        section: A dataclass whose leaves are marked with `expecting`.
         where: From a dotted path to the file or option that set it.
         besides: Fields at the top that were dealt with before, and are valid too.
 
-    Returns:
-        An instance of the dataclass.
-
     Raises:
-        LandscapeError: If anything does not fit; names the dotted path, the value and what is valid.
+        LandscapeError: Something does not fit; names the dotted path, the value and what is valid.
     """
     try:
         checked: Section = _adapter(cast("Any", section)).validate_python(dict(values))
         return checked
     except ValidationError as error:
         findings = error.errors(include_url=False)
-    finding = min(findings, key=lambda each: each["type"] not in _UNKNOWN)
+    place, text = _explained(min(findings, key=lambda each: each["type"] not in _UNKNOWN), section, besides)
     more = f" (and {len(findings) - 1} more to correct)" if len(findings) > 1 else ""
     # An unknown or a missing field is set, or should be, where its section is.
-    raise LandscapeError(f"{where(dotted(finding['loc']))}: {_explained(finding, section, besides)}{more}")
+    raise LandscapeError(f"{where(dotted(place))}: {text}{more}")
 
 
 def dotted(place: Place) -> str:
-    """Write pydantic's location as a path.
-
-    Args:
-        place: For example ("training", "schedule", "milestones", 0).
-
-    Returns:
-        For example "training.schedule.milestones[0]"; empty for the whole.
-    """
+    """A place as a path, such as "training.schedule.milestones[0]"; empty for the whole."""
     path = ""
     for step in place:
         name = shortened(str(step), _LONGEST_STEP)
@@ -93,37 +79,74 @@ def _adapter(section: Any) -> TypeAdapter[Any]:
     return TypeAdapter(section)
 
 
-def _explained(finding: ErrorDetails, root: type, besides: Sequence[str]) -> str:
-    place, kind, context = finding["loc"], finding["type"], finding.get("ctx", {})
-    path = dotted(place)
+def _explained(finding: ErrorDetails, root: type, besides: Sequence[str]) -> tuple[Place, str]:
+    """Where a finding of pydantic is, and what it is in words."""
+    place, tag = _untagged(finding["loc"], root)
+    kind, context = finding["type"], finding.get("ctx", {})
     if kind in _UNKNOWN or kind == "missing":
-        parent = dotted(place[:-1]) or "the configuration"
-        valid = [*_fields(root, place[:-1]), *(besides if len(place) == 1 else ())]
-        if kind == "missing":
-            return f"{parent} has no field '{place[-1]}', which it needs; its fields are {listed(valid)}"
-        guess = suggestion(place[-1], valid)
-        return f"{parent} has unknown field '{shortened(str(place[-1]))}'; valid fields are {listed(valid)}{guess}"
+        return _of_fields(place, tag, root, besides, missing=kind == "missing")
+    if kind == "union_tag_invalid":
+        kinds = list(shape.kinds_of(shape.hint_at(root, place)))
+        place = (*place, "kind")
+        return place, f"{dotted(place)} is {shown(finding['input']['kind'])}; expected {either(kinds)}"
+    path = dotted(place)
     if kind == "expected":
-        return f"{path} is {shown(finding['input'])}; expected {context['expected']}"
+        return place, f"{path} is {shown(finding['input'])}; expected {context['expected']}"
     if kind == "value_error":
-        return f"{path}: {context['error']}" if path else f"{context['error']}"
+        error = context["error"]
+        if getattr(error, "field", ""):
+            return (*place, error.field), f"{path}.{error}"
+        return place, f"{path}: {error}" if path else f"{error}"
     expected = _expected(root, place)
-    if expected:
-        return f"{path} is {shown(finding['input'])}; expected {expected}"
-    return f"{path} is {shown(finding['input'])}; {finding['msg']}"
+    return (
+        place,
+        f"{path} is {shown(finding['input'])}; {f'expected {expected}' if expected else finding['msg']}",
+    )
 
 
-def _fields(root: type, place: Place) -> list[str]:
-    return shape.field_names(shape.hint_at(root, place))
+def _untagged(place: Place, root: type) -> tuple[Place, str]:
+    """A place without the step by which pydantic says as which kind of section it has read one; and that kind."""
+    for number in range(len(place)):
+        if shape.kinds_of(shape.hint_at(root, place[:number])):
+            return place[:number] + place[number + 1 :], str(place[number])
+    return place, ""
+
+
+def _of_fields(
+    place: Place, tag: str, root: type, besides: Sequence[str], *, missing: bool
+) -> tuple[Place, str]:
+    """A field that is missing, or one that should not be there."""
+    *above, name = place
+    section = shape.hint_at(root, tuple(above))
+    parent, valid = dotted(tuple(above)), shape.field_names(section)
+    if tag and (missing or name in valid):
+        return tuple(above), f"{parent}: {_misfit(str(name), tag, shape.kinds_of(section), missing=missing)}"
+    valid += () if above else besides
+    parent = parent or "the configuration"
+    if missing:
+        return place, f"{parent} has no field '{name}', which it needs; its fields are {listed(valid)}"
+    unknown = f"{parent} has unknown field '{shortened(str(name))}'"
+    return place, f"{unknown}; valid fields are {listed(valid)}{suggestion(name, valid)}"
+
+
+def _misfit(name: str, tag: str, kinds: Mapping[str, type], *, missing: bool) -> str:
+    """A field that one kind of a section has, and another not."""
+    own = shape.field_names(kinds[tag])
+    if missing:
+        described = shape.description(kinds[tag], name)
+        return f"kind {tag} needs the field {name}: {described}"
+    shared = set(own).intersection(*(shape.field_names(each) for each in kinds.values()))
+    valid = sorted(own, key=lambda each: each not in shared)
+    return f"{name} does not belong to kind {tag}; valid fields are {listed(valid)}"
 
 
 def _expected(root: type, place: Place) -> str:
     """What a section, or a list of them, should have been; empty for other fields."""
     hint = shape.hint_at(root, place)
-    section = shape.dataclass_in(hint)
-    if section is not None:
-        shorthand = getattr(section, "SHORTHAND", "")
-        also = f", or {shorthand}" if shorthand else ""
-        return f"a mapping with the fields {listed(shape.field_names(section))}{also}"
+    own = shape.field_names(hint)
+    if own:
+        shorthands = (getattr(section, "SHORTHAND", "") for section in shape.sections_in(hint))
+        also = "".join(f", or {shorthand}" for shorthand in shorthands if shorthand)
+        return f"a mapping with the fields {listed(own)}{also}"
     inside = shape.field_names(shape.element_of(hint))
     return f"a list of mappings with the fields {listed(inside)}" if inside else ""

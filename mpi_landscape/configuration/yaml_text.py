@@ -1,4 +1,4 @@
-"""YAML for people: numbers as everybody writes them, no silent duplicates, errors with line and column."""
+"""YAML for people: numbers as they are usually written, no silent duplicates, errors with line and column."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.wording import reason, shortened, shown
+from mpi_landscape.wording import one_line, reason, shortened, shown
 
 # A configuration has some hundred values. Aliases of aliases can stand for billions in a few lines, and aliases of one
 # long text for gigabytes, so a text counts as one value for every hundred characters.
@@ -127,7 +127,7 @@ def parse(text: str, *, where: str) -> Any:
         Dictionaries, lists, text, numbers, truth values and None; None for an empty document.
 
     Raises:
-        LandscapeError: If it does not parse (with line and column), repeats a key, is nested more than 50
+        LandscapeError: The text does not parse (with line and column), repeats a key, is nested more than 50
             deep, has a whole number of more than 8,192 bits, or unfolds through its aliases to more than 10,000
             values, where a text counts as one for every hundred characters.
     """
@@ -160,17 +160,10 @@ def parse(text: str, *, where: str) -> Any:
 
 
 def dump(values: Any, *, where: str) -> str:
-    """Write plain values as YAML that :func:`parse` reads back as the same values.
-
-    Args:
-        values: Dictionaries, lists, text, numbers, truth values and None.
-        where: What is written, for messages.
-
-    Returns:
-        The document; mappings keep their order.
+    """Write plain values as YAML that `parse` reads back as the same values; mappings keep their order.
 
     Raises:
-        LandscapeError: If a value is of another type.
+        LandscapeError: A value is no dictionary, list, text, number, truth value or None.
     """
     try:
         return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None)
@@ -204,4 +197,4 @@ def _position(mark: Any) -> str:
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     parts = [part for part in (error.context, error.problem) if part]
-    return shortened(" ".join(", ".join(parts).split())) or "does not parse"
+    return shortened(one_line(", ".join(parts), None)) or "does not parse"

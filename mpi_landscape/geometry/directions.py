@@ -29,18 +29,30 @@ _PARALLEL = 1e-6
 
 
 def random_direction(layout: Layout, *, seed: int) -> Tensor:
-    """A Gaussian direction (Li et al. 2018, arXiv:1712.09913, section 4), before any normalisation.
+    """A Gaussian direction (Li et al. 2018, arXiv:1712.09913, section 4), before any normalization.
 
     Every tensor draws from its own stream, Philox keyed by SHA-256 of "seed:name". So the numbers
     depend on the seed and on the tensor's name only: not on the order in which the network was built,
     the device, PyTorch, or the number of ranks.
 
     Args:
-        layout: of the network.
-        seed: any integer; another one is another direction.
+        layout: The order of the flat vectors.
+        seed: Any integer; another one is another direction.
 
     Returns:
         1D tensor of shape (n,), float32: independent standard normal numbers.
+
+    Example:
+        The same tensor gets the same numbers in another network, and another seed other numbers.
+
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> small, large = layout_of(nn.Linear(2, 3, bias=False)), layout_of(nn.Linear(2, 3))
+        >>> first = random_direction(small, seed=1)
+        >>> torch.equal(first, random_direction(large, seed=1)[:6])
+        True
+        >>> torch.equal(first, random_direction(small, seed=2))
+        False
     """
     direction = np.empty(layout.size, dtype=np.float32)
     for entry in layout.entries:
@@ -63,7 +75,11 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
         1D tensor of shape (n,), float32.
 
     Raises:
-        LandscapeError: the two have different shapes.
+        LandscapeError: The two have different shapes.
+
+    Example:
+        >>> difference(torch.tensor([1.0, 2]), torch.tensor([4.0, 6]))
+        tensor([3., 4.])
     """
     _check_pair(start, end)
     return (end.detach() - start.detach()).to(torch.float32)
@@ -74,8 +90,8 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
 
     Args:
         direction: 1D tensor of shape (n,).
-        layout: of the network.
-        patterns: each a kind (`bias`: biases outside normalisation layers; `norm`: all of normalisation
+        layout: The order of the flat vectors.
+        patterns: Each a kind (`bias`: biases outside normalization layers; `norm`: all of normalization
             layers, their running statistics too where these count as parameters; `buffer`: running
             statistics only, which a random direction would make negative), or a glob of tensor names such
             as `layer1.*`. A network may lack a kind; a glob must match something.
@@ -84,7 +100,13 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
         A new 1D tensor of shape (n,), same dtype.
 
     Raises:
-        LandscapeError: a glob matches no tensor, or nothing is left to move.
+        LandscapeError: A glob matches no tensor, or nothing is left to move.
+
+    Example:
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> ignore(torch.ones(5), layout_of(nn.Linear(4, 1)), ["bias"])
+        tensor([1., 1., 1., 1., 0.])
     """
     layout.check(direction, where="direction")
     names = [entry.name for entry in layout.entries]
@@ -113,7 +135,7 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
 def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
     """The part of a direction orthogonal to another one: d − (⟨d, a⟩ / ⟨a, a⟩)·a.
 
-    Normalising filter by filter afterwards makes the two slightly oblique again (`cosine` says how much).
+    Normalizing filter by filter afterwards makes the two slightly oblique again (`cosine` says how much).
 
     Args:
         direction: 1D tensor of shape (n,).
@@ -123,15 +145,19 @@ def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
         1D tensor of shape (n,), float32; computed in float64.
 
     Raises:
-        LandscapeError: different shapes, or the two are parallel, so that nothing is left.
+        LandscapeError: The two have different shapes, or are parallel, so that nothing is left.
+
+    Example:
+        >>> orthogonalize(torch.tensor([3.0, 4]), torch.tensor([2.0, 0]))
+        tensor([0., 4.])
     """
     _check_pair(direction, against)
-    square = _dot(against, against)
+    square = dot(against, against)
     if square == 0:
         return direction.detach().to(torch.float32, copy=True)
-    factor = _dot(direction, against) / square
+    factor = dot(direction, against) / square
     result = (direction.detach().double() - factor * against.detach().double()).to(torch.float32)
-    if _dot(result, result) <= _PARALLEL**2 * _dot(direction, direction):
+    if dot(result, result) <= _PARALLEL**2 * dot(direction, direction):
         raise LandscapeError(
             "orthogonalize: the two directions are parallel; choose another seed or another checkpoint"
         )
@@ -149,12 +175,16 @@ def cosine(first: Tensor, second: Tensor) -> float:
         A number in [−1, 1]; NaN when one of them is zero.
 
     Raises:
-        LandscapeError: the two have different shapes.
+        LandscapeError: The two have different shapes.
+
+    Example:
+        >>> cosine(torch.tensor([2.0, 0, 0]), torch.tensor([3.0, 0, 4])) - 3 / 5
+        0.0
     """
     _check_pair(first, second)
     # Two roots, not the root of the product: that one overflows for lengths above 1e154.
-    lengths = math.sqrt(_dot(first, first)) * math.sqrt(_dot(second, second))
-    return max(-1.0, min(1.0, _dot(first, second) / lengths)) if lengths else math.nan
+    lengths = math.sqrt(dot(first, first)) * math.sqrt(dot(second, second))
+    return max(-1.0, min(1.0, dot(first, second) / lengths)) if lengths else math.nan
 
 
 def _check_pair(first: Tensor, second: Tensor) -> None:
@@ -164,8 +194,8 @@ def _check_pair(first: Tensor, second: Tensor) -> None:
         )
 
 
-def _dot(first: Tensor, second: Tensor) -> float:
-    """⟨a, b⟩ in float64, piece by piece."""
+def dot(first: Tensor, second: Tensor) -> float:
+    """⟨a, b⟩ of two 1D tensors of shape (n,), in float64."""
     left, right = _array(first), _array(second)
     return math.fsum(
         float(np.sum(left[at : at + _PIECE].astype(np.float64) * right[at : at + _PIECE]))

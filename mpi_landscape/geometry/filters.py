@@ -1,6 +1,6 @@
 """What a filter is, for each tensor of each type of layer.
 
-Li et al. 2018 (arXiv:1712.09913, section 4) normalise directions *filter* by filter, where a
+Li et al. 2018 (arXiv:1712.09913, section 4) normalize directions *filter* by filter, where a
 filter is the weights that generate one feature map. For each tensor that is:
 
 | layer                         | tensor                | shape                  | kind   | filters          |
@@ -11,17 +11,17 @@ filter is the weights that generate one feature map. For each tensor that is:
 | attention                     | in_proj_weight        | (3·embed, embed)       | weight | rows, axis 0     |
 | recurrent                     | weight_ih, weight_hh  | (gates·hidden, ...)    | weight | rows, axis 0     |
 | embedding                     | weight                | (tokens, embed)        | weight | rows, axis 0     |
-| normalisation                 | all parameters        | any                    | norm   | one              |
-| normalisation, when asked     | running statistics    | (channels,)            | buffer | one              |
+| normalization                 | all parameters        | any                    | norm   | one              |
+| normalization, when asked     | running statistics    | (channels,)            | buffer | one              |
 | any other                     | named …bias…          | 0 or 1 axes            | bias   | one              |
 | any other (scales, tokens)    | any                   | 0 or 1 axes            | weight | one              |
 | any other                     | any                   | 2 axes or more         | weight | axis 0           |
 
 Output channel c of a transposed convolution with g groups is made by the weights
 `weight[i, c % (out/g)]` of the input channels i of its own group: with the tensor viewed as
-(g, in/g, out/g, ...), axes 0 and 2 enumerate the filters. A normalisation layer is a module whose class, or
+(g, in/g, out/g, ...), axes 0 and 2 enumerate the filters. A normalization layer is a module whose class, or
 a class it derives from, has a name that ends in Norm, Norm1d, Norm2d or Norm3d: all of PyTorch's, and
-the custom ones. A parametrised tensor (`torch.nn.utils.parametrize`) follows the layer that owns it.
+the custom ones. A parametrized tensor (`torch.nn.utils.parametrize`) follows the layer that owns it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Division:
 
     Args:
         kind: `weight`, `bias` or `norm`, as in the table above.
-        view: shape to view the tensor in, of the same number of elements.
-        axes: axes of that view that enumerate filters; `()` when the tensor is one filter.
+        view: Shape to view the tensor in, of the same number of elements.
+        axes: Axes of that view that enumerate filters; `()` when the tensor is one filter.
     """
 
     kind: Kind
@@ -59,9 +59,15 @@ def division(layer: nn.Module, local: str, shape: tuple[int, ...]) -> Division:
     """How a tensor falls into filters, by the table above.
 
     Args:
-        layer: the layer that owns it.
-        local: its name there, such as `weight`.
-        shape: of the tensor.
+        layer: The layer that owns it.
+        local: Its name there, such as `weight`.
+        shape: The tensor's.
+
+    Example:
+        >>> division(nn.Conv2d(3, 8, 5), "weight", (8, 3, 5, 5)).axes  # 8 filters of 3·5·5 weights
+        (0,)
+        >>> division(nn.ConvTranspose2d(6, 4, 3, groups=2), "weight", (6, 2, 3, 3))  # 2·2 filters of 3·3·3 weights
+        Division(kind='weight', view=(2, 3, 2, 3, 3), axes=(0, 2))
     """
     if is_normalization(layer):
         return Division(kind="norm", view=(prod(shape),), axes=())
@@ -76,7 +82,7 @@ def division(layer: nn.Module, local: str, shape: tuple[int, ...]) -> Division:
 
 
 def is_normalization(layer: nn.Module) -> bool:
-    """Whether the layer normalises, by the names of its class and of the classes it derives from."""
+    """Whether the layer normalizes, by the names of its class and of the classes it derives from."""
     return any(_NORM_NAME.search(kind.__name__) for kind in type(layer).__mro__)
 
 
@@ -84,8 +90,8 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The layer that a tensor of the network belongs to, and the tensor's own name there.
 
     Args:
-        model: the network.
-        name: as in `named_parameters()` or `named_buffers()`.
+        model: The network.
+        name: As in `named_parameters()` or `named_buffers()`.
     """
     parametrized = _PARAMETRIZED.fullmatch(name)
     if parametrized:

@@ -26,12 +26,12 @@ class Entry:
     """One tensor's place in the flat vector, and its division into filters.
 
     Args:
-        name: as in `named_parameters()` (or `named_buffers()`).
-        shape: of the tensor.
-        offset: index of its first element in the flat vector.
-        kind: what `ignore` and the file call it.
-        filter_view: shape to view the tensor in, of the same number of elements.
-        filter_axes: axes of that view that enumerate filters, a norm runs over the others; `()`
+        name: As in `named_parameters()` (or `named_buffers()`).
+        shape: The tensor's.
+        offset: Index of its first element in the flat vector.
+        kind: What `ignore` and the file call it.
+        filter_view: Shape to view the tensor in, of the same number of elements.
+        filter_axes: Axes of that view that enumerate filters, a norm runs over the others; `()`
             when the whole tensor is one filter.
     """
 
@@ -63,7 +63,7 @@ class Layout:
     """All entries, in the order of the flat vector.
 
     Args:
-        entries: contiguous from offset 0.
+        entries: Contiguous from offset 0.
     """
 
     entries: tuple[Entry, ...]
@@ -85,7 +85,7 @@ class Layout:
             vector: 1D tensor of shape (n,), any dtype and device.
 
         Raises:
-            LandscapeError: the vector has another shape.
+            LandscapeError: The vector has another shape.
         """
         self.check(vector)
         return {entry.name: vector[entry.offset : entry.stop].view(entry.shape) for entry in self.entries}
@@ -96,15 +96,15 @@ class Layout:
         """Copy named tensors, such as a state dict, into one new flat vector on the CPU.
 
         Args:
-            tensors: by name; names that are not in the layout are passed over.
-            where: what the tensors come from, for the message.
-            dtype: of the result.
+            tensors: By name; names that are not in the layout are passed over.
+            where: What the tensors come from, for the message.
+            dtype: The result's.
 
         Returns:
             1D tensor of shape (n,).
 
         Raises:
-            LandscapeError: tensors are missing or have another shape (the first three are named).
+            LandscapeError: Tensors are missing or have another shape (the first three are named).
         """
         problems = list(_differences(self.entries, tensors))
         if problems:
@@ -119,7 +119,7 @@ class Layout:
         """Refuse a vector that is not of shape (n,).
 
         Raises:
-            LandscapeError: the vector has another shape.
+            LandscapeError: The vector has another shape.
         """
         if tuple(vector.shape) != (self.size,):
             raise LandscapeError(
@@ -142,11 +142,16 @@ def layout_of(model: nn.Module, *, normalization_buffers: bool = False) -> Layou
     """The layout of a network: `named_parameters()` in order, then buffers when asked.
 
     Args:
-        model: any network; only names, shapes and layer types are looked at.
-        normalization_buffers: also move the floating-point running statistics of normalisation layers.
+        model: Any network; only names, shapes and layer types are looked at.
+        normalization_buffers: Also move the floating-point running statistics of normalization layers.
 
     Raises:
-        LandscapeError: no parameters, or one that is not an initialised tensor of real numbers.
+        LandscapeError: There are no parameters, or one is not an initialized tensor of real numbers.
+
+    Example:
+        >>> layout = layout_of(nn.Linear(3, 2))
+        >>> [(entry.name, entry.offset, entry.stop, entry.num_filters) for entry in layout.entries]
+        [('weight', 0, 6, 2), ('bias', 6, 8, 1)]
     """
     named: list[tuple[str, Tensor]] = list(model.named_parameters())
     num_parameters = len(named)

@@ -1,4 +1,4 @@
-"""Normalisation of directions against the center, filter by filter.
+"""Normalization of directions against the center, filter by filter.
 
 Li et al. 2018 (arXiv:1712.09913), section 4. Scaling a ReLU network's filters up in one layer and down in
 the next leaves its outputs alone but changes how far a step of fixed length takes it. A direction
@@ -9,7 +9,7 @@ networks can be compared. Sums run in numpy and float64, for the reason given in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.layout import Entry, Layout
-
-Normalization = Literal["filter", "layer", "weight", "none"]
+from mpi_landscape.vocabulary import Normalization
 
 
 def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normalization) -> Tensor:
@@ -36,14 +35,26 @@ def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normali
     Args:
         direction: 1D tensor of shape (n,).
         center: 1D tensor of shape (n,).
-        layout: of the network.
-        how: one of the above.
+        layout: The order of the flat vectors.
+        how: One of the above.
 
     Returns:
         A new 1D tensor of shape (n,), float32, on the CPU; computed in float64.
 
     Raises:
-        LandscapeError: a vector of another shape, an unknown `how`, or values that are not finite.
+        LandscapeError: A vector has another shape or is not finite, or `how` is unknown.
+
+    Example:
+        Two filters of the center, (3, 4) and (0, 2), have the norms 5 and 2.
+
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> layout = layout_of(nn.Linear(2, 2, bias=False))
+        >>> center, direction = torch.tensor([3.0, 4, 0, 2]), torch.tensor([1.0, 0, 0, -4])
+        >>> normalize(direction, center, layout, how="filter")
+        tensor([ 5.,  0.,  0., -2.])
+        >>> normalize(direction, center, layout, how="weight")
+        tensor([ 3.,  0.,  0., -8.])
     """
     if how not in get_args(Normalization):
         raise LandscapeError(
@@ -68,31 +79,44 @@ def filter_norms(vector: Tensor, layout: Layout) -> NDArray[np.float64]:
 
     Args:
         vector: 1D tensor of shape (n,).
-        layout: of the network.
+        layout: The order of the flat vectors.
 
     Returns:
         (num_filters,) float64, in the order of the entries, C order within an entry.
 
     Raises:
-        LandscapeError: the vector has another shape.
+        LandscapeError: The vector has another shape.
+
+    Example:
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> filter_norms(torch.tensor([3.0, 4, 0, 2]), layout_of(nn.Linear(2, 2, bias=False)))
+        array([5., 2.])
     """
     pieces = _pieces(vector, layout, "vector")
     return np.concatenate([_norms(tensor, entry.filter_axes).reshape(-1) for entry, tensor in pieces])
 
 
 def norm_ratios(direction: Tensor, center: Tensor, layout: Layout) -> NDArray[np.float64]:
-    """‖d_f‖/‖θ_f‖ of every filter: 1 everywhere after filter normalisation, 0 where ignored.
+    """‖d_f‖/‖θ_f‖ of every filter: 1 everywhere after filter normalization, 0 where ignored.
 
     Args:
         direction: 1D tensor of shape (n,).
         center: 1D tensor of shape (n,).
-        layout: of the network.
+        layout: The order of the flat vectors.
 
     Returns:
         (num_filters,) float64; NaN where both norms are zero, infinity where only the center's is.
 
     Raises:
-        LandscapeError: a vector of another shape.
+        LandscapeError: A vector has another shape.
+
+    Example:
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> center, direction = torch.tensor([3.0, 4, 0, 2]), torch.tensor([6.0, 8, 0, 0])
+        >>> norm_ratios(direction, center, layout_of(nn.Linear(2, 2, bias=False)))
+        array([2., 0.])
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios: NDArray[np.float64] = filter_norms(direction, layout) / filter_norms(center, layout)

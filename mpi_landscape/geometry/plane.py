@@ -1,19 +1,115 @@
-"""A plane of flat vectors: an affine map from coordinates to parameters."""
+"""A plane of flat vectors: an affine map from coordinates to parameters, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.directions import dot
 from mpi_landscape.geometry.layout import Layout
+
+# Below this, the smallest eigenvalue of the cosines between directions is rounding: they span less than they are.
+_DEPENDENT = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plane:
-    """center + sum of coordinate * direction (Li et al. 2018, arXiv:1712.09913, equation 1)."""
+    """The vectors θ + Σ cᵢ dᵢ around a center θ (Li et al. 2018, arXiv:1712.09913, equation 1).
+
+    The directions need be neither orthogonal nor of length 1.
+
+    Args:
+        layout: The order of the flat vectors, of n elements.
+        center: θ, 1D tensor of shape (n,).
+        directions: The dᵢ by name, at least one: 1D tensors of shape (n,).
+
+    Raises:
+        LandscapeError: There is no direction, one is zero, or a vector has another shape.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> oblique = {"alpha": torch.tensor([2.0, 0, 0]), "beta": torch.tensor([1.0, 1, 0])}
+        >>> layout = layout_of(nn.Linear(3, 1, bias=False))
+        >>> plane = Plane(layout=layout, center=torch.tensor([1.0, 1, 1]), directions=oblique)
+        >>> plane.at([0.5, 3])  # (1, 1, 1) + 0.5 (2, 0, 0) + 3 (1, 1, 0)
+        tensor([5., 4., 1.])
+        >>> coordinates, distance = plane.project(torch.tensor([5.0, 4, 8]))  # 7 above it
+        >>> np.allclose(coordinates, [0.5, 3]), distance
+        (True, 7.0)
+    """
 
     layout: Layout
     center: Tensor
     directions: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        self.layout.check(self.center, where="center")
+        if not self.directions:
+            raise LandscapeError("a plane needs at least one direction")
+        for name, direction in self.directions.items():
+            self.layout.check(direction, where=f"direction {name}")
+            if not direction.any():
+                raise LandscapeError(f"direction {name} is zero everywhere and spans nothing")
+
+    def at(self, coordinates: Sequence[float]) -> Tensor:
+        """The vector at a point: 1D tensor of shape (n,), dtype and device of the center.
+
+        Args:
+            coordinates: One for each direction, in units of it.
+
+        Raises:
+            LandscapeError: There are more or fewer coordinates than directions.
+        """
+        if len(coordinates) != len(self.directions):
+            raise LandscapeError(
+                f"a point of this plane has {len(self.directions)} coordinates, got {len(coordinates)}"
+            )
+        vector = self.center.detach().clone()
+        for coordinate, direction in zip(coordinates, self.directions.values(), strict=True):
+            vector.add_(direction.detach(), alpha=float(coordinate))
+        return vector
+
+    def project(self, vector: Tensor) -> tuple[NDArray[np.float64], float]:
+        """The point of the plane that is nearest to a vector, by least squares.
+
+        Its coordinates c solve Σⱼ ⟨dᵢ, dⱼ⟩ cⱼ = ⟨dᵢ, v − θ⟩; for a single direction c = ⟨d, v − θ⟩ / ⟨d, d⟩.
+
+        Args:
+            vector: The vector v, 1D tensor of shape (n,).
+
+        Returns:
+            (num_directions,) float64 in units of the directions, and the distance ‖v − θ − Σ cᵢ dᵢ‖ that is left.
+
+        Raises:
+            LandscapeError: The vector has another shape, or the directions are linearly dependent.
+        """
+        self.layout.check(vector)
+        rest = vector.detach().double() - self.center.detach().double()
+        lengths, cosines = self._angles
+        products = [dot(direction, rest) for direction in self.directions.values()]
+        coordinates = np.linalg.solve(cosines, np.array(products) / lengths) / lengths
+        for coordinate, direction in zip(coordinates, self.directions.values(), strict=True):
+            rest.sub_(direction.detach().double(), alpha=float(coordinate))
+        return coordinates, float(np.sqrt(dot(rest, rest)))
+
+    @cached_property
+    def _angles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lengths of the directions and cosines between them: numbers of one size for any lengths."""
+        vectors = list(self.directions.values())
+        lengths = np.array([np.sqrt(dot(each, each)) for each in vectors])
+        products = np.array([[dot(one, other) for other in vectors] for one in vectors])
+        with np.errstate(invalid="ignore"):  # of directions that are not finite
+            cosines = products / lengths / lengths[:, None]
+        if not np.linalg.eigvalsh(cosines)[0] > _DEPENDENT:
+            raise LandscapeError(
+                f"the directions {', '.join(self.directions)} are linearly dependent: a point has no coordinates"
+            )
+        return lengths, cosines

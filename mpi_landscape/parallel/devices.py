@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Literal
 
+import psutil
 import torch
 
 from mpi_landscape.errors import LandscapeError
@@ -94,16 +95,11 @@ def available_cores() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
-def free_memory(device: torch.device, ranks: Ranks) -> int | None:
-    """This rank's fair share of the memory that is free on a device, in bytes; None where nobody tells."""
+def free_memory(device: torch.device, ranks: Ranks) -> int:
+    """This rank's fair share of the memory that is free on a device, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="utf-8") as lines:  # noqa: PTH123 - not a user's path
-            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
-    return free // ranks.local_size
+    return int(psutil.virtual_memory().available) // ranks.local_size
 
 
 def device_name(device: torch.device) -> str:

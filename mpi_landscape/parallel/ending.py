@@ -1,16 +1,15 @@
 """The end of a job whose launcher may be left waiting for a host that cannot be reached any more.
 
 MPI_Abort ends the ranks here and asks the launcher to end the others. Where the network to their host is cut, MPICH's mpiexec
-waits for its answer for ever, and so does whoever waits for mpiexec: a batch script, say, which would submit the job again.
+waits for its answer for ever, and so does a batch script that waits for mpiexec and would submit the job again.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 from contextlib import suppress
 
-from mpi_landscape.parallel.neighbours import start_of, words_of
+import psutil
 
 # Seconds that a launcher has to end by itself.
 TIME_TO_END = 10
@@ -22,10 +21,11 @@ def end_launcher_later() -> None:
     launcher = _launcher()
     if launcher is None:
         return
-    # By a process that outlives this one, and only the very process that was found.
+    # By a process that outlives this one, and only the very process that was found: field 22 is when it started. By a
+    # shell, as Python may lie on a disk that cannot be reached any more either.
     script = (
-        f"sleep {TIME_TO_END}; "
-        f'[ "$(cut -d " " -f 22 /proc/{launcher}/stat)" = {start_of(launcher)} ] && kill -KILL {launcher}'
+        f'start() {{ cut -d " " -f 22 /proc/{launcher}/stat; }}; found=$(start); sleep {TIME_TO_END}; '
+        f'[ -n "$found" ] && [ "$(start)" = "$found" ] && kill -KILL {launcher}'
     )
     with suppress(OSError):
         subprocess.Popen(
@@ -39,10 +39,8 @@ def end_launcher_later() -> None:
 
 def _launcher() -> int | None:
     """The process number of the nearest ancestor that is a launcher; None where there is none to be seen."""
-    number = os.getppid()
-    while number > 1:
-        name, parent = words_of(number)
-        if name in _LAUNCHERS:
-            return number
-        number = parent
+    with suppress(psutil.Error):
+        for parent in psutil.Process().parents():
+            if parent.pid > 1 and parent.name() in _LAUNCHERS:
+                return int(parent.pid)
     return None

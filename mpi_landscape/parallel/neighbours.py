@@ -1,6 +1,6 @@
-"""The other processes of this node: one that is gone ends the job, whatever its launcher makes of it.
+"""The other processes of this node: one that is gone ends the job, even where its launcher does not.
 
-Launchers see a process that a signal killed; one that leaves with exit status 0 in the middle of the work, some do not.
+Launchers see a process that a signal killed; some do not see one that leaves with exit status 0 in the middle of the work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+
+import psutil
 
 # Seconds between two looks.
 TICK = 0.5
@@ -21,20 +22,18 @@ GRACE = 2.0
 
 @dataclass(frozen=True)
 class Process:
-    """A rank's process, told from any other that may get its number later.
+    """A rank's process.
 
     Attributes:
-        rank: Of the job.
+        rank: Its rank in the job.
         host: The name of its node.
         number: Its process number.
-        start: When it started, as the system counts; empty where the system does not tell.
         space: What its number counts in: a node, or a container of it.
     """
 
     rank: int
     host: str
     number: int
-    start: str
     space: str
 
 
@@ -44,47 +43,29 @@ def this_process(rank: int, host: str) -> Process:
         space = str((Path("/proc/self/ns/pid")).readlink())
     except OSError:
         space = ""
-    number = os.getpid()
-    return Process(rank, host, number, start_of(number), f"{host} {space}")
+    return Process(rank, host, os.getpid(), f"{host} {space}")
 
 
-def is_gone(process: Process) -> bool:
+def seen(number: int) -> psutil.Process | None:
+    """The process that has a number now, told by its start from any that may get it later; None where there is none."""
+    try:
+        return psutil.Process(number)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_gone(process: psutil.Process | None) -> bool:
     """Whether it has ended, or is what is left of one that has ended."""
-    fields = _fields(process.number)
-    if fields:
-        return fields[0] in "ZX" or fields[19] != process.start
     try:
-        os.kill(process.number, 0)
-    except ProcessLookupError:
+        return (
+            process is None
+            or not process.is_running()
+            or process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        )
+    except psutil.NoSuchProcess:
         return True
-    except PermissionError:
+    except psutil.AccessDenied:
         return False
-    # Where there is no /proc to look into, this must do.
-    return bool(process.start)
-
-
-def start_of(number: int) -> str:
-    """When a process started, as the system counts; empty where it does not tell."""
-    fields = _fields(number)
-    return fields[19] if fields else ""
-
-
-def words_of(number: int) -> tuple[str, int]:
-    """A process's name, and the number of its parent; empty and 0 where the system does not tell."""
-    fields = _fields(number)
-    try:
-        name = Path(f"/proc/{number}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return "", 0
-    return (name, int(fields[1])) if fields else ("", 0)
-
-
-def _fields(number: int) -> list[str]:
-    """State, and what follows it in /proc/N/stat; the program's name before it may hold any character."""
-    try:
-        return Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 class Neighbours:
@@ -102,7 +83,8 @@ class Neighbours:
         lost: Callable[[Process], None],
         stuck: Callable[[], None] = lambda: None,
     ) -> None:
-        self._processes, self._lost, self._stuck = processes, lost, stuck
+        self._processes = [(process, seen(process.number)) for process in processes]
+        self._lost, self._stuck = lost, stuck
         # When, in time awake, the main thread must have gone on; it may be in a call that never returns.
         self.due: float | None = None
         self._over = threading.Event()
@@ -113,9 +95,7 @@ class Neighbours:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
@@ -134,7 +114,7 @@ class Neighbours:
             if self.due is not None and self._awake > self.due:
                 self._stuck()
                 return
-            gone = next(filter(is_gone, self._processes), None)
+            gone = next((process for process, known in self._processes if is_gone(known)), None)
             if gone is None:
                 continue
             missed = self._awake if missed is None else missed

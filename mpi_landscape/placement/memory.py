@@ -10,7 +10,7 @@ from mpi_landscape.evaluation.precision import Precision
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.plan.rules import choose_batch_size
 from mpi_landscape.problem.build import Problem
-from mpi_landscape.wording import one_line
+from mpi_landscape.wording import amount, one_line
 
 # Tensors of the largest layer's size that are alive at once in a pass: its input, its output, a shortcut, scratch space.
 ALIVE = 4
@@ -54,7 +54,7 @@ def choose_batch(
         if free is not None and taken > free:
             raise LandscapeError(
                 f"compute.batch_size is {size}: the activations of a batch would take "
-                f"{taken / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free on {device}; "
+                f"{amount(taken)}, {amount(free)} are free on {device}; "
                 f"valid is at most {max(1, free // per_example)}, or auto"
             )
         return size, taken
@@ -65,7 +65,7 @@ def choose_batch(
     while free is not None and per_example * size > free / 2:
         if size == 1:
             raise LandscapeError(
-                f"compute.device: the activations of one example take {per_example / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB "
+                f"compute.device: the activations of one example take {amount(per_example)}, and {amount(free)} "
                 f"are free on {device}; start fewer ranks on a node, or take another device"
             )
         size //= 2
@@ -82,6 +82,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(error: BaseException, where: str, batch_size: int) -> LandscapeError:
     """What to tell the user of it."""
     return LandscapeError(
-        f"{where}: out of memory ({one_line(error)[:120]}); what is done is kept, go on with a smaller "
+        f"{where}: out of memory ({one_line(error, 120)}); what is done is kept, go on with a smaller "
         f"--set compute.batch_size=N (now {batch_size}) in a new file, with fewer ranks on a node, or fewer compute.threads"
     )

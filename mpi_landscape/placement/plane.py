@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.configuration.sections.plane import DirectionConfiguration, DirectionsConfiguration
+from mpi_landscape.configuration.sections.plane import (
+    DifferenceDirection,
+    Direction,
+    DirectionsConfiguration,
+    FileDirection,
+    RandomDirection,
+)
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry import directions as geometry
@@ -20,6 +28,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, flat_state
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.storage.surface.reader import read_direction
+from mpi_landscape.wording import one_line
 
 # Closer to 1 than this, two directions span a line and not a plane.
 _PARALLEL = 1 - 1e-6
@@ -50,6 +59,17 @@ def share_plane(
     return Plane(layout=center.layout, center=center.vector, directions=vectors)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Around:
+    """What a direction is made of: the network at the center, the axis, and what to call the direction in messages."""
+
+    model: nn.Module
+    layout: Layout
+    center: Tensor
+    axis: str
+    here: str
+
+
 def build_directions(
     configuration: DirectionsConfiguration, model: nn.Module, layout: Layout, center: Tensor, *, where: str
 ) -> dict[str, Tensor]:
@@ -58,7 +78,7 @@ def build_directions(
     Args:
         configuration: One or two directions.
         model: The network, for checkpoints at the far end of a direction; left untouched.
-        layout: Of the network.
+        layout: The order of the flat vectors.
         center: (n,) float32.
         where: The configuration's name, for messages.
 
@@ -68,18 +88,16 @@ def build_directions(
     Raises:
         LandscapeError: One cannot be built, is zero or not finite, or the two are parallel.
     """
-    alpha = _direction(configuration.alpha, model, layout, center, "alpha", where)
+
+    def around(axis: str) -> _Around:
+        here = f"{where}: directions.{axis}"
+        return _Around(model=model, layout=layout, center=center, axis=axis, here=here)
+
+    alpha = _direction(configuration.alpha, around("alpha"))
     if configuration.beta is None:
         return {"alpha": alpha}
-    beta = _direction(
-        configuration.beta,
-        model,
-        layout,
-        center,
-        "beta",
-        where,
-        against=alpha if configuration.orthogonalize else None,
-    )
+    against = alpha if configuration.orthogonalize else None
+    beta = _direction(configuration.beta, around("beta"), against)
     cosine = geometry.cosine(alpha, beta)
     if abs(cosine) > _PARALLEL:
         raise LandscapeError(
@@ -89,55 +107,47 @@ def build_directions(
     return {"alpha": alpha, "beta": beta}
 
 
-def _direction(
-    configuration: DirectionConfiguration,
-    model: nn.Module,
-    layout: Layout,
-    center: Tensor,
-    axis: str,
-    where: str,
-    against: Tensor | None = None,
-) -> Tensor:
-    """One direction: drawn or read, then ignored, orthogonalised and normalised in this order."""
-    here = f"{where}: directions.{axis}"
-    direction = _raw(configuration, model, layout, center, axis, here)
-    assert configuration.ignore is not None
-    assert configuration.normalize is not None
-    if configuration.ignore:
+def _direction(said: Direction, around: _Around, against: Tensor | None = None) -> Tensor:
+    """One direction: made as its kind says, then ignored, orthogonalized and normalized in this order."""
+    direction = _made(said, around)
+    if said.ignore:
         try:
-            direction = geometry.ignore(direction, layout, configuration.ignore)
+            direction = geometry.ignore(direction, around.layout, said.ignore)
         except LandscapeError as error:
-            raise LandscapeError(f"{here}.{error}") from error
+            raise LandscapeError(f"{around.here}.{error}") from error
     if against is not None:
         direction = geometry.orthogonalize(direction, against)
-    direction = normalize(direction, center, layout, how=configuration.normalize)
+    direction = normalize(direction, around.center, around.layout, how=said.normalize)
     if not torch.isfinite(direction).all():
-        raise LandscapeError(f"{here}: holds values that are not finite")
+        raise LandscapeError(f"{around.here}: holds values that are not finite")
     if not direction.any():
         raise LandscapeError(
-            f"{here}: is zero everywhere, so nothing would move; ignore less or choose another"
+            f"{around.here}: is zero everywhere, so nothing would move; ignore less or choose another"
         )
     return direction
 
 
-def _raw(
-    configuration: DirectionConfiguration,
-    model: nn.Module,
-    layout: Layout,
-    center: Tensor,
-    axis: str,
-    here: str,
-) -> Tensor:
-    if configuration.kind == "random":
-        assert configuration.seed is not None
-        return geometry.random_direction(layout, seed=configuration.seed)
-    if configuration.kind == "difference":
-        assert configuration.to is not None
-        end = own_copy(model)
-        load_state(end, read_state(configuration.to), where=f"{here}.to: {configuration.to}")
-        return geometry.difference(center, flat_state(end, layout))
-    assert configuration.path is not None
-    return _from_file(Path(configuration.path), layout, axis, f"{here}.path: {configuration.path}")
+@singledispatch
+def _made(said: Direction, around: _Around) -> Tensor:
+    """The vector of a direction; a function is registered for each kind."""
+    raise NotImplementedError(f"directions of kind {said.kind}")
+
+
+@_made.register
+def _random(said: RandomDirection, around: _Around) -> Tensor:
+    return geometry.random_direction(around.layout, seed=said.seed)
+
+
+@_made.register
+def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
+    end = own_copy(around.model)
+    load_state(end, read_state(said.to), where=f"{around.here}.to: {said.to}")
+    return geometry.difference(around.center, flat_state(end, around.layout))
+
+
+@_made.register
+def _file(said: FileDirection, around: _Around) -> Tensor:
+    return _from_file(Path(said.path), around.layout, around.axis, f"{around.here}.path: {said.path}")
 
 
 def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
@@ -159,7 +169,7 @@ def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
         # numpy parses the header as Python's literals, which can fail in many ways.
         except Exception as error:
             raise LandscapeError(
-                f"{here}: cannot be read as an .npy array ({' '.join(str(error).split())})"
+                f"{here}: cannot be read as an .npy array ({one_line(error, None)})"
             ) from error
         if not isinstance(values, np.ndarray):
             raise LandscapeError(f"{here}: holds several arrays; expected an .npy array")

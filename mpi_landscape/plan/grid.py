@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.errors import InvalidSectionError, LandscapeError
 from mpi_landscape.plan.order import Order, axis_levels, coarse_to_fine
+from mpi_landscape.wording import shown
 
 __all__ = ["MAX_AXIS_POINTS", "Axis", "Grid", "axis_levels"]
 
@@ -25,42 +28,49 @@ class Axis:
     """Equally spaced values of α or β, both ends included.
 
     Args:
-        min: first value, in units of the direction.
-        max: last value; above `min` unless there is only one point.
-        num: number of points, from 1 to `MAX_AXIS_POINTS`; one point is `min` alone.
+        min: First value, in units of the direction.
+        max: Last value; above `min` unless there is only one point.
+        num: Number of points, from 1 to `MAX_AXIS_POINTS`; one point is `min` alone.
 
     Raises:
-        LandscapeError: these three numbers are not an axis.
+        InvalidSectionError: These three numbers are not an axis.
     """
 
-    min: float
-    max: float
-    num: int
+    # For the configuration: how an axis is written in short, and that it has no other fields.
+    SHORTHAND: ClassVar[str] = "[min, max, num]"
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    min: float = -1.0
+    max: float = 1.0
+    num: int = 51
 
     def __post_init__(self) -> None:
-        given = f"axis {self.min}:{self.max}:{self.num}"
-        if isinstance(self.num, bool) or not isinstance(self.num, (int, np.integer)):
-            raise LandscapeError(f"{given}: num is the number of points, a whole number")
-        if not 1 <= self.num <= MAX_AXIS_POINTS:
-            raise LandscapeError(f"{given}: num must be between 1 and {MAX_AXIS_POINTS}")
-        if not (math.isfinite(self.min) and math.isfinite(self.max)):
-            raise LandscapeError(f"{given}: min and max must be finite numbers")
-        if self.min > self.max or (self.min == self.max and self.num > 1):
-            raise LandscapeError(f"{given}: min must be below max (or num be 1)")
-        object.__setattr__(self, "min", float(self.min))
-        object.__setattr__(self, "max", float(self.max))
+        object.__setattr__(self, "min", _finite("min", self.min))
+        object.__setattr__(self, "max", _finite("max", self.max))
+        if (
+            isinstance(self.num, bool)
+            or not isinstance(self.num, Integral)
+            or not 1 <= self.num <= MAX_AXIS_POINTS
+        ):
+            raise InvalidSectionError(
+                f"num is {shown(self.num)}; expected a whole number from 1 to {MAX_AXIS_POINTS}", field="num"
+            )
         object.__setattr__(self, "num", int(self.num))
+        if self.min > self.max:
+            raise InvalidSectionError(f"min {self.min} is above max {self.max}; expected min below max")
+        if self.min == self.max and self.num > 1:
+            raise InvalidSectionError(f"min and max are both {self.min}; expected min below max, or num 1")
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> Axis:
         """Read `MIN:MAX:NUM`, the form of the command line.
 
         Args:
-            text: for instance `-1:1:51`.
-            where: what the text was given to, for the message: `--alpha`.
+            text: For instance `-1:1:51`.
+            where: What the text was given to, for the message: `--alpha`.
 
         Raises:
-            LandscapeError: the text has another form, or is not an axis.
+            LandscapeError: The text has another form, or is not an axis.
 
         Example:
             >>> Axis.parse("-1:1:51", where="--alpha")
@@ -100,13 +110,23 @@ class Axis:
         return values
 
 
+def _finite(field: str, value: Any) -> float:
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number above 1e308
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidSectionError(f"{field} is {shown(value)}; expected a finite number", field=field)
+    return number
+
+
 @dataclass(frozen=True)
 class Grid:
     """All pairs of α and β, or a line of α alone.
 
     Args:
-        alpha: the axis along the first direction.
-        beta: the axis along the second direction; None for a line.
+        alpha: The axis along the first direction.
+        beta: The axis along the second direction; None for a line.
     """
 
     alpha: Axis
@@ -134,13 +154,13 @@ class Grid:
         0 … num_points−1 onto itself.
 
         Args:
-            positions: int64 array of any shape, each in [0, num_points).
+            positions: Int64 array of any shape, each in [0, num_points).
 
         Returns:
-            int64 array of the same shape: index into an array of `shape` in C order (beta fastest).
+            Int64 array of the same shape: index into an array of `shape` in C order (beta fastest).
 
         Raises:
-            IndexError: a position outside the grid.
+            IndexError: A position is outside the grid.
         """
         positions = np.asarray(positions, dtype=np.int64)
         if positions.size and not (positions.min() >= 0 and positions.max() < self.num_points):
@@ -151,7 +171,7 @@ class Grid:
         """(α, β) of points given by their flat C-order index.
 
         Args:
-            indices: int64 array, each in [0, num_points).
+            indices: Int64 array, each in [0, num_points).
 
         Returns:
             Two float64 arrays of the same shape, in units of the directions; β is 0 on a line.

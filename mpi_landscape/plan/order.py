@@ -18,7 +18,7 @@ def axis_levels(num: int) -> NDArray[np.int64]:
     The gaps that remain below a level are at most ⌈(num−1)/2^level⌉ wide.
 
     Args:
-        num: number of points, at least 1.
+        num: Number of points, at least 1.
 
     Returns:
         (num,) int64, the level of each index.
@@ -79,7 +79,7 @@ class Order:
         """Flat C-order indices (beta fastest) of the points at these positions.
 
         Args:
-            positions: int64 array of any shape, each in [0, num_alpha·num_beta); not checked.
+            positions: Int64 array of any shape, each in [0, num_alpha·num_beta); not checked.
 
         Returns:
             int64 array of the same shape.
@@ -99,8 +99,8 @@ def coarse_to_fine(num_alpha: int, num_beta: int) -> Order:
     new alphas at old betas, then the reverse.
 
     Args:
-        num_alpha: number of alphas, at least 1.
-        num_beta: number of betas, at least 1; 1 for a line.
+        num_alpha: Number of alphas, at least 1.
+        num_beta: Number of betas, at least 1; 1 for a line.
     """
     levels = axis_levels(num_alpha), axis_levels(num_beta)
     depth = max(int(axis.max()) for axis in levels) + 1

@@ -156,6 +156,15 @@ def estimate(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64
         sample: The cut.
         levels: (num_strata,) levels that are in, at least 1 each.
         sums: (num_shards, num_points, num_columns) float64: loss sum, correct, examples, sum of squared losses, ...
+
+    Example:
+        Of strata of 2 and 6 examples, one of loss 10 and three of loss 2 each are in: (2 · 10 + 6 · 2) / 8 = 4.
+
+        >>> sample = Sample(strata=(0, 0, 1, 1), examples=(1, 1, 3, 3))
+        >>> sums = np.zeros((4, 1, 4))
+        >>> sums[0], sums[2] = [10, 1, 1, 100], [6, 0, 3, 12]
+        >>> estimate(sample, np.array([1, 1]), sums).loss
+        array([4.])
     """
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         if np.array_equal(levels, sample.num_levels):

@@ -39,6 +39,10 @@ def stratify(losses: NDArray[np.float64], *, num: int, step: int, least: int) ->
     Returns:
         For each stratum the indices of its examples, ascending, int64; each example once. Fewer strata where the data
         is too small or too uniform for more.
+
+    Example:
+        >>> [members.tolist() for members in stratify(np.array([[1.0, 9, 1, 1, 9, 9]]), num=2, step=3, least=3)]
+        [[0, 2, 3], [1, 4, 5]]
     """
     scaled = _scaled(losses)
     whole = np.arange(losses.shape[1])

@@ -21,10 +21,10 @@ class Problem:
 
     Attributes:
         model: The network, in evaluation mode, float32, on the CPU.
-        loss: Called ``loss(model, batch)``; one value per example.
+        loss: Called `loss(model, batch)`; one value per example.
         splits: Data sets by name, such as "train" and "test".
         where: What describes it, for messages.
-        loss_name: Of a loss of this program; None for a user's own.
+        loss_name: The name of a loss of this program; None for a user's own.
         loss_text: What identifies the loss.
     """
 
@@ -40,15 +40,12 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
     """Build what a configuration describes, but for the checkpoint, which one rank reads for all.
 
     Args:
-        configuration: The configuration.
-        where: Its file, for messages.
+        configuration: What to build.
+        where: The configuration's file, for messages.
         folders: Where modules of targets are looked for, besides the working folder and installed packages.
 
-    Returns:
-        The problem; the network has its initial parameters.
-
     Raises:
-        LandscapeError: If the network, the loss or the data cannot be built.
+        LandscapeError: The network, the loss or the data cannot be built.
     """
     # The cheap ones first: a misspelt loss should not have to wait for the data.
     loss = build_loss(configuration.loss, where=where, folders=folders)

@@ -1,4 +1,4 @@
-"""Trained parameters from a file, whoever wrote it, into a network, without running code from the file."""
+"""Trained parameters from a file of any program into a network, without running code from the file."""
 
 import argparse
 import collections
@@ -43,11 +43,11 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             model_state_dict, model_state, model, net, network, weights or params.
 
     Returns:
-        Tensors on the CPU by name, without the prefixes ``module.`` of DataParallel and ``_orig_mod.`` of
+        Tensors on the CPU by name, without the prefixes `module.` of DataParallel and `_orig_mod.` of
         torch.compile.
 
     Raises:
-        LandscapeError: If the file is absent, damaged, of another kind, would run code when loaded, or
+        LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, or
             holds no state dictionary, or one with tensors that are no dense tensors of real numbers.
     """
     where = os.fspath(path)
@@ -75,15 +75,12 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def read_content(path: str | os.PathLike[str]) -> Any:
     """Read all that a file of torch.save holds, without running code from it.
 
-    Args:
-        path: The file.
-
     Returns:
         Tensors on the CPU, numbers, texts and their containers. The tensors of a zip archive are the file itself, mapped
         into memory, and not a copy: what an archive claims to hold is then never more than what it does hold.
 
     Raises:
-        LandscapeError: If the file is absent, damaged, of another kind, or would run code when loaded.
+        LandscapeError: The file is absent, damaged, of another kind, or would run code when loaded.
     """
     where = os.fspath(path)
     return _unpickled(Path(path), where, is_zip=_first_bytes(Path(path), where) == _ZIP)
@@ -93,8 +90,8 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
     """Copy a state dictionary into a network; all of it or, if anything differs, nothing.
 
     If one prefix in front of every name of the network is what the state has (as Lightning writes them:
-    ``model.conv1.weight``), what follows it is taken, and what has another prefix is left. The counters
-    ``num_batches_tracked``, which no evaluation reads, may be missing.
+    `model.conv1.weight`), what follows it is taken, and what has another prefix is left. The counters
+    `num_batches_tracked`, which no evaluation reads, may be missing.
 
     Args:
         model: Changed in place; its data type and device stay.
@@ -102,7 +99,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
         where: What to call the state in messages, usually the file.
 
     Raises:
-        LandscapeError: If a tensor is missing, left over, or of another shape; names the first three.
+        LandscapeError: A tensor is missing, left over, or of another shape; names the first three.
     """
     own = model.state_dict()
     # Extra state is not tensors, and is not read; see read_state.
@@ -195,7 +192,7 @@ def _refuse_compressed(path: Path, where: str) -> None:
 
 
 def _harmless() -> list[Any]:
-    """List types that training scripts keep beside the parameters, and that only hold values."""
+    """Types that training scripts keep beside the parameters, and that only hold values."""
     scalar: Any = np.float64(0).__reduce__()[0]
     rebuilt: Any = np.zeros(1).__reduce__()[0]
     types = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u8", "?")]
@@ -229,7 +226,7 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _aligned(state: Mapping[str, Tensor], needed: Sequence[str], where: str) -> dict[str, Tensor]:
-    """Take away the prefix that keeps the names of a state from being those of the network."""
+    """A state without the prefix that keeps its names from being those of the network."""
     if not needed or any(name in state for name in needed):
         return dict(state)
     candidates = [name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")]

@@ -1,6 +1,6 @@
 """Losses, one value per example: the named ones, and a user's own.
 
-A loss is called ``loss(model, batch)``. For the named ones, a batch is ``(inputs, targets)`` or a mapping
+A loss is called `loss(model, batch)`. For the named ones, a batch is `(inputs, targets)` or a mapping
 with "input" and "target"; they return a mapping with
 
     loss     (N,) float32 (float64 for float64 outputs), nats for cross_entropy and nll
@@ -21,7 +21,7 @@ from mpi_landscape.problem.per_example import INTEGERS, LOSSES
 from mpi_landscape.problem.targets import check_arguments, resolve
 from mpi_landscape.wording import listed, shown, suggestion
 
-__all__ = ["LOSSES", "LossFunction", "build_loss", "check_targets", "evaluate", "loss_name", "split_batch"]
+__all__ = ["LOSSES", "LossFunction", "build_loss", "check_targets", "evaluate", "split_batch"]
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
@@ -32,8 +32,8 @@ def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequenc
     """Find the loss that a configuration names.
 
     Args:
-        configuration: A name of :data:`LOSSES`, or a target that is itself the function
-            ``loss(model, batch, **arguments)`` and returns a tensor (N,), or a mapping with "loss" (N,) and
+        configuration: A name of `LOSSES`, or a target that is itself the function
+            `loss(model, batch, **arguments)` and returns a tensor (N,), or a mapping with "loss" (N,) and
             optionally "correct" (N,).
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
@@ -42,7 +42,7 @@ def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequenc
         A function of a network and a batch.
 
     Raises:
-        LandscapeError: If the name is unknown, a target is not found, or the arguments do not fit.
+        LandscapeError: The name is unknown, a target is not found, or the arguments do not fit.
     """
     section = f"{where}: loss"
     arguments = configuration.arguments
@@ -75,15 +75,15 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
 
     Args:
         model: From inputs to outputs (N, C).
-        batch: ``(inputs, targets)``, or a mapping with "input" and "target".
-        name: One of :data:`LOSSES`.
+        batch: `(inputs, targets)`, or a mapping with "input" and "target".
+        name: One of `LOSSES`.
         arguments: Its further arguments.
 
     Returns:
         "loss" (N,) and, for integer targets, "correct" (N,) bool.
 
     Raises:
-        LandscapeError: If the batch has another form, or outputs and targets do not fit each other.
+        LandscapeError: The batch has another form, or outputs and targets do not fit each other.
     """
     inputs, targets = split_batch(batch)
     outputs = model(inputs)
@@ -99,31 +99,11 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
     return results
 
 
-def loss_name(loss: LossFunction) -> str | None:
-    """Say which named loss :func:`build_loss` returned.
-
-    Args:
-        loss: Any loss.
-
-    Returns:
-        One of :data:`LOSSES`; None for any other.
-    """
-    if isinstance(loss, functools.partial) and loss.func is evaluate:
-        return str(loss.keywords["name"])
-    return None
-
-
 def split_batch(batch: Any) -> tuple[Any, Tensor]:
-    """Take a batch apart.
-
-    Args:
-        batch: ``(inputs, targets)`` as a list or tuple, or a mapping with "input" and "target".
-
-    Returns:
-        Inputs and targets.
+    """Inputs and targets of a batch: a list or tuple of both, or a mapping with "input" and "target".
 
     Raises:
-        LandscapeError: If it is anything else.
+        LandscapeError: The batch is anything else.
     """
     if isinstance(batch, Mapping) and {"input", "target"} <= batch.keys():
         inputs, targets = batch["input"], batch["target"]
@@ -146,13 +126,13 @@ def check_targets(name: str, outputs: Tensor, targets: Tensor, *, where: str) ->
     """Refuse targets that a named loss cannot take; on a GPU, PyTorch would stop the whole process.
 
     Args:
-        name: One of :data:`LOSSES`; of any other nothing is known, and nothing is checked.
-        outputs: (N, C), of the network.
+        name: One of `LOSSES`; of any other nothing is known, and nothing is checked.
+        outputs: (N, C), the network's.
         targets: (N,) or as the loss takes them.
         where: What to call them in messages, such as "mine.yaml: data, split train".
 
     Raises:
-        LandscapeError: If the types or shapes do not fit, or a label is not in [0, C); names the first.
+        LandscapeError: The types or shapes do not fit, or a label is not in [0, C); names the first.
     """
     if name not in LOSSES:
         return

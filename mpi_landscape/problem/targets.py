@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.wording import listed, reason, shown, suggestion
+from mpi_landscape.wording import listed, one_line, reason, shown, suggestion
 
 
 def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[..., Any]:
@@ -24,11 +24,8 @@ def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[...
         folders: Where modules are looked for after the working folder and before the installed
             packages; usually the folder of the configuration.
 
-    Returns:
-        The callable.
-
     Raises:
-        LandscapeError: If the text has another form, the module is not found, its import raises, it is
+        LandscapeError: The text has another form, the module is not found, its import raises, it is
             loaded already from elsewhere, or it has no such callable.
     """
     subject = f"{where} {shown(target)}"
@@ -53,19 +50,13 @@ def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[...
 
 
 def call(target: str, arguments: Mapping[str, Any], *, where: str, folders: Sequence[Path]) -> Any:
-    """Import what a target names and call it.
+    """Import what a target names and call it, as `resolve` and `invoke` do.
 
     Args:
-        target: As for :func:`resolve`.
+        target: As for `resolve`.
         arguments: Keyword arguments.
-        where: The section that names it, such as "mine.yaml: model".
-        folders: As for :func:`resolve`; importable during the call, too.
-
-    Returns:
-        What the target returns.
-
-    Raises:
-        LandscapeError: As :func:`resolve` and :func:`invoke`.
+        where: The section that names the target, such as "mine.yaml: model".
+        folders: As for `resolve`; importable during the call, too.
     """
     function = resolve(target, where=f"{where}.target", folders=folders)
     # The function may import its neighbours only now.
@@ -82,17 +73,14 @@ def invoke(function: Callable[..., Any], arguments: Mapping[str, Any], *, where:
         where: The section that holds the arguments, such as "mine.yaml: model".
         called: What the user calls the function.
 
-    Returns:
-        What the function returns.
-
     Raises:
-        LandscapeError: If the arguments do not fit the function's signature, or the function raises.
+        LandscapeError: The arguments do not fit the function's signature, or the function raises.
     """
     check_arguments(function, arguments, where=where, called=called)
     try:
         return function(**arguments)
     except LandscapeError as error:
-        raise LandscapeError(f"{where}: {' '.join(str(error).split())}") from error
+        raise LandscapeError(f"{where}: {one_line(error, None)}") from error
     # SystemExit: a script that parses a command line when called must not end the program without a word.
     except (Exception, SystemExit) as error:
         raise LandscapeError(f"{where}: {called} raised {reason(error)}{_line_of(error)}") from error
@@ -116,7 +104,7 @@ def check_arguments(
         given: Names of what the program itself passes first, by position.
 
     Raises:
-        LandscapeError: If one is unknown or missing, or what is given by position does not fit.
+        LandscapeError: One is unknown or missing, or what is given by position does not fit.
     """
     try:
         signature = inspect.signature(function)
@@ -127,7 +115,7 @@ def check_arguments(
         signature.bind(*given, **arguments)
         return
     except TypeError as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error, None)
         cause = error
     named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     valid = [p.name for p in named][len(given) :]
@@ -150,7 +138,7 @@ def _searched(folders: Sequence[Path]) -> list[str]:
 
 @contextlib.contextmanager
 def _importable(searched: Sequence[str]) -> Iterator[None]:
-    """Put folders in front of the installed packages, as Python does with the folder of a script."""
+    """Folders in front of the installed packages, as Python puts the folder of a script."""
     added = [folder for folder in searched if folder not in sys.path]
     sys.path[:0] = added
     importlib.invalidate_caches()
@@ -178,7 +166,7 @@ def _imported(name: str, subject: str, searched: Sequence[str]) -> Any:
 
 
 def _refuse_namesake(name: str, subject: str, searched: Sequence[str]) -> None:
-    """Refuse a module that another file of the same name already stands for in this process."""
+    """Refuse a module for which another file of the same name already stands in this process."""
     loaded = getattr(sys.modules.get(name), "__file__", None)
     spec = importlib.machinery.PathFinder.find_spec(name, list(searched))
     if loaded is None or spec is None or not spec.has_location or spec.origin is None:
@@ -198,7 +186,7 @@ def _signature(signature: inspect.Signature) -> str:
 
 
 def _line_of(error: BaseException) -> str:
-    """Say where an exception was raised: the one thing of a traceback that a user needs."""
+    """Where an exception was raised: the one thing of a traceback that a user needs."""
     trace = error.__traceback__
     if trace is None:
         return ""

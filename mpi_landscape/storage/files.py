@@ -23,6 +23,7 @@ from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.storage.patient import Patient, write_failure
 from mpi_landscape.storage.soundness import damage_named
 from mpi_landscape.storage.texts import plain, stored
+from mpi_landscape.wording import volume
 
 PROGRAM = "mpi_landscape"
 FORMAT = ("v108", "v108")
@@ -73,16 +74,8 @@ def _check_room(path: Path, folder: Path, size: int, advice: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise LandscapeError(
-            f"{path}: cannot be written: takes {_amount(size)}, and its disk has {_amount(free)} free; {advice}"
+            f"{path}: cannot be written: takes {volume(size)}, and its disk has {volume(free)} free; {advice}"
         )
-
-
-def _amount(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
 
 
 def _reserve(path: Path, size: int) -> None:

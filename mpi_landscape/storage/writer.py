@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import h5py
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.vocabulary import Writer
 
-Writer = Literal["parallel", "root"]
-CHOICES = ("auto", "parallel", "root")
+CHOICES = ("auto", *get_args(Writer))
 
 
 def has_parallel_hdf5() -> bool:

@@ -17,7 +17,7 @@ from mpi_landscape.loading.resident import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.surfaces.engine import first_batches
-from mpi_landscape.wording import one_line
+from mpi_landscape.wording import reason
 
 # Examples on which it is measured.
 MEASURED = 512
@@ -74,8 +74,7 @@ def _worst(
             found = evaluator.tile([sample], points)
     except Exception as error:
         raise LandscapeError(
-            f"compute.precision: {precision.name}: the network raised {type(error).__name__}: {one_line(error)}; "
-            f"valid for it is float32"
+            f"compute.precision: {precision.name}: the network raised {reason(error)}; valid for it is float32"
         ) from error
     plain = setting.sums(PLAIN, torch.float32, sample, points)
     finite = np.isfinite(plain[:, 0]) & (plain[:, 0] != 0)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from mpi_landscape.configuration.sections.plane import AxisConfiguration, DirectionsConfiguration
+from mpi_landscape.configuration.sections.plane import DirectionsConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.build import Problem, build
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.problem.datasets.table import build_splits
@@ -76,11 +76,6 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
     return Request(
         problem=problem,
         directions=configuration.directions,
-        grid=Grid(axis_of(grid.alpha), axis_of(grid.beta) if grid.beta else None),
+        grid=Grid(grid.alpha, grid.beta),
         compute=configuration.compute,
     )
-
-
-def axis_of(axis: AxisConfiguration) -> Axis:
-    """The values of an axis."""
-    return Axis(axis.min, axis.max, axis.num)

@@ -3,18 +3,13 @@ import os
 
 import pytest
 
-from mpi_landscape.configuration.reading import (
-    AxisConfiguration,
-    DirectionConfiguration,
-    ModelConfiguration,
-    PhaseConfiguration,
-    ScheduleConfiguration,
-    from_mapping,
-    load,
-    load_text,
-    to_yaml,
-)
+from mpi_landscape.configuration.overrides import Override
+from mpi_landscape.configuration.reading import from_mapping, load, load_text, to_yaml
+from mpi_landscape.configuration.sections.plane import DifferenceDirection, FileDirection, RandomDirection
+from mpi_landscape.configuration.sections.sources import ModelConfiguration
+from mpi_landscape.configuration.sections.training import PhaseConfiguration, ScheduleConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.plan.grid import Axis
 
 BASE = "model: {name: resnet20}\ndata: {name: digits}\n"
 
@@ -43,7 +38,7 @@ def test_the_design_s_example_is_read_in_full():
     assert configuration.model.checkpoint == "runs/resnet56/final.pt"
     assert configuration.data.root == "data"
     assert configuration.loss.name == "cross_entropy"
-    assert configuration.grid.beta == AxisConfiguration(min=-0.5, max=1.5, num=21)
+    assert configuration.grid.beta == Axis(min=-0.5, max=1.5, num=21)
     assert configuration.compute.data_shards == 4
     assert configuration.output == "surfaces/resnet56.h5"
 
@@ -55,21 +50,20 @@ def test_only_model_and_data_have_to_be_given():
         "seed": 1,
         "normalize": "filter",
         "ignore": ("bias", "norm"),
-        "to": None,
-        "path": None,
     }
     assert configuration.directions.beta is not None
     assert configuration.directions.beta.seed == 2
-    assert configuration.grid.alpha == configuration.grid.beta == AxisConfiguration(min=-1.0, max=1.0, num=51)
+    assert configuration.grid.alpha == configuration.grid.beta == Axis(min=-1.0, max=1.0, num=51)
     assert configuration.loss.name == "cross_entropy"
     assert configuration.compute.batch_size == "auto"
     assert configuration.training is None
 
 
 def test_a_direction_that_is_not_random_is_neither_normalised_nor_cut_unless_asked():
-    direction = DirectionConfiguration(kind="difference", to="b.pt")
-    assert (direction.normalize, direction.ignore, direction.seed) == ("none", (), None)
-    assert DirectionConfiguration(kind="file", path="d.h5", normalize="layer").normalize == "layer"
+    direction = DifferenceDirection(to="b.pt")
+    assert (direction.kind, direction.normalize, direction.ignore) == ("difference", "none", ())
+    assert not hasattr(direction, "seed")
+    assert FileDirection(path="d.h5", normalize="layer").normalize == "layer"
 
 
 def test_an_empty_list_of_ignored_tensors_ignores_none():
@@ -395,6 +389,15 @@ REFUSALS = [
         ["'float16'", "float32, tf32, bfloat16 or float64"],
         "another precision",
     ),
+    (
+        "compute: {quantities: [loss, loss]}",
+        ["compute.quantities is ['loss', 'loss']", "each once"],
+        "twice the same",
+    ),
+    ("compute: {quantities: [a-b]}", ["compute.quantities is ['a-b']", "letters, digits and _"], "a sign"),
+    ("compute: {quantities: ['']}", ["compute.quantities is ['']", "such as [loss]"], "no name"),
+    ("compute: {quantities: loss}", ["compute.quantities is 'loss'", "list of names"], "not a list"),
+    ("compute: {quantities: [1]}", ["compute.quantities is [1]", "list of names"], "a number"),
     ("output: 3", ["output is 3", "text"], "a number for a file"),
     ("output: ''", ["output is ''", "text"], "no name for a file"),
     ("grid: 5", ["grid is 5", "mapping", "alpha, beta"], "a number for a section"),
@@ -446,6 +449,13 @@ REFUSALS = [
         "no seed",
     ),
     ("directions: {alpha: {to: a}}", ["directions.alpha: to", "random"], "a far end of a random direction"),
+    (
+        "directions: {alpha: {kind: file, pth: a}}",
+        [
+            "directions.alpha has unknown field 'pth'; valid fields are kind, seed, normalize, ignore, to, path"
+        ],
+        "a typo in a field of one kind",
+    ),
     ("directions: {beta: null}", ["directions.beta is null", "grid.beta"], "a surface of one direction"),
     ("training: {epochs: 3}", ["training has no field 'output'"], "no folder"),
     ("training: {epochs: -1, output: o}", ["training.epochs is -1"], "negative epochs"),
@@ -592,6 +602,18 @@ def test_an_option_changes_one_of_two_sections_that_an_alias_makes_the_same():
     assert (directions.alpha.seed, directions.beta.seed) == (3, 4)
 
 
+def test_an_option_can_be_a_value_and_says_what_was_given():
+    options = [
+        "grid.alpha.num=3",
+        Override(said="--alpha=0:1:4", key="grid.alpha", value=Axis(0, 1, 4)),
+        Override(said="--line", key="grid.beta", value=None),
+    ]
+    grid = load_text(BASE, where="x", overrides=options).grid
+    assert (grid.alpha, grid.beta) == (Axis(0, 1, 4), None)
+    wrong = [Override(said="--output=\a", key="output", value="\a")]
+    assert refused(BASE, wrong).startswith("--output=\\x07: output is '\\x07'; expected text")
+
+
 def test_options_leave_the_mapping_of_the_caller_alone():
     values = {"model": "linear", "data": "digits", "grid": {"alpha": [0, 1, 5]}}
     configuration = from_mapping(values, where="x", overrides=["grid.alpha.num=2", "grid.beta=null"])
@@ -636,8 +658,37 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     assert load(path).model.name == "resnet20"
 
 
+@pytest.mark.parametrize(
+    ("line", "quantities", "why"),
+    [
+        ("", ("loss",), "the default"),
+        ("compute: {quantities: [loss, gradient_norm]}", ("loss", "gradient_norm"), "one more"),
+        ("compute: {quantities: [gradient_norm, loss]}", ("gradient_norm", "loss"), "in this order"),
+        ("compute: {quantities: [lambda_max]}", ("loss", "lambda_max"), "the loss goes without saying"),
+        ("compute: {quantities: []}", ("loss",), "likewise"),
+    ],
+)
+def test_the_loss_is_among_the_quantities_whether_named_or_not(line, quantities, why):
+    configuration = load_text(BASE + line, where="x")
+    assert configuration.compute.quantities == quantities, why
+    assert load_text(to_yaml(configuration), where="y") == configuration, why
+
+
+def test_an_option_says_which_quantities():
+    options = ["compute.quantities=[loss,gradient_norm]"]
+    assert load_text(BASE, where="x", overrides=options).compute.quantities == ("loss", "gradient_norm")
+
+
+def test_a_null_takes_back_what_a_direction_says():
+    text = BASE + "directions: {alpha: {kind: difference, to: a, seed: null, normalize: null}}"
+    assert load_text(text, where="x").directions.alpha == DifferenceDirection(to="a")
+    text = BASE + "directions: {alpha: {kind: random, seed: null, to: null}, beta: {seed: null}}"
+    directions = load_text(text, where="x").directions
+    assert (directions.alpha, directions.beta) == (RandomDirection(seed=1), RandomDirection(seed=2))
+
+
 def test_a_section_that_python_builds_is_held_to_the_same_rules():
     with pytest.raises(LandscapeError, match="neither name nor target"):
         ModelConfiguration()
     with pytest.raises(LandscapeError, match="above max"):
-        AxisConfiguration(min=2.0, max=1.0, num=3)
+        Axis(min=2.0, max=1.0, num=3)

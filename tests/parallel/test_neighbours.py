@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from mpi_landscape.parallel import neighbours
-from mpi_landscape.parallel.neighbours import Neighbours, is_gone, this_process
+from mpi_landscape.parallel.neighbours import Neighbours, is_gone, seen, this_process
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(1000)"]
 
@@ -26,36 +26,44 @@ def sleeper():
 
 
 def described(process):
-    return replace(this_process(1, "here"), number=process.pid, start=neighbours._fields(process.pid)[19])
+    return replace(this_process(1, "here"), number=process.pid)
 
 
 def test_a_process_that_runs_is_not_gone(sleeper):
-    assert not is_gone(described(sleeper))
-    assert not is_gone(this_process(0, "here"))
+    assert not is_gone(seen(sleeper.pid))
+    assert not is_gone(seen(this_process(0, "here").number))
 
 
 def test_a_stopped_process_is_not_gone(sleeper):
     sleeper.send_signal(signal.SIGSTOP)
     os.waitpid(sleeper.pid, os.WUNTRACED)
-    assert not is_gone(described(sleeper))
+    assert not is_gone(seen(sleeper.pid))
 
 
 def test_a_process_that_nobody_has_buried_is_gone(sleeper):
-    known = described(sleeper)
+    known = seen(sleeper.pid)
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
     assert is_gone(known)
+    assert is_gone(seen(sleeper.pid))
 
 
 def test_a_process_that_has_ended_is_gone(sleeper):
-    known = described(sleeper)
+    known = seen(sleeper.pid)
     sleeper.kill()
     sleeper.wait()
     assert is_gone(known)
 
 
+def test_a_number_that_no_process_has_is_of_one_that_is_gone():
+    assert is_gone(seen(2**22 + 1))
+
+
 def test_another_process_with_the_number_of_one_that_is_gone_is_not_taken_for_it(sleeper):
-    assert is_gone(replace(described(sleeper), start="1"))
+    known = seen(sleeper.pid)
+    number, start = known._ident
+    known._ident = (number, start - 1)  # one that began a second before the one that has the number now
+    assert is_gone(known)
 
 
 def test_a_name_with_blanks_and_brackets_is_no_trouble(tmp_path):
@@ -64,7 +72,7 @@ def test_a_name_with_blanks_and_brackets_is_no_trouble(tmp_path):
     process = subprocess.Popen([str(odd), *SLEEPER[1:]], stdout=subprocess.PIPE)
     process.stdout.readline()
     try:
-        assert not is_gone(described(process))
+        assert not is_gone(seen(process.pid))
     finally:
         process.kill()
         process.wait()
@@ -120,10 +128,3 @@ def test_a_process_that_is_due_and_does_not_go_on_is_told(monkeypatch):
         assert not told.wait(0.2)
         watched.due = watched.awake
         assert told.wait(30)
-
-
-def test_a_process_knows_its_name_and_its_parent(sleeper):
-    name, parent = neighbours.words_of(sleeper.pid)
-    assert name.startswith("python")
-    assert parent == os.getpid()
-    assert neighbours.words_of(2**22 + 1) == ("", 0)

@@ -79,11 +79,11 @@ def test_axis_values_cannot_be_changed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1, -1, 5), "min must be below max"),
-        ((1, 1, 2), "min must be below max"),
-        ((-1, 1, 0), "num must be between 1 and"),
-        ((-1, 1, -3), "num must be between 1 and"),
-        ((-1, 1, MAX_AXIS_POINTS + 1), "num must be between 1 and"),
+        ((1, -1, 5), "min 1.0 is above max -1.0; expected min below max"),
+        ((1, 1, 2), "min and max are both 1.0; expected min below max, or num 1"),
+        ((-1, 1, 0), f"expected a whole number from 1 to {MAX_AXIS_POINTS}"),
+        ((-1, 1, -3), f"expected a whole number from 1 to {MAX_AXIS_POINTS}"),
+        ((-1, 1, MAX_AXIS_POINTS + 1), f"expected a whole number from 1 to {MAX_AXIS_POINTS}"),
         ((-1, 1, 2.5), "whole number"),
         ((-1, 1, True), "whole number"),
         ((float("nan"), 1, 5), "finite"),

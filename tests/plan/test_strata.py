@@ -1,8 +1,11 @@
 """Strata: every example once, whole batches, and fewer examples for the same standard error."""
 
+import doctest
+
 import numpy as np
 import pytest
 
+from mpi_landscape.plan import samples, strata
 from mpi_landscape.plan.strata import stratify
 
 RNG = np.random.default_rng(5)
@@ -16,6 +19,11 @@ TABLE = [
     (np.where(HEAVY > 20, np.inf, HEAVY), 6, 10, 40, 6, "infinite losses count as the largest finite one"),
     (np.where(HEAVY > 20, np.nan, HEAVY), 6, 10, 40, 6, "so do losses that are NaN"),
 ]
+
+
+@pytest.mark.parametrize("module", [samples, strata])
+def test_examples_in_docstrings_are_true(module):
+    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(("losses", "num", "step", "least", "expected", "reason"), TABLE)

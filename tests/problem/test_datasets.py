@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from mpi_landscape.configuration.reading import DataConfiguration
-from mpi_landscape.configuration.sections.sources import ModelConfiguration
+from mpi_landscape.configuration.sections.sources import DataConfiguration, ModelConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import evaluate

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpi_landscape.configuration.reading import DataConfiguration
+from mpi_landscape.configuration.sections.sources import DataConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading.resident import make_resident
 from mpi_landscape.problem.datasets.table import build_splits

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from mpi_landscape.configuration.reading import LossConfiguration
+from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.losses import build_loss, check_targets, loss_name
+from mpi_landscape.problem.losses import build_loss, check_targets
 
 
 def build(name, **arguments):
@@ -232,8 +232,6 @@ def mine(tmp_path):
 def test_a_target_is_the_loss_itself_with_its_arguments(mine):
     loss = mine("scaled", factor=3.0)
     torch.testing.assert_close(loss(Fixed(), [OUTPUTS]), 3 * OUTPUTS.square().sum(1))
-    assert loss_name(loss) is None
-    assert loss_name(build("hinge")) == "hinge"
 
 
 @pytest.mark.parametrize(

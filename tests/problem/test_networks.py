@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpi_landscape.configuration.reading import ModelConfiguration
+from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.networks.resnet import BasicBlock, PaddingShortcut
 from mpi_landscape.problem.networks.table import build_network

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpi_landscape.configuration.reading import DataConfiguration
+from mpi_landscape.configuration.sections.sources import DataConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.datasets.variants import first_labels, read_variant

@@ -145,6 +145,11 @@ def test_another_engine_is_another_run(finished):
             "a step that is not known",
         ),
         (["compute.engine=quick"], ["compute.engine", "auto", "plain"], "an engine that is not known"),
+        (
+            ["compute.quantities=[loss, loss]"],
+            ["compute.quantities", "letters, digits and _", "each once"],
+            "a quantity twice",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line_and_leaves_no_file(

@@ -75,6 +75,10 @@ def is_text(value):
     )
 
 
+def is_name(value):
+    return is_text(value) and value.isascii() and value.replace("_", "a").isalnum()
+
+
 def is_list(value, inner):
     return type(value) is list and all(inner(each) for each in value)
 
@@ -90,11 +94,12 @@ TAKES = {
     "Fraction": lambda value: is_number(value) and 0 <= value < 1,
     "BelowOne": lambda value: is_number(value) and 0 < value < 1,
     "Count": lambda value: is_whole(value, 1, COUNT),
+    "AxisNum": lambda value: is_whole(value, 1, 2**20),
     "Epochs": lambda value: is_whole(value, 0, 10**6),
     "Shift": lambda value: is_whole(value, 0, 512),
     "CountOrAuto": lambda value: value == "auto" or is_whole(value, 1, COUNT),
     "ThreadsOrAuto": lambda value: value == "auto" or is_whole(value, 1, 4096),
-    "AtOnceOrAuto": lambda value: value == "auto" or is_whole(value, 1, 1024),
+    "Quantities": lambda value: is_list(value, is_name) and len(set(value)) == len(value),
     "CountOrAll": lambda value: value == "all" or is_whole(value, 1, COUNT),
     "Seed": lambda value: is_whole(value, 0, 2**63 - 1),
     "Device": lambda value: value in ("auto", "cpu"),
@@ -108,32 +113,43 @@ TAKES = {
     "Kind": lambda value: value == "random",
     "Normalize": lambda value: value == "filter",
 }
-NAMES = {id(getattr(fields, name)): name for name in TAKES}
 
 
 def leaves(section, path=()):
-    """Every field of every section: its place, and the name of its type."""
+    """Every field of every section, and of every kind of it: its place, and the name of its type."""
     hints = typing.get_type_hints(section, include_extras=True)
     for each in dataclasses.fields(section):
-        options = [hints[each.name]]
-        if typing.get_origin(options[0]) in (types.UnionType, typing.Union):
-            options = list(typing.get_args(options[0]))
-        for option in options:
-            place = (*path, each.name)
+        place = (*path, each.name)
+        for option in options_of(hints[each.name]):
             if typing.get_origin(option) is tuple and dataclasses.is_dataclass(typing.get_args(option)[0]):
                 yield from leaves(typing.get_args(option)[0], (*place, 0))
             elif dataclasses.is_dataclass(option):
                 yield place, "section"
                 yield from leaves(option, place)
             elif option is not type(None):
-                yield place, name_of(option)
+                yield place, name_of(option, place)
 
 
-def name_of(option):
-    return next(name for name in TAKES if getattr(fields, name) == option)
+def options_of(hint):
+    """What a union can be, also one whose parts are sections with something to check around them."""
+    inner = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+    if dataclasses.is_dataclass(inner):
+        return [inner]
+    union = typing.get_origin(inner) in (types.UnionType, typing.Union)
+    if union and (inner is hint or any(map(dataclasses.is_dataclass, typing.get_args(inner)))):
+        return [option for each in typing.get_args(inner) for option in options_of(each)]
+    return [hint]
 
 
-LEAVES = list(leaves(Configuration))
+def name_of(option, place):
+    if option in (int, float):  # an axis checks its numbers itself
+        return "AxisNum" if option is int else "Number"
+    if typing.get_origin(option) is typing.Literal:
+        return {"kind": "Kind"}[place[-1]]
+    return next(name for name in TAKES if getattr(fields, name, None) == option)
+
+
+LEAVES = list(dict.fromkeys(leaves(Configuration)))
 
 
 def nested(place, value):

@@ -1,11 +1,12 @@
 """The types of single fields, each with what it expects in words."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
+from mpi_landscape import vocabulary
 from mpi_landscape.configuration.validation import expecting
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.wording import either, listed
 
 # Every section names it, as a section that does not would silently accept unknown fields.
 STRICT = ConfigDict(extra="forbid")
@@ -14,9 +15,9 @@ _LARGEST_COUNT = 2**31 - 1
 # torch.manual_seed takes 64 bits; the sign bit is left out.
 _LARGEST_SEED = 2**63 - 1
 # Each of these is multiplied by memory or time that is taken at once: a history has a row for every epoch, an image is
-# framed by its shift, a thread has a network of its own, and so has a point of a pass.
+# framed by its shift, a thread has a network of its own.
 MOST_EPOCHS = 1_000_000
-_LARGEST_SHIFT, _MOST_THREADS, _MOST_AT_ONCE = 512, 4096, 1024
+_LARGEST_SHIFT, _MOST_THREADS = 512, 4096
 
 # Names and files: a NUL ends a name for the system, and a terminal obeys other control characters.
 Text = Annotated[
@@ -55,10 +56,6 @@ ThreadsOrAuto = Annotated[
     Annotated[int, Field(strict=True, ge=1, le=_MOST_THREADS)] | Literal["auto"],
     expecting(f"a whole number from 1 to {_MOST_THREADS}, or auto"),
 ]
-AtOnceOrAuto = Annotated[
-    Annotated[int, Field(strict=True, ge=1, le=_MOST_AT_ONCE)] | Literal["auto"],
-    expecting(f"a whole number from 1 to {_MOST_AT_ONCE}, or auto"),
-]
 CountOrAll = Annotated[
     Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["all"],
     expecting("a whole number of at least 1, or all"),
@@ -74,24 +71,25 @@ Arguments = Annotated[
 ]
 Names = Annotated[tuple[Text, ...], expecting("a list of names")]
 Milestones = Annotated[tuple[Count, ...], expecting("a list of epochs, whole numbers of at least 1")]
-Precision = Annotated[
-    Literal["float32", "tf32", "bfloat16", "float64"], expecting("float32, tf32, bfloat16 or float64")
+
+
+def _with_loss(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a name is given twice")
+    return names if "loss" in names else ("loss", *names)
+
+
+# What is computed at every point. Whether there is such a quantity is known where the loss is known.
+Quantities = Annotated[
+    tuple[Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_]+$")], ...],
+    AfterValidator(_with_loss),
+    expecting("a list of names of letters, digits and _, each once, such as [loss]"),
 ]
-# The steps of evaluation.engine, which this room does not import.
-EngineStep = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first_layer", "grouped"]
+Precision = Annotated[vocabulary.Precision, expecting(either(get_args(vocabulary.Precision)))]
 EngineChoice = Annotated[
-    Literal["auto", "plain"] | tuple[EngineStep, ...],
-    expecting(
-        "auto, plain, or a list of folded, channels_last, fused, compiled, graphed, first_layer, grouped"
-    ),
+    Literal["auto", "plain"] | tuple[vocabulary.Step, ...],
+    expecting(f"auto, plain, or a list of {listed(get_args(vocabulary.Step))}"),
 ]
-Optimizer = Annotated[Literal["sgd", "adam"], expecting("sgd or adam")]
-Placement = Annotated[Literal["auto", "resident", "streamed"], expecting("auto, resident or streamed")]
-Kind = Annotated[Literal["random", "difference", "file"], expecting("random, difference or file")]
-Normalize = Annotated[
-    Literal["filter", "layer", "weight", "none"], expecting("filter, layer, weight or none")
-]
-
-
-class InvalidSectionError(LandscapeError, ValueError):
-    """The fields of a section do not fit together; a ValueError too, so that pydantic adds the path."""
+Optimizer = Annotated[vocabulary.Optimizer, expecting(either(get_args(vocabulary.Optimizer)))]
+Placement = Annotated[vocabulary.Placement, expecting(either(get_args(vocabulary.Placement)))]
+Normalize = Annotated[vocabulary.Normalization, expecting(either(get_args(vocabulary.Normalization)))]

@@ -1,64 +1,91 @@
 """Where it is evaluated: directions and grid."""
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from mpi_landscape.configuration.sections.fields import (
-    STRICT,
-    Count,
-    Flag,
-    InvalidSectionError,
-    Kind,
-    Names,
-    Normalize,
-    Number,
-    Seed,
-    Text,
-)
+from pydantic import BeforeValidator, Field
+
+from mpi_landscape.configuration.sections.fields import STRICT, Flag, Names, Normalize, Seed, Text
+from mpi_landscape.configuration.shape import field_names
+from mpi_landscape.plan.grid import Axis
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectionConfiguration:
-    """One direction from the center: δ or η of Li et al. (2018), arXiv:1712.09913, section 4.
+class RandomDirection:
+    """A Gaussian direction, the one of Li et al. (2018), arXiv:1712.09913, section 4.
 
     Attributes:
-        kind: "random" (Gaussian), "difference" (the checkpoint `to` minus the center) or "file".
-        seed: Of a random direction; None takes 1 for alpha and 2 for beta.
-        normalize: What gets the norm of its counterpart in the center; None takes "filter" for random
-            directions and "none" for others.
+        kind: "random".
+        seed: Another one is another direction; a file that says none means 1 for alpha and 2 for beta.
+        normalize: What gets the norm of its counterpart in the center.
         ignore: What stays at the center: "bias", "norm" (running statistics too), "buffer" (these only), or glob
-            patterns of tensor names; None takes ("bias", "norm") for random directions and () for others.
-        to: Checkpoint at the far end of a difference.
-        path: File of kind "file".
-
-    Raises:
-        InvalidSectionError: If a field does not belong to the kind, or one that it needs is missing.
+            patterns of tensor names.
     """
 
     __pydantic_config__ = STRICT
 
-    kind: Kind = "random"
-    seed: Seed | None = None
-    normalize: Normalize | None = None
-    ignore: Names | None = None
-    to: Text | None = None
-    path: Text | None = None
+    kind: Literal["random"] = "random"
+    seed: Seed
+    normalize: Normalize = "filter"
+    ignore: Names = ("bias", "norm")
 
-    def __post_init__(self) -> None:
-        own = {"random": "seed", "difference": "to", "file": "path"}
-        given = [name for name in own.values() if getattr(self, name) is not None]
-        foreign = [name for name in given if name != own[self.kind]]
-        if foreign:
-            raise InvalidSectionError(
-                f"{foreign[0]} does not belong to kind {self.kind}; "
-                f"valid fields are kind, normalize, ignore, {own[self.kind]}"
-            )
-        if self.kind != "random" and not given:
-            raise InvalidSectionError(f"kind {self.kind} needs the field {own[self.kind]}: a file")
-        if self.normalize is None:
-            object.__setattr__(self, "normalize", "filter" if self.kind == "random" else "none")
-        if self.ignore is None:
-            object.__setattr__(self, "ignore", ("bias", "norm") if self.kind == "random" else ())
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceDirection:
+    """The direction from the center to another checkpoint.
+
+    Attributes:
+        kind: "difference".
+        normalize: See `RandomDirection`.
+        ignore: See `RandomDirection`.
+        to: The checkpoint at the far end.
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["difference"] = "difference"
+    normalize: Normalize = "none"
+    ignore: Names = ()
+    to: Text = field(metadata={"description": "a file"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDirection:
+    """A direction that was made before.
+
+    Attributes:
+        kind: "file".
+        normalize: See `RandomDirection`.
+        ignore: See `RandomDirection`.
+        path: A surface file, an .npy array, or a state dictionary.
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["file"] = "file"
+    normalize: Normalize = "none"
+    ignore: Names = ()
+    path: Text = field(metadata={"description": "a file"})
+
+
+# `placement.plane` has a function for each kind, which makes the vector.
+_Kinds = RandomDirection | DifferenceDirection | FileDirection
+Direction = Annotated[_Kinds, Field(discriminator="kind")]
+
+
+def _seeded(seed: int) -> BeforeValidator:
+    """What a file leaves open: a direction is random, and of this seed. A null says no more than nothing."""
+    nullable = set(field_names(_Kinds)) - {"kind"}
+
+    def complete(said: Any) -> Any:
+        if not isinstance(said, Mapping):
+            return said
+        kept = {key: value for key, value in said.items() if value is not None or key not in nullable}
+        kind = kept.setdefault("kind", "random")
+        return {"seed": seed, **kept} if kind == "random" else kept
+
+    return BeforeValidator(complete)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,50 +93,27 @@ class DirectionsConfiguration:
     """The directions that span the surface.
 
     Attributes:
-        alpha: First direction, δ.
+        alpha: First direction, δ of Li et al. (2018), arXiv:1712.09913, section 4.
         beta: Second direction, η; None for a line.
         orthogonalize: Whether beta is made orthogonal to alpha.
-        normalization_buffers: Whether running statistics of normalisation layers move along too.
+        normalization_buffers: Whether running statistics of normalization layers move along too.
     """
 
     __pydantic_config__ = STRICT
 
-    alpha: DirectionConfiguration = field(default_factory=DirectionConfiguration)
-    beta: DirectionConfiguration | None = field(default_factory=DirectionConfiguration)
+    alpha: Annotated[Direction, _seeded(1)] = RandomDirection(seed=1)
+    beta: Annotated[Direction, _seeded(2)] | None = RandomDirection(seed=2)
     orthogonalize: Flag = False
     normalization_buffers: Flag = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", _seeded(self.alpha, 1))
-        if self.beta is not None:
-            object.__setattr__(self, "beta", _seeded(self.beta, 2))
+
+def _checked_axis(said: Any) -> Any:
+    """An axis checks its own numbers; what does not have the form of one is left to be refused."""
+    fields = field_names(Axis)
+    return Axis(**said) if isinstance(said, Mapping) and all(key in fields for key in said) else said
 
 
-@dataclass(frozen=True, kw_only=True)
-class AxisConfiguration:
-    """Equally spaced steps along one direction.
-
-    Attributes:
-        min: First step, in lengths of the direction.
-        max: Last step, likewise.
-        num: Number of steps, both ends included.
-
-    Raises:
-        InvalidSectionError: If min is above max, or equal to it with more than one step.
-    """
-
-    SHORTHAND: ClassVar[str] = "[min, max, num]"
-    __pydantic_config__ = STRICT
-
-    min: Number = -1.0
-    max: Number = 1.0
-    num: Count = 51
-
-    def __post_init__(self) -> None:
-        if self.min > self.max:
-            raise InvalidSectionError(f"min {self.min} is above max {self.max}; expected min below max")
-        if self.min == self.max and self.num > 1:
-            raise InvalidSectionError(f"min and max are both {self.min}; expected min below max, or num 1")
+_Axis = Annotated[Axis, BeforeValidator(_checked_axis)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +127,5 @@ class GridConfiguration:
 
     __pydantic_config__ = STRICT
 
-    alpha: AxisConfiguration = field(default_factory=AxisConfiguration)
-    beta: AxisConfiguration | None = field(default_factory=AxisConfiguration)
-
-
-def _seeded(direction: DirectionConfiguration, seed: int) -> DirectionConfiguration:
-    if direction.kind != "random" or direction.seed is not None:
-        return direction
-    return replace(direction, seed=seed)
+    alpha: _Axis = field(default_factory=Axis)
+    beta: _Axis | None = field(default_factory=Axis)

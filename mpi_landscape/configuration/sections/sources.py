@@ -7,16 +7,16 @@ from mpi_landscape.configuration.sections.fields import (
     STRICT,
     Arguments,
     Flag,
-    InvalidSectionError,
     Names,
     Text,
 )
+from mpi_landscape.errors import InvalidSectionError
 from mpi_landscape.wording import shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfiguration:
-    """The network: one of the named ones, or what a target ``package.module:callable`` returns.
+    """The network: one of the named ones, or what a target `package.module:callable` returns.
 
     Attributes:
         name: Name of a network of this package, such as "resnet56"; None with a target.
@@ -25,7 +25,7 @@ class ModelConfiguration:
         checkpoint: File of trained parameters, relative to the working folder; None leaves the initial ones.
 
     Raises:
-        InvalidSectionError: If not exactly one of name and target is given.
+        InvalidSectionError: Not exactly one of name and target is given.
     """
 
     SHORTHAND: ClassVar[str] = "a name"
@@ -53,7 +53,7 @@ class DataConfiguration:
         splits: Names of the splits to evaluate, in this order; None takes all that there are.
 
     Raises:
-        InvalidSectionError: If not exactly one of name and target is given, a target is given a root or
+        InvalidSectionError: Not exactly one of name and target is given, a target is given a root or
             a download, or the splits are none or repeated.
     """
 
@@ -81,7 +81,7 @@ class DataConfiguration:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfiguration:
-    """The loss: one of the named ones, or a target ``loss(model, batch)`` with one value per example.
+    """The loss: one of the named ones, or a target `loss(model, batch)` with one value per example.
 
     Attributes:
         name: Name of a loss; None with a target.
@@ -89,7 +89,7 @@ class LossConfiguration:
         arguments: Further keyword arguments of either.
 
     Raises:
-        InvalidSectionError: If not exactly one of name and target is given.
+        InvalidSectionError: Not exactly one of name and target is given.
     """
 
     SHORTHAND: ClassVar[str] = "a name"

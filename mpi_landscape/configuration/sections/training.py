@@ -11,7 +11,6 @@ from mpi_landscape.configuration.sections.fields import (
     Epochs,
     Flag,
     Fraction,
-    InvalidSectionError,
     Milestones,
     NotNegative,
     Optimizer,
@@ -21,6 +20,7 @@ from mpi_landscape.configuration.sections.fields import (
     Shift,
     Text,
 )
+from mpi_landscape.errors import InvalidSectionError
 from mpi_landscape.wording import listed, shortened, shown
 
 # Learning rate, momentum and weight decay where nothing is said: for SGD those with which Li et al. (2018),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
-from mpi_landscape.configuration.sections.fields import STRICT, InvalidSectionError, Text
+from mpi_landscape.configuration.sections.fields import STRICT, Text
 from mpi_landscape.configuration.sections.plane import DirectionsConfiguration, GridConfiguration
 from mpi_landscape.configuration.sections.sources import (
     DataConfiguration,
@@ -12,6 +12,7 @@ from mpi_landscape.configuration.sections.sources import (
 )
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
+from mpi_landscape.errors import InvalidSectionError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,18 +23,18 @@ class Configuration:
     final one, and the surface lies beside it, unless said otherwise.
 
     Attributes:
-        model: The network; its checkpoint None with a training becomes the training's final.pt.
+        model: The network; with a training its checkpoint is that training's final.pt unless said otherwise.
         data: The data.
         loss: The loss; cross-entropy unless said otherwise.
-        directions: The directions; beta is None whenever the grid is a line.
+        directions: The directions; a line has no beta, whatever they say.
         grid: The points.
         compute: How it is computed.
-        output: File of the surface, relative to the working folder; None with a training becomes surface.h5 in the
-            training's folder, and without one lets the program choose.
-        training: How the solution is found; None if the file does not say.
+        output: File of the surface, relative to the working folder; with a training surface.h5 in its folder unless
+            said otherwise, and without one the program's choice.
+        training: How the solution is found; None where the file does not say.
 
     Raises:
-        InvalidSectionError: If the grid has a beta and the directions have none.
+        InvalidSectionError: The grid has a beta and the directions have none.
     """
 
     __pydantic_config__ = STRICT
@@ -48,18 +49,19 @@ class Configuration:
     training: TrainingConfiguration | None = None
 
     def __post_init__(self) -> None:
-        if self.grid.beta is None:
-            object.__setattr__(self, "directions", replace(self.directions, beta=None))
-        elif self.directions.beta is None:
+        if self.grid.beta is not None and self.directions.beta is None:
             raise InvalidSectionError(
                 "directions.beta is null and grid.beta is not; set grid.beta to null for a line, "
                 "or give a direction"
             )
-        if self.training is not None:
-            self._follow(PurePath(self.training.output))
 
-    def _follow(self, folder: PurePath) -> None:
-        if self.model.checkpoint is None:
-            object.__setattr__(self, "model", replace(self.model, checkpoint=str(folder / "final.pt")))
-        if self.output is None:
-            object.__setattr__(self, "output", str(folder / "surface.h5"))
+    def completed(self) -> "Configuration":
+        """The same with what follows from the grid and from the training said, where it was left open."""
+        directions, model, output = self.directions, self.model, self.output
+        if self.grid.beta is None:
+            directions = replace(directions, beta=None)
+        if self.training is not None:
+            folder = PurePath(self.training.output)
+            model = model if model.checkpoint else replace(model, checkpoint=str(folder / "final.pt"))
+            output = output or str(folder / "surface.h5")
+        return replace(self, directions=directions, model=model, output=output)

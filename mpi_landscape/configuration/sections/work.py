@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from mpi_landscape.configuration.sections.fields import (
     STRICT,
-    AtOnceOrAuto,
     BelowOne,
     CountOrAuto,
     Device,
     EngineChoice,
     Placement,
     Precision,
+    Quantities,
     ThreadsOrAuto,
 )
 
@@ -20,6 +20,7 @@ class ComputeConfiguration:
     """How it is computed; "auto" is decided once by the problem, never by the number of ranks.
 
     Attributes:
+        quantities: What is computed at every point, by name, each once; the loss is, whether named or not.
         precision: Floating-point format of the evaluation: "float32", exact; "float64"; "tf32" (GPUs) or "bfloat16",
             faster, their error measured and kept in the file.
         engine: How the network is rewritten to cost less: "auto", "plain" for not at all, or a list of steps that
@@ -29,7 +30,6 @@ class ComputeConfiguration:
         batch_size: Examples in a batch.
         data_shards: Pieces into which a split is cut.
         points_per_tile: Grid points in a tile.
-        points_per_pass: Grid points that go through the network together, with the engine's step "grouped".
         threads: Threads of a rank on the CPU.
         relative_error: The largest standard error of a loss, relative to that loss, with which a surface of samples is
             good enough; None for exact values.
@@ -37,6 +37,7 @@ class ComputeConfiguration:
 
     __pydantic_config__ = STRICT
 
+    quantities: Quantities = ("loss",)
     precision: Precision = "float32"
     engine: EngineChoice = "auto"
     device: Device = "auto"
@@ -44,6 +45,5 @@ class ComputeConfiguration:
     batch_size: CountOrAuto = "auto"
     data_shards: CountOrAuto = "auto"
     points_per_tile: CountOrAuto = "auto"
-    points_per_pass: AtOnceOrAuto = "auto"
     threads: ThreadsOrAuto = "auto"
     relative_error: BelowOne | None = None

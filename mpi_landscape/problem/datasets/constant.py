@@ -1,34 +1,32 @@
 """Examples without content: the data of a function of the parameters alone."""
 
 import math
-from typing import Any
 
 import torch
 from torch.utils.data import TensorDataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.datasets.variants import check_count
+from mpi_landscape.problem.sizes import checked_count, is_number
 from mpi_landscape.wording import shown
 
 
 def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]:
     """Make examples that are all the same, for networks whose output does not depend on their input.
 
-    With the networks ``product1`` and ``product2``, the loss ``mse`` and a target of 0 they give the toys w² and
+    With the networks `product1` and `product2`, the loss `mse` and a target of 0 they give the toys w² and
     (w₁ w₂)².
 
     Args:
-        target: Of every example.
+        target: The target of every example.
         count: How many there are.
 
     Returns:
         "train": inputs (1,) of zero and targets () float32.
 
     Raises:
-        LandscapeError: If an argument is not valid.
+        LandscapeError: An argument is not valid.
     """
-    number: Any = target
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    if not is_number(target) or not math.isfinite(target):
         raise LandscapeError(f"target is {shown(target)}; expected a finite number")
-    check_count("count", count)
+    checked_count(count, "count")
     return {"train": TensorDataset(torch.zeros(count, 1), torch.full((count,), float(target)))}

@@ -69,16 +69,10 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return image, label
 
     def stored_item(self, index: int) -> tuple[Tensor, Tensor]:
-        """Decode one example, for whoever keeps it.
-
-        Args:
-            index: Of the example.
-
-        Returns:
-            Image (channels, height, width) uint8, label () int64.
+        """One example to keep: image (channels, height, width) uint8, label () int64.
 
         Raises:
-            LandscapeError: If its file cannot be decoded.
+            LandscapeError: Its file cannot be decoded.
         """
         path = self.paths[index]
         try:
@@ -91,32 +85,22 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return pixels, self.labels[index]
 
     def finish(self, examples: Sequence[Tensor]) -> list[Tensor]:
-        """Turn one stored example, or several collated, into what indexing gives.
-
-        Args:
-            examples: Images (..., channels, height, width) uint8, and labels; on any device.
-
-        Returns:
-            Images (..., channels, height, width) float32, and the labels.
-        """
+        """Turn one stored example, or several collated, images and labels on any device, into what indexing gives."""
         pixels, labels = examples
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
         return [normalized(pixels, scale=255.0, mean=mean, std=std), labels]
 
 
 def class_folders(root: Path, split: str, *, official: bool = False) -> Any:
-    """Let torchvision find the images of a split; none is decoded.
+    """The data set of torchvision for root/split, with `samples`, `targets`, `classes` and `loader`; nothing is decoded.
 
     Args:
         root: Holds a folder with the split's name, of class folders.
-        split: Name.
+        split: Its name.
         official: Whether root holds the meta.bin of ImageNet too, which knows its classes.
 
-    Returns:
-        torchvision's data set, with `samples`, `targets`, `classes` and `loader`.
-
     Raises:
-        LandscapeError: If there are no class folders, or one without an image, or not of ImageNet.
+        LandscapeError: There are no class folders, or one has no image, or is not of ImageNet.
     """
     from torchvision.datasets import ImageFolder, ImageNet
 
@@ -132,17 +116,7 @@ def class_folders(root: Path, split: str, *, official: bool = False) -> Any:
 def image_files(
     contents: Mapping[str, Any], variant: Variant, *, resize: int | None, size: int | None
 ) -> dict[str, ImageFiles]:
-    """Make data sets of what torchvision found.
-
-    Args:
-        contents: By split, as :func:`class_folders` gives them.
-        variant: Which examples and labels, and how they are normalised.
-        resize: Length that the shorter side is given, in pixels; None leaves the images as they are.
-        size: Height and width that are cut from the center then; None leaves the images as they are.
-
-    Returns:
-        By split, in an order that goes round the classes.
-    """
+    """Data sets of what `class_folders` found, by split, in an order that goes round the classes."""
     splits = {}
     for split, content in contents.items():
         targets = np.asarray(content.targets, dtype=np.int64)

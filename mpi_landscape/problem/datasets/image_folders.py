@@ -1,15 +1,15 @@
 """ImageNet, and any set of images that is laid out like it."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.datasets.image_files import ImageFiles, class_folders, image_files
-from mpi_landscape.problem.datasets.variants import Statistics, check_count, read_variant
+from mpi_landscape.problem.datasets.variants import Statistics, read_variant, varied
+from mpi_landscape.problem.sizes import checked_count
 from mpi_landscape.wording import listed, reason, shown
 
-# Those that torchvision's networks were trained with: of a sample of the training images that nobody remembers
+# Those that torchvision's networks were trained with, of a sample of the training images that is not known any more
 # (pytorch/vision#1439).
 _IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _UNCHANGED: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -18,17 +18,14 @@ _ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar
 _DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 
+@varied
 def imagenet(
     *,
     root: Path,
     download: bool = False,
     resize: int = 256,
     size: int = 224,
-    limit: int | Mapping[str, int] | None = None,
-    random_labels: float | Mapping[str, Any] = 0.0,
-    preprocessing: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **variant: Any,
 ) -> dict[str, ImageFiles]:
     """Read ImageNet, 1,281,167 and 50,000 photographs in 1,000 classes, as networks are evaluated on it.
 
@@ -43,22 +40,15 @@ def imagenet(
             fetch them.
         resize: Length of the shorter side, in pixels; 232 for the newer weights of torchvision.
         size: Height and width of the cut, in pixels.
-        limit: Most examples of every split, or a mapping of split names to such, such as {val: 32}. The order
-            goes round the classes, the first image of each, then the second, so the first ones are of as many
-            classes as can be.
-        random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
-        preprocessing: False leaves the pixels of the cut as they are, from 0 to 1.
-        mean: Of the pixels, which go from 0 to 1; red, green, blue. Unless given the ones that torchvision's
-            networks were trained with: 0.485, 0.456, 0.406.
-        std: Likewise: 0.229, 0.224, 0.225.
+        **variant: Of `read_variant`. The first ones are of as many classes as can be: the order goes round the classes, the
+            first image of each, then the second. Mean and std are those that torchvision's networks were trained with.
 
     Returns:
         "train" and "val", or the one that is there; images (3, size, size) float32, labels from 0 to 999 in the
         order of the class folders' names, as torchvision's networks have them.
 
     Raises:
-        LandscapeError: If neither split is there, one is incomplete, or an argument is not valid.
+        LandscapeError: Neither split is there, one is incomplete, or an argument is not valid.
     """
     _check_sizes(resize, size)
     if download:
@@ -70,15 +60,7 @@ def imagenet(
             f"request the archives at https://image-net.org/download, put {_DEVKIT} and {listed(_ARCHIVES.values())} "
             "there, and set data.download to true to unpack them"
         )
-    variant = read_variant(
-        splits=splits,
-        limit=limit,
-        random_labels=random_labels,
-        preprocessing=preprocessing,
-        mean=mean,
-        std=std,
-        usual=_IMAGENET,
-    )
+    chosen = read_variant(splits, _IMAGENET, **variant)
     contents = {split: class_folders(root, split, official=(root / "meta.bin").is_file()) for split in splits}
     for split, content in contents.items():
         if len(content.classes) != _NUM_CLASSES:
@@ -87,20 +69,17 @@ def imagenet(
                 f"imagenet in {root / split} has {len(content.classes)} class folders; expected {_NUM_CLASSES}; a part "
                 "of it, with labels of its own, is read by data.name image_folder"
             )
-    return image_files(contents, variant, resize=resize, size=size)
+    return image_files(contents, chosen, resize=resize, size=size)
 
 
+@varied
 def image_folder(
     *,
     root: Path,
     download: bool = False,
     size: int | None = None,
     resize: int | None = None,
-    limit: int | Mapping[str, int] | None = None,
-    random_labels: float | Mapping[str, Any] = 0.0,
-    preprocessing: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **variant: Any,
 ) -> dict[str, ImageFiles]:
     """Read images of your own, laid out as root/split/class/file: any number of splits, the same classes in each.
 
@@ -112,21 +91,14 @@ def image_folder(
         download: Not possible here.
         size: Height and width that are cut from the center, in pixels; None if the images have one size already.
         resize: Length that the shorter side is given first, in pixels; None stands for `size`.
-        limit: Most examples of every split, or a mapping of split names to such, such as {train: 32}. The order
-            goes round the classes, the first image of each, then the second, so the first ones are of as many
-            classes as can be.
-        random_labels: Fraction of the labels of split train drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
-        preprocessing: False leaves the pixels as they are, from 0 to 1.
-        mean: Of the pixels, which go from 0 to 1; red, green, blue. 0 unless given.
-        std: Likewise. 1 unless given.
+        **variant: Of `read_variant`, the order as of `imagenet`. Mean and std are 0 and 1.
 
     Returns:
         Data sets by folder name, train first; images (3, size, size) float32, labels in the order of the class
         folders' names.
 
     Raises:
-        LandscapeError: If there are no split folders, a class is empty, the splits have different classes, or an
+        LandscapeError: There are no split folders, a class is empty, the splits have different classes, or an
             argument is not valid.
     """
     if download:
@@ -137,15 +109,7 @@ def image_folder(
     elif resize is not None:
         raise LandscapeError(f"resize is {shown(resize)}, but size is not given; images need one size")
     splits = _split_folders(root)
-    variant = read_variant(
-        splits=splits,
-        limit=limit,
-        random_labels=random_labels,
-        preprocessing=preprocessing,
-        mean=mean,
-        std=std,
-        usual=_UNCHANGED,
-    )
+    chosen = read_variant(splits, _UNCHANGED, **variant)
     contents = {split: class_folders(root, split) for split in splits}
     for split in splits[1:]:
         classes, other = set(contents[splits[0]].classes), set(contents[split].classes)
@@ -154,12 +118,12 @@ def image_folder(
                 f"image_folder in {root} has other classes in {split} than in {splits[0]}: only one of them has "
                 f"{listed(sorted(classes ^ other)[:5])}; labels number the class folders, so all splits need the same"
             )
-    return image_files(contents, variant, resize=resize, size=size)
+    return image_files(contents, chosen, resize=resize, size=size)
 
 
 def _check_sizes(resize: Any, size: Any) -> None:
-    check_count("size", size)
-    check_count("resize", resize)
+    checked_count(size, "size")
+    checked_count(resize, "resize")
     if resize < size:
         raise LandscapeError(f"resize is {resize}; expected at least {size}, the size that is cut out then")
 

@@ -1,6 +1,6 @@
-"""Labelled images in memory, normalised the same way every time; and the digits that need no file."""
+"""Labelled images in memory, normalized the same way every time; and the digits that need no file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.datasets.variants import Variant, check_choice, first_labels, read_variant
+from mpi_landscape.problem.datasets.variants import Variant, first_labels, read_variant, varied
+from mpi_landscape.problem.sizes import is_count
+from mpi_landscape.wording import listed, shown
 
 # Of the 1,442 training examples: interpolation keeps the mean and takes some of the spread.
 _DIGITS_STD = {8: 0.376, 16: 0.319, 32: 0.324}
@@ -52,66 +54,41 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return normalized(image, scale=self.scale, mean=self.mean, std=self.std), self.labels[index]
 
     def stored(self) -> tuple[Tensor, Tensor]:
-        """Give all examples as they are kept, for whoever holds them on a device.
-
-        Returns:
-            Images (N, channels, height, width), uint8 where they are photographs; labels (N,) int64.
-        """
+        """All images (N, channels, height, width), uint8 where they are photographs, and labels (N,) int64, as kept."""
         return self.images, self.labels
 
     def finish(self, examples: Sequence[Tensor]) -> list[Tensor]:
-        """Turn several stored examples into what indexing gives, collated.
-
-        Args:
-            examples: Images (n, channels, height, width) as stored, and labels (n,); on any device.
-
-        Returns:
-            Images (n, channels, height, width) float32, and the labels.
-        """
+        """Turn several stored examples, images (n, ...) and labels (n,) on any device, into what indexing gives, collated."""
         images, labels = examples
         mean, std = self.mean.to(images.device), self.std.to(images.device)
         return [normalized(images, scale=self.scale, mean=mean, std=std), labels]
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """Lay out one value per channel to fit an image.
-
-    Args:
-        values: One per channel.
-
-    Returns:
-        (channels, 1, 1) float32.
-    """
+    """One value per channel, laid out to fit an image: (channels, 1, 1) float32."""
     return torch.tensor(values, dtype=torch.float32)[:, None, None]
 
 
 def normalized(image: Tensor, *, scale: float, mean: Tensor, std: Tensor) -> Tensor:
-    """Compute (image / scale − mean) / std.
+    """(image / scale − mean) / std, float32, of an image (..., channels, height, width) of pixels from 0 to scale.
 
-    Args:
-        image: (..., channels, height, width), pixels from 0 to scale.
-        scale: What the largest pixel stands for.
-        mean: (channels, 1, 1) float32.
-        std: (channels, 1, 1) float32.
-
-    Returns:
-        Of the image's shape, float32.
+    Example:
+        >>> half = torch.full((1, 1, 1), 0.5)
+        >>> normalized(torch.tensor([[[0, 255]]]), scale=255.0, mean=half, std=half)
+        tensor([[[-1.,  1.]]])
     """
     # One new tensor, changed in place: the same bits, a third of the memory traffic. The scale as a tensor: by a number,
-    # CUDA multiplies with its reciprocal, and the last bit would depend on where images are normalised.
+    # CUDA multiplies with its reciprocal, and the last bit would depend on where images are normalized.
     divisor = torch.tensor(scale, device=image.device)
     return image.to(torch.float32, copy=True).div_(divisor).sub_(mean).div_(std)
 
 
+@varied
 def digits(
     *,
     size: int = 8,
     channels: int = 1,
-    limit: int | Mapping[str, int] | None = None,
-    random_labels: float | Mapping[str, Any] = 0.0,
-    preprocessing: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **variant: Any,
 ) -> dict[str, ImageDataset]:
     """Load the 1,797 handwritten digits of 8×8 pixels that scikit-learn brings along.
 
@@ -124,32 +101,18 @@ def digits(
         size: Height and width, 8, 16 or 32: interpolated linearly along both axes between the centers of the
             pixels (`align_corners=False`), and constant beyond the outermost.
         channels: 1, or 3 that are the same.
-        limit: Most examples of every split, or a mapping of split names to such, such as {train: 32}: the
-            first ones in the file's order.
-        random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
-        preprocessing: False leaves the pixels as they are, from 0 to 1.
-        mean: Of the pixels, which go from 0 to 1; one value, whatever `channels` is. Those of the training
-            split unless given: 0.305.
-        std: Likewise: 0.376, and after interpolation 0.319 (size 16) and 0.324 (size 32).
+        **variant: Of `read_variant`. One mean (0.305) and std (0.376, after interpolation 0.319 for size 16 and 0.324
+            for size 32) for all channels; those of the training split.
 
     Returns:
         "train" and "test", images (channels, size, size) float32 and labels from 0 to 9.
 
     Raises:
-        LandscapeError: If scikit-learn is not installed, or an argument is not valid.
+        LandscapeError: Scikit-learn is not installed, or an argument is not valid.
     """
-    check_choice("size", size, tuple(_DIGITS_STD))
-    check_choice("channels", channels, (1, 3))
-    variant = read_variant(
-        splits=("train", "test"),
-        limit=limit,
-        random_labels=random_labels,
-        preprocessing=preprocessing,
-        mean=mean,
-        std=std,
-        usual=((0.305,), (_DIGITS_STD[size],)),
-    )
+    _check_choice("size", size, tuple(_DIGITS_STD))
+    _check_choice("channels", channels, (1, 3))
+    chosen = read_variant(("train", "test"), ((0.305,), (_DIGITS_STD[size],)), **variant)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -161,27 +124,17 @@ def digits(
         # Per digit, as the file begins 0, 1, 2, ..., 9, 0, 1, ...: every fifth of all would be a 4 or a 9.
         is_test[np.flatnonzero(labels == label)[4::5]] = True
     splits = {}
-    for split, chosen in (("train", ~is_test), ("test", is_test)):
-        kept = first_labels(variant, split, labels[chosen], num_classes=10)
-        enlarged = _enlarged(images[chosen][: len(kept)], size, channels)
-        splits[split] = image_dataset(enlarged, kept, scale=16.0, variant=variant)
+    for split, part in (("train", ~is_test), ("test", is_test)):
+        kept = first_labels(chosen, split, labels[part], num_classes=10)
+        enlarged = _enlarged(images[part][: len(kept)], size, channels)
+        splits[split] = image_dataset(enlarged, kept, scale=16.0, variant=chosen)
     return splits
 
 
 def image_dataset(
     images: Tensor, labels: NDArray[np.int64], *, scale: float, variant: Variant
 ) -> ImageDataset:
-    """Put images and labels together, with the statistics of a variant.
-
-    Args:
-        images: (N, channels, height, width) uint8 or float32, pixels from 0 to scale.
-        labels: (N,) int64.
-        scale: What the largest pixel stands for.
-        variant: Has one mean and one std per channel, or one of each for all channels.
-
-    Returns:
-        The data set.
-    """
+    """Put images and labels together, with a variant's mean and std per channel, or one of each for all channels."""
     repeats = images.shape[1] // len(variant.mean)
     return ImageDataset(
         images,
@@ -190,6 +143,11 @@ def image_dataset(
         mean=variant.mean * repeats,
         std=variant.std * repeats,
     )
+
+
+def _check_choice(name: str, value: Any, valid: Sequence[int]) -> None:
+    if not is_count(value) or value not in valid:
+        raise LandscapeError(f"{name} is {shown(value)}; valid values are {listed(valid)}")
 
 
 def _enlarged(images: NDArray[np.uint8], size: int, channels: int) -> Tensor:

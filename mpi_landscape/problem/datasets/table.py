@@ -34,16 +34,16 @@ def build_splits(
     Several processes must not download the same data at once: let one build before the others.
 
     Args:
-        configuration: A name of :data:`DATASETS`, or a target that returns a mapping of split names to
+        configuration: A name of `DATASETS`, or a target that returns a mapping of split names to
             map-style data sets (with a length, and examples by index).
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 
     Returns:
-        Data sets by split, in the order of ``splits`` or else of the data set; none of them is empty.
+        Data sets by split, in the order of `splits` or else of the data set; none of them is empty.
 
     Raises:
-        LandscapeError: If the name is unknown, the data is not there, the arguments do not fit, a target
+        LandscapeError: The name is unknown, the data is not there, the arguments do not fit, a target
             returns something else, or a split is unknown or empty.
     """
     section = f"{where}: data"

@@ -1,6 +1,6 @@
 """The published sets of small images, read by torchvision from their own files and kept in memory as bytes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.datasets.images import ImageDataset, image_dataset
-from mpi_landscape.problem.datasets.variants import Statistics, Variant, first_labels, read_variant
+from mpi_landscape.problem.datasets.variants import Statistics, Variant, first_labels, read_variant, varied
 from mpi_landscape.wording import reason, shown
 
 _SPLITS = ("train", "test")
@@ -33,7 +33,7 @@ class SmallImages:
 
 SETS = {
     # LeCun et al. (1998), "Gradient-based learning applied to document recognition": 60,000 and 10,000 digits of
-    # 28×28 pixels. Statistics of all training pixels alike; four digits, as everybody writes them.
+    # 28×28 pixels. Statistics of all training pixels alike; four digits, as they are usually written.
     "mnist": SmallImages(kind="MNIST", folder=Path("MNIST") / "raw", usual=((0.1307,), (0.3081,))),
     # Krizhevsky (2009), "Learning multiple layers of features from tiny images": 50,000 and 10,000 photographs of
     # 32×32 pixels in 10 classes. Statistics of the reference code of Li et al. (2018), in bytes there; its
@@ -56,48 +56,31 @@ SETS = {
 }
 
 
+@varied
 def small_images(
     which: SmallImages,
     /,
     *,
     root: Path,
     download: bool = False,
-    limit: int | Mapping[str, int] | None = None,
-    random_labels: float | Mapping[str, Any] = 0.0,
-    preprocessing: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **variant: Any,
 ) -> dict[str, ImageDataset]:
     """Read one of the sets; nothing is augmented.
 
     Args:
-        which: One of :data:`SETS`.
+        which: One of `SETS`.
         root: Folder that holds the set's folder.
         download: Whether it may be fetched.
-        limit: Most examples of every split, or a mapping of split names to such, such as {train: 32}: the
-            first ones of the files.
-        random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see
-            :func:`~mpi_landscape.problem.datasets.variants.first_labels`.
-        preprocessing: False leaves the pixels as they are, from 0 to 1.
-        mean: Of the training pixels, one value per channel; the set's usual ones unless given.
-        std: Likewise.
+        **variant: Of `read_variant`.
 
     Returns:
         "train" and "test", images (channels, height, width) float32 and labels from 0.
 
     Raises:
-        LandscapeError: If the files are absent or damaged, or an argument is not valid.
+        LandscapeError: The files are absent or damaged, or an argument is not valid.
     """
-    variant = read_variant(
-        splits=_SPLITS,
-        limit=limit,
-        random_labels=random_labels,
-        preprocessing=preprocessing,
-        mean=mean,
-        std=std,
-        usual=which.usual,
-    )
-    return _from_torchvision(which.kind, which.folder, root, download, variant)
+    chosen = read_variant(_SPLITS, which.usual, **variant)
+    return _from_torchvision(which.kind, which.folder, root, download, chosen)
 
 
 def _from_torchvision(

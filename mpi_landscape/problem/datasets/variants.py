@@ -1,19 +1,23 @@
 """What the arguments that all named data sets share make of one: its first examples, label noise, raw pixels."""
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.sizes import checked_count, is_count, is_number
 from mpi_landscape.wording import listed, shown, suggestion
 
 TRAINING = "train"
 Statistics = tuple[Sequence[float], Sequence[float]]
 _LARGEST_SEED = 2**63 - 1
+
+Build = TypeVar("Build", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,7 @@ class Variant:
     Attributes:
         limit: Most examples per split; a split that it does not name is whole.
         noise: Fraction of the training labels that are drawn anew, in [0, 1].
-        seed: Of that choice and of the labels.
+        seed: Decides which, and the labels.
         mean: Subtracted from the pixels, which go from 0 to 1; one value per channel.
         std: What they are divided by then, likewise.
     """
@@ -36,31 +40,31 @@ class Variant:
 
 
 def read_variant(
-    *,
     splits: Sequence[str],
-    limit: Any,
-    random_labels: Any,
-    preprocessing: Any,
-    mean: Any,
-    std: Any,
     usual: Statistics,
+    *,
+    limit: int | Mapping[str, int] | None = None,
+    random_labels: float | Mapping[str, Any] = 0.0,
+    preprocessing: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Variant:
     """Check the arguments that all named data sets share, before anything is read.
 
     Args:
         splits: Names of the splits that there are.
-        limit: Most examples of every split, or a mapping of split names to such; None for no limit.
-        random_labels: Fraction in [0, 1], or a mapping with `fraction` and `seed` (0 if not given).
-        preprocessing: False leaves the pixels as they are, from 0 to 1.
-        mean: One value per channel; None for the usual ones.
-        std: Likewise.
         usual: Mean and standard deviation of this data set, by channel.
+        limit: Most examples of every split, or a mapping of split names to such, such as {train: 32}: the first ones.
+        random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see `first_labels`.
+        preprocessing: False leaves the pixels as they are, from 0 to 1.
+        mean: Subtracted from the pixels, which go from 0 to 1; one value per channel; the usual ones unless given.
+        std: What they are divided by then, likewise.
 
     Returns:
         The variant; `mean` is 0 and `std` is 1 without preprocessing.
 
     Raises:
-        LandscapeError: If an argument is not valid, names a split that there is not, or has no effect.
+        LandscapeError: An argument is not valid, names a split that there is not, or has no effect.
     """
     noise, seed = _noise(random_labels)
     if noise > 0 and TRAINING not in splits:
@@ -72,10 +76,20 @@ def read_variant(
     return Variant(limit=_limit(limit, splits), noise=noise, seed=seed, mean=means, std=stds)
 
 
+def varied(build: Build) -> Build:
+    """Name in a data set's signature the arguments that it passes on as `**variant`, so that others are refused."""
+    own = inspect.signature(build)
+    named = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    shared = inspect.signature(read_variant).parameters.values()
+    named += [each for each in shared if each.kind is each.KEYWORD_ONLY]
+    build.__signature__ = own.replace(parameters=named)  # type: ignore[attr-defined]
+    return build
+
+
 def first_labels(
     variant: Variant, split: str, labels: NDArray[np.int64], *, num_classes: int
 ) -> NDArray[np.int64]:
-    """Give the labels of a split as a variant has them: of its first examples, in training with noise.
+    """The labels of a split as a variant has them: of its first examples, in training with noise.
 
     Source: Zhang, Bengio, Hardt, Recht and Vinyals (2017), "Understanding deep learning requires rethinking
     generalization", arXiv:1611.03530, section 2.1, "partially corrupted labels".
@@ -86,7 +100,7 @@ def first_labels(
 
     Args:
         variant: The variant.
-        split: Name; any but "train" keeps its labels.
+        split: Its name; any but "train" keeps its labels.
         labels: (N,) int64, of the whole split in its order.
         num_classes: Labels go from 0 to num_classes − 1.
 
@@ -103,40 +117,11 @@ def first_labels(
     return np.where(choice < variant.noise, drawn, kept)
 
 
-def check_choice(name: str, value: Any, valid: Sequence[int]) -> None:
-    """Refuse a value that is not one of a few numbers.
-
-    Args:
-        name: Of the argument.
-        value: What was given.
-        valid: The numbers.
-
-    Raises:
-        LandscapeError: If the value is another.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value not in valid:
-        raise LandscapeError(f"{name} is {shown(value)}; valid values are {listed(valid)}")
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuse a value that is not a whole number of at least 1.
-
-    Args:
-        name: Of the argument.
-        value: What was given.
-
-    Raises:
-        LandscapeError: If the value is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise LandscapeError(f"{name} is {shown(value)}; expected a whole number of at least 1")
-
-
 def _limit(limit: Any, splits: Sequence[str]) -> dict[str, int]:
     if limit is None:
         return {}
     if not isinstance(limit, Mapping):
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        if not is_count(limit):
             raise LandscapeError(
                 f"limit is {shown(limit)}; expected a whole number of at least 1, or one per split such as "
                 f"{{{next(iter(splits))}: 32}}"
@@ -148,7 +133,7 @@ def _limit(limit: Any, splits: Sequence[str]) -> dict[str, int]:
                 f"limit has unknown split {shown(split)}; valid splits are {listed(splits)}"
                 f"{suggestion(split, splits)}"
             )
-        check_count(f"limit.{split}", count)
+        checked_count(count, f"limit.{split}")
     return dict(limit)
 
 
@@ -164,7 +149,7 @@ def _noise(random_labels: Any) -> tuple[float, int]:
     if "fraction" not in given:
         raise LandscapeError(f"random_labels is {shown(dict(given))}; it needs a fraction from 0 to 1")
     fraction, seed = given["fraction"], given.get("seed", 0)
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+    if not is_number(fraction) or not 0 <= fraction <= 1:
         raise LandscapeError(
             f"random_labels is {shown(fraction)}; expected a fraction from 0 to 1, or a mapping such as "
             "{fraction: 1.0, seed: 0}"
@@ -198,7 +183,7 @@ def _statistics(
 
 def _check_statistics(name: str, values: Any, num_channels: int) -> None:
     valid = isinstance(values, list | tuple) and len(values) == num_channels
-    if not valid or any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+    if not valid or not all(map(is_number, values)):
         raise LandscapeError(
             f"{name} is {shown(values)}; expected one number per channel, {num_channels} in a list"
         )

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size, halved
+from mpi_landscape.problem.sizes import checked_count, checked_size, halved
 
 
 def alexnet(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
-    """Build AlexNet without normalisation and dropout, with one linear layer instead of three.
+    """Build AlexNet without normalization and dropout, with one linear layer instead of three.
 
     Source: Krizhevsky (2014), arXiv:1404.5997, one tower: convolutions 11×11/4, 5×5, 3×3, 3×3, 3×3 with 64, 192,
     384, 256, 256 filters, pooling after the first, second and last. Here, as usual for CIFAR-10, padding
@@ -22,9 +22,6 @@ def alexnet(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -
 
     Returns:
         A network from (N, channels, height, width) to (N, num_classes).
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     channels, height, width = checked_size(input_size)
     # Stride 4 and the three poolings, each rounded up, are five halvings.

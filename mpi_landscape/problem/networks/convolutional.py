@@ -1,4 +1,4 @@
-"""A small convolutional network without batch normalisation, with and without shortcuts."""
+"""A small convolutional network without batch normalization, with and without shortcuts."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size
+from mpi_landscape.problem.sizes import checked_count, checked_size
 from mpi_landscape.wording import shown
 
 Shortcut = Literal["identity", "none"]
@@ -27,14 +27,7 @@ class PlainBlock(nn.Module):
         self.has_shortcut = shortcut == "identity"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Apply the block.
-
-        Args:
-            images: (N, channels, height, width).
-
-        Returns:
-            (N, channels, height, width).
-        """
+        """(N, channels, height, width) to the same shape."""
         hidden = F.relu(self.conv(images))
         return hidden + images if self.has_shortcut else hidden
 
@@ -53,16 +46,13 @@ def cnn(
 
     Args:
         width: Filters of every convolution.
-        blocks: Number of :class:`PlainBlock`, each followed by the maximum of 2×2 pixels.
+        blocks: Number of `PlainBlock`, each followed by the maximum of 2×2 pixels.
         shortcut: "identity" or "none".
         input_size: (channels, height, width) of the images.
         num_classes: Number of classes.
 
     Returns:
         A network from (N, channels, height, width) of any size to (N, num_classes).
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     if shortcut not in ("identity", "none"):
         raise LandscapeError(f"shortcut is {shown(shortcut)}; expected identity or none")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size
+from mpi_landscape.problem.sizes import checked_count, checked_size
 from mpi_landscape.wording import listed, shown
 
 # Layers of each dense block: Huang et al. (2017), arXiv:1608.06993, table 1.
@@ -16,7 +16,7 @@ _SMALLEST = 8
 
 
 class DenseLayer(nn.Module):
-    """A 1×1 and a 3×3 convolution, each after batch normalisation, whose output joins their input.
+    """A 1×1 and a 3×3 convolution, each after batch normalization, whose output joins their input.
 
     Source: Huang et al. (2017), arXiv:1608.06993, section 3, "bottleneck layers". The names of the
     tensors and the order of the channels, new ones first, are those of Li et al.'s published code.
@@ -34,21 +34,14 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Args:
-            images: (N, in_channels, height, width).
-
-        Returns:
-            (N, growth + in_channels, height, width).
-        """
+        """(N, in_channels, height, width) to (N, growth + in_channels, height, width)."""
         hidden = self.conv1(F.relu(self.bn1(images), inplace=True))
         hidden = self.conv2(F.relu(self.bn2(hidden), inplace=True))
         return torch.cat((hidden, images), 1)
 
 
 class Transition(nn.Module):
-    """Between two dense blocks: a 1×1 convolution after batch normalisation, and the mean of 2×2 pixels.
+    """Between two dense blocks: a 1×1 convolution after batch normalization, and the mean of 2×2 pixels.
 
     Source: Huang et al. (2017), arXiv:1608.06993, section 3, "pooling layers".
 
@@ -63,14 +56,7 @@ class Transition(nn.Module):
         self.conv = nn.Conv2d(in_channels, channels, 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Apply the transition.
-
-        Args:
-            images: (N, in_channels, height, width).
-
-        Returns:
-            (N, channels, height / 2, width / 2), halves rounded down.
-        """
+        """(N, in_channels, height, width) to (N, channels, height / 2, width / 2), halves rounded down."""
         return F.avg_pool2d(self.conv(F.relu(self.bn(images), inplace=True)), 2)
 
 
@@ -108,14 +94,7 @@ class DenseNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: (N, in_channels, height, width), of at least 8×8 pixels.
-
-        Returns:
-            (N, num_classes), logits.
-        """
+        """Images (N, in_channels, height, width) of at least 8×8 pixels to logits (N, num_classes)."""
         hidden = self.trans1(self.dense1(self.conv1(images)))
         hidden = self.trans2(self.dense2(hidden))
         hidden = self.trans3(self.dense3(hidden))
@@ -134,12 +113,6 @@ def densenet(
         growth: Channels that a layer adds to its input.
         input_size: (channels, height, width) of the images, at least 8×8 pixels.
         num_classes: Number of classes.
-
-    Returns:
-        The network with random initial parameters.
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     blocks = _BLOCKS.get(checked_count(depth, "depth"))
     if blocks is None:
@@ -159,7 +132,7 @@ def densenet(
 
 
 def _widths(blocks: tuple[int, int, int, int], growth: int) -> list[int]:
-    """Count the channels after each dense block; half of them, rounded down, enter the next."""
+    """Channels after each dense block; half of them, rounded down, enter the next."""
     widths = []
     channels = 2 * growth
     for layers in blocks:

@@ -15,16 +15,13 @@ def timm_network(name: str, /, **arguments: Any) -> nn.Module:
     """Build a model of timm.
 
     Args:
-        name: As in ``timm.list_models()``, such as "resnet18" or, with the tag of its weights,
+        name: As in `timm.list_models()`, such as "resnet18" or, with the tag of its weights,
             "resnet18.a1_in1k".
-        **arguments: Of ``timm.create_model``, such as num_classes and in_chans; ``pretrained: true`` takes the
+        **arguments: What `timm.create_model` takes, such as num_classes and in_chans; `pretrained: true` takes the
             weights from the cache of the Hugging Face hub, or fetches them.
 
-    Returns:
-        The network.
-
     Raises:
-        LandscapeError: If timm is not installed or has no such model, or is to read a file by itself.
+        LandscapeError: timm is not installed or has no such model, or is to read a file by itself.
     """
     try:
         import timm

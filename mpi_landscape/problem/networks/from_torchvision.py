@@ -9,7 +9,7 @@ from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.checkpoints import load_state, read_state
-from mpi_landscape.problem.networks.sizes import checked_count
+from mpi_landscape.problem.sizes import checked_count
 from mpi_landscape.wording import listed, reason, shown, suggestion
 
 
@@ -19,17 +19,17 @@ def torchvision_network(
     """Build a classification model of torchvision.
 
     Args:
-        name: As in ``torchvision.models.list_models(module=torchvision.models)``, such as "mobilenet_v2".
+        name: As in `torchvision.models.list_models(module=torchvision.models)`, such as "mobilenet_v2".
         weights: "DEFAULT" or another name of the weights that torchvision publishes for the model, such as
             "IMAGENET1K_V1"; or a file with a state dictionary; None leaves the random initial parameters.
         download: Whether published weights that are not in torch.hub's cache may be fetched.
-        **arguments: Of the model's own constructor, such as num_classes.
+        **arguments: What the model's own constructor takes, such as num_classes.
 
     Returns:
         The network; it takes images as its weights' transforms prepare them.
 
     Raises:
-        LandscapeError: If the name or the weights are unknown, absent or not loadable without running code
+        LandscapeError: The name or the weights are unknown, absent or not loadable without running code
             of the file, or another argument is not valid.
     """
     # Here, as it takes a second and most networks do not need it.

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.sizes import checked_count, checked_counts, checked_size
+from mpi_landscape.problem.sizes import checked_count, checked_counts, checked_size
 from mpi_landscape.wording import listed, shown
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -28,9 +28,6 @@ def linear(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) ->
 
     Returns:
         A network from (N, channels, height, width) to (N, num_classes).
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     return mlp(hidden=(), input_size=input_size, num_classes=num_classes)
 
@@ -55,9 +52,6 @@ def mlp(
 
     Returns:
         A network from (N, channels, height, width) to (N, num_classes).
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     if not isinstance(log_probabilities, bool):
         raise LandscapeError(f"log_probabilities is {shown(log_probabilities)}; expected true or false")

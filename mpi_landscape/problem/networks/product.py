@@ -1,4 +1,4 @@
-"""Networks whose loss is known exactly: w², and its over-parametrised form (w₁ w₂)²."""
+"""Networks whose loss is known exactly: w², and its over-parametrized form (w₁ w₂)²."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.sizes import checked_count
+from mpi_landscape.problem.sizes import checked_count
 from mpi_landscape.wording import shown
 
 _MOST_FACTORS = 1000
 
 
 class Product(nn.Module):
-    """The product of the parameters, w₁ ⋯ w_n, whatever the input.
+    """The product of the parameters, w₁ ⋯ w_n, for every input.
 
-    The simplest over-parametrisation: w² has one minimum, (w₁ w₂)² a connected set of them, as the networks of
-    Sagun et al. (2018), arXiv:1706.04454. The mean squared error (``mse``) to a target of 0 is (w₁ ⋯ w_n)²; to y,
-    (w₁ ⋯ w_n − y)². The targets must be floating point, as ``mse`` takes integers for labels.
+    The simplest over-parametrization: w² has one minimum, (w₁ w₂)² a connected set of them, as the networks of
+    Sagun et al. (2018), arXiv:1706.04454. The mean squared error (`mse`) to a target of 0 is (w₁ ⋯ w_n)²; to y,
+    (w₁ ⋯ w_n − y)². The targets must be floating point, as `mse` takes integers for labels.
 
     Args:
         initial: w at the start.
@@ -29,14 +29,7 @@ class Product(nn.Module):
         self.factors = nn.Parameter(torch.tensor([float(value) for value in initial]))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give every example the product.
-
-        Args:
-            inputs: (N, ...), not read.
-
-        Returns:
-            (N, 1).
-        """
+        """Inputs (N, ...), which are not read, to the product (N, 1)."""
         return self.factors.prod().expand(len(inputs), 1)
 
 
@@ -49,9 +42,6 @@ def product(*, factors: int = 2, initial: Sequence[float] | None = None) -> Prod
 
     Returns:
         A network from (N, ...) to (N, 1).
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     if checked_count(factors, "factors") > _MOST_FACTORS:
         raise LandscapeError(f"factors is {factors}; expected at most {_MOST_FACTORS}")

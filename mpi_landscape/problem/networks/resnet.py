@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size
+from mpi_landscape.problem.sizes import checked_count, checked_size
 from mpi_landscape.wording import shown
 
 Shortcut = Literal["projection", "padding", "none"]
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, each followed by batch normalisation, and a shortcut past both.
+    """Two 3×3 convolutions, each followed by batch normalization, and a shortcut past both.
 
     Source: He et al. (2016), arXiv:1512.03385, figure 2 and section 4.2; without shortcut: Li et al.
     (2018), arXiv:1712.09913, section 5. The names of the tensors are those of the latter's published code.
@@ -23,9 +23,9 @@ class BasicBlock(nn.Module):
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
-        stride: Of the first convolution.
+        stride: The first convolution's.
         shortcut: What stands in for the identity where the shape changes: "projection" a 1×1 convolution
-            with batch normalisation (option B), "padding" every stride-th pixel and channels of zeros
+            with batch normalization (option B), "padding" every stride-th pixel and channels of zeros
             (option A); "none" leaves all shortcuts out.
     """
 
@@ -38,15 +38,8 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(in_channels, channels, stride, shortcut)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Apply the block.
-
-        Args:
-            images: (N, in_channels, height, width).
-
-        Returns:
-            (N, channels, height / stride, width / stride), halves rounded up.
-        """
-        # In place: autograd keeps what a normalisation gets, not what it gives, and the memory traffic counts.
+        """(N, in_channels, height, width) to (N, channels, height / stride, width / stride), halves rounded up."""
+        # In place: autograd keeps what a normalization gets, not what it gives, and the memory traffic counts.
         hidden = F.relu(self.bn1(self.conv1(images)), inplace=True)
         hidden = self.bn2(self.conv2(hidden))
         if self.shortcut is not None:
@@ -71,14 +64,7 @@ class PaddingShortcut(nn.Module):
         self.after = new_channels - self.before
 
     def forward(self, images: Tensor) -> Tensor:
-        """Thin out the pixels and add the channels.
-
-        Args:
-            images: (N, channels, height, width).
-
-        Returns:
-            (N, channels + new_channels, height / stride, width / stride), halves rounded up.
-        """
+        """(N, c, height, width) to (N, c + new_channels, height / stride, width / stride), halves rounded up."""
         thinned = images[:, :, :: self.stride, :: self.stride]
         return F.pad(thinned, (0, 0, 0, 0, self.before, self.after))
 
@@ -92,7 +78,7 @@ class ResNet(nn.Module):
     Args:
         depth: Number of layers with weights, 6n + 2.
         width: Filters of the first stage; the others have two and four times as many.
-        shortcut: As for :class:`BasicBlock`.
+        shortcut: As for `BasicBlock`.
         in_channels: Channels of the images.
         num_classes: Number of outputs.
     """
@@ -113,14 +99,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: (N, in_channels, height, width), of any size.
-
-        Returns:
-            (N, num_classes), logits.
-        """
+        """Images (N, in_channels, height, width) of any size to logits (N, num_classes)."""
         hidden = F.relu(self.bn1(self.conv1(images)), inplace=True)
         hidden = self.layer3(self.layer2(self.layer1(hidden)))
         output: Tensor = self.linear(torch.flatten(F.adaptive_avg_pool2d(hidden, 1), 1))
@@ -143,12 +122,6 @@ def resnet(
         shortcut: "projection" (option B, that of Li et al. 2018), "padding" (option A) or "none".
         input_size: (channels, height, width) of the images.
         num_classes: Number of classes.
-
-    Returns:
-        The network with random initial parameters.
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     checked_count(depth, "depth")
     if depth < 8 or depth % 6 != 2:

@@ -65,8 +65,8 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
     """Build the network that a configuration names, with its initial parameters.
 
     Args:
-        configuration: A name of :data:`NETWORKS`, one that says some of their arguments (``resnet56_noshort``,
-            ``wrn56_2``, ``densenet121``, ``product2``, ...), ``torchvision/<model>``, ``timm/<model>``, or a target.
+        configuration: A name of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`,
+            `wrn56_2`, `densenet121`, `product2`, ...), `torchvision/<model>`, `timm/<model>`, or a target.
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 
@@ -74,7 +74,7 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
         The network. The checkpoint is not read.
 
     Raises:
-        LandscapeError: If the name is unknown, the arguments do not fit, or a target cannot be called or
+        LandscapeError: The name is unknown, an argument is not valid, or a target cannot be called or
             returns something else.
     """
     section = f"{where}: model"
@@ -101,7 +101,7 @@ def _named(name: str, arguments: dict[str, Any], section: str) -> nn.Module:
 
 
 def _found(name: str, section: str) -> tuple[Callable[..., nn.Module], dict[str, Any], str]:
-    """Find a name's constructor, the arguments that the name says, and the name that leaves them open."""
+    """A name's constructor, the arguments that the name says, and the name that leaves them open."""
     library, slash, model = name.partition("/")
     if slash and library in LIBRARIES:
         return functools.partial(LIBRARIES[library], model), {}, name
@@ -119,7 +119,7 @@ def _found(name: str, section: str) -> tuple[Callable[..., nn.Module], dict[str,
 
 
 def _said(groups: dict[str, str | None]) -> dict[str, Any]:
-    """Turn the parts of a name into arguments."""
+    """The parts of a name as arguments."""
     said: dict[str, Any] = {part: int(groups[part] or 0) for part in ("depth", "factors") if part in groups}
     if "widening" in groups:
         said["width"] = 16 * int(groups["widening"] or 0)

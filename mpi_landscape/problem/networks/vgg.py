@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.problem.networks.sizes import checked_count, checked_size, halved
+from mpi_landscape.problem.sizes import checked_count, checked_size, halved
 
 # Convolutions of each stage; a stage ends in pooling.
 _CONVOLUTIONS = (2, 2, 3)
 
 
 class VGG(nn.Module):
-    """Seven 3×3 convolutions in three stages and two linear layers; batch normalisation after all but the last.
+    """Seven 3×3 convolutions in three stages and two linear layers; batch normalization after all but the last.
 
     Source: Li et al. (2018), arXiv:1712.09913, appendix: the first seven convolutions of VGG-16 (Simonyan and
     Zisserman 2015, arXiv:1409.1556, table 1) with 64, 64, 128, 128, 256, 256 and 256 filters, a linear layer of
@@ -42,14 +42,7 @@ class VGG(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: (N, *input_size).
-
-        Returns:
-            (N, num_classes), logits.
-        """
+        """Images (N, *input_size) to logits (N, num_classes)."""
         output: Tensor = self.classifier(self.fc(torch.flatten(self.features(images), 1)))
         return output
 
@@ -61,12 +54,6 @@ def vgg9(*, width: int = 64, input_size: Sequence[int] = (3, 32, 32), num_classe
         width: Filters of the first stage.
         input_size: (channels, height, width) of the images.
         num_classes: Number of classes.
-
-    Returns:
-        The network with random initial parameters.
-
-    Raises:
-        LandscapeError: If an argument is not valid.
     """
     return VGG(
         width=checked_count(width, "width"),

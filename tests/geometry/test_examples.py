@@ -1,0 +1,14 @@
+"""The examples in the docstrings, each against a closed form."""
+
+import doctest
+
+import pytest
+
+from mpi_landscape.geometry import directions, filters, layout, normalization, plane
+
+
+@pytest.mark.parametrize("module", [directions, filters, layout, normalization, plane])
+def test_examples_in_docstrings_are_true(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
