@@ -24,7 +24,7 @@ from mpi_landscape.evaluation.replica import LossFunction, own_copy
 from mpi_landscape.evaluation.vectors import convolution_weights
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.batches import Batch
 from mpi_landscape.wording import one_line
 
 # Relative, of the loss summed over the examples tried. Another order of float32 additions stays below it except where the

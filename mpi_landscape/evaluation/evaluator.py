@@ -20,7 +20,7 @@ from mpi_landscape.evaluation.replicas import CancelledError, Crew
 from mpi_landscape.evaluation.sums import NUM_SUMS
 from mpi_landscape.evaluation.vectors import Vectors, convolution_weights, reorder
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.batches import Batch
 
 # What of a tile's points goes through the first layer at once: results of a batch are kept until then.
 _MOST_POINTS = 4096

@@ -20,7 +20,9 @@ from mpi_landscape.evaluation.activations import largest_output
 from mpi_landscape.evaluation.replica import LossFunction, own_copy
 from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.resident import Batch, Examples, Resident, collate, read_items
+from mpi_landscape.loading.batches import Batch, Examples
+from mpi_landscape.loading.reading import collate, read_items
+from mpi_landscape.loading.resident import Resident
 from mpi_landscape.wording import one_line
 
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show

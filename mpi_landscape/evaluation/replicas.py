@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.replica import Seat
 from mpi_landscape.evaluation.vectors import Vectors
-from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.batches import Batch
 
 # The sums of a batch at several points, (points, NUM_SUMS).
 _Job = Callable[[Seat, Batch, Callable[[], None] | None], Tensor]

@@ -7,7 +7,8 @@ from contextlib import closing
 import torch
 from torch import nn
 
-from mpi_landscape.loading.resident import Examples, Resident
+from mpi_landscape.loading.batches import Examples
+from mpi_landscape.loading.resident import Resident
 from mpi_landscape.problem import losses
 from mpi_landscape.problem.build import Problem
 

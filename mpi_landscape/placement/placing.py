@@ -10,7 +10,7 @@ import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation.precision import check_precision, data_type
-from mpi_landscape.loading.resident import Examples
+from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import choose_device, free_memory, shared_device_warning, thread_share
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
@@ -96,7 +96,7 @@ def placed(
     )
     batch_size, activation_bytes = ranks.share(found) or (1, 0)
     with Node(ranks) as node:
-        splits, held, data_bytes = hold(
+        held = hold(
             problem.splits,
             ranks,
             node,
@@ -107,17 +107,17 @@ def placed(
             readers=threads,
         )
         with ranks.together():
-            accuracy = check_premises(problem, ranks, splits, device, dtype)
+            accuracy = check_premises(problem, ranks, held.splits, device, dtype)
         yield Placed(
             problem=problem,
             device=device,
             dtype=dtype,
             threads=threads,
-            splits=splits,
+            splits=held.splits,
             batch_size=batch_size,
             quantities=Quantities(accuracy=accuracy),
-            held=held,
-            data_bytes=data_bytes,
+            held=held.text,
+            data_bytes=held.bytes,
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
             free_bytes=free,
         )

@@ -13,7 +13,7 @@ import torch
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation import choosing
 from mpi_landscape.evaluation.engine.description import Engine, engine_of, steps_of
-from mpi_landscape.loading.resident import Batch, Examples
+from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 
