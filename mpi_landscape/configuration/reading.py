@@ -21,10 +21,10 @@ from mpi_landscape.configuration.sections.sources import (
     ModelConfiguration,
 )
 from mpi_landscape.configuration.sections.training import (
-    AugmentationConfiguration,
+    Augmentation,
+    Phase,
     PhaseChanges,
-    PhaseConfiguration,
-    ScheduleConfiguration,
+    Schedule,
     TrainingConfiguration,
 )
 from mpi_landscape.configuration.sections.whole import Configuration
@@ -35,7 +35,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.wording import shown
 
 __all__ = [
-    "AugmentationConfiguration",
+    "Augmentation",
     "AxisConfiguration",
     "ComputeConfiguration",
     "Configuration",
@@ -45,9 +45,9 @@ __all__ = [
     "GridConfiguration",
     "LossConfiguration",
     "ModelConfiguration",
+    "Phase",
     "PhaseChanges",
-    "PhaseConfiguration",
-    "ScheduleConfiguration",
+    "Schedule",
     "TrainingConfiguration",
     "from_mapping",
     "load",

@@ -20,11 +20,13 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.solutions import folder as files
 from mpi_landscape.solutions.cost import describe
-from mpi_landscape.solutions.following import Member, Prepared, follow
+from mpi_landscape.solutions.following import follow
+from mpi_landscape.solutions.member import Member, PreparedTraining
 from mpi_landscape.solutions.preparing import Splits, build_untrained, check_batches, prepare, read_splits
 from mpi_landscape.storage.cells import Published
 from mpi_landscape.storage.history.records import read_history
-from mpi_landscape.training.loop import DivergedError, Epoch
+from mpi_landscape.training.divergence import DivergedError
+from mpi_landscape.training.loop import Epoch
 from mpi_landscape.training.recipe import num_epochs, num_steps, place
 from mpi_landscape.wording import duration
 from mpi_landscape.work.job import Job, Row
@@ -212,11 +214,11 @@ class _Trainer:
         return _row(member, ending, start)
 
     def _follow(
-        self, prepared: Prepared, state: Mapping[str, Any] | None, between: Callable[[], None]
+        self, prepared: PreparedTraining, state: Mapping[str, Any] | None, between: Callable[[], None]
     ) -> Ended:
         """Show one training where it is the only one, and say how it ended."""
         member, alone = prepared.member, len(self._members) == 1
-        total, examples = num_epochs(prepared.recipe), len(prepared.examples["train"])
+        total, examples = num_epochs(prepared.recipe), len(prepared.feeds["train"])
         if alone:
             self._tell(f"{member.folder}: {prepared.facts['num_parameters']:,} parameters, {total} epochs")
         epoch, step = (int(state["epoch"]), int(state["step"])) if state else (0, 0)
@@ -276,9 +278,9 @@ class _Spoken:
         self._progress.say(f"epoch {epoch.number:>{len(str(self._total))}} of {self._total}  {values}")
 
 
-def _num_steps(prepared: Prepared, epochs: int) -> int:
+def _num_steps(prepared: PreparedTraining, epochs: int) -> int:
     """Steps of the first epochs of a training."""
-    phases, examples = prepared.recipe.phases, len(prepared.examples["train"])
+    phases, examples = prepared.recipe.phases, len(prepared.feeds["train"])
     return sum(num_steps(phases[place(prepared.recipe, number + 1)[0]], examples) for number in range(epochs))
 
 

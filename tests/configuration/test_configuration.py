@@ -7,8 +7,8 @@ from mpi_landscape.configuration.reading import (
     AxisConfiguration,
     DirectionConfiguration,
     ModelConfiguration,
-    PhaseConfiguration,
-    ScheduleConfiguration,
+    Phase,
+    Schedule,
     from_mapping,
     load,
     load_text,
@@ -184,7 +184,7 @@ def plan(text):
 
 def test_a_training_without_phases_is_a_single_phase_of_sgd_as_the_paper_trains():
     assert plan("epochs: 3") == (
-        PhaseConfiguration(
+        Phase(
             epochs=3,
             optimizer="sgd",
             batch_size=128,
@@ -233,7 +233,7 @@ def test_the_defaults_of_a_phase_are_those_of_its_own_optimizer():
 
 def test_the_last_milestone_may_be_the_epoch_before_the_last():
     (phase,) = plan("epochs: 3, schedule: {milestones: [1, 2]}")
-    assert phase.schedule == ScheduleConfiguration(milestones=(1, 2), factor=0.1)
+    assert phase.schedule == Schedule(milestones=(1, 2), factor=0.1)
 
 
 TRAINING_REFUSALS = [
