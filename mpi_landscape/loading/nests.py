@@ -74,7 +74,7 @@ def moved(nest: Any, device: torch.device, dtype: torch.dtype | None = None) -> 
 
     Args:
         nest: On any device.
-        device: Where its tensors shall lie.
+        device: Where to put its tensors.
         dtype: What floating-point tensors become; None leaves them as they are.
     """
 

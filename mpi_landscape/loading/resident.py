@@ -97,7 +97,7 @@ def make_resident(
         split: Name, for messages.
         dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
         batch_size: Examples per batch, made smaller where the split is smaller.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         dtype: What floating-point tensors become.
         team: The processes that read.
         readers: Threads of this process that read, where the data set allows several.

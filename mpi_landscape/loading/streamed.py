@@ -25,12 +25,12 @@ from mpi_landscape.loading.digest import Digest
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.team import Alone, Team
 
-# Reading all of a split that is streamed to tell it from another would cost as much as a point: so many examples, evenly
-# spaced, stand for it.
+# Reading all of a streamed split to tell it from another would cost as much as a point: so many examples, evenly spaced,
+# stand for it.
 SAMPLE = 1024
 # A shard is read in at least so many pieces, so that only the first of them is waited for.
 _PIECES = 4
-# A piece holds no more bytes than this, whatever memory there is: more would save nothing.
+# A piece holds no more bytes than this, even where there is more memory: it would save nothing.
 MOST_BYTES = 2**30
 # Seconds between two calls of `between` while a piece is waited for.
 _PAUSE = 0.005
@@ -47,7 +47,7 @@ class Streamed:
         form: How its examples are read.
         batch_size: Examples per batch.
         indices: Its examples, in the order in which they are put into batches.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         digest: See `Examples`.
         most_batches: Most batches in a piece.
         readers: Threads that read.
@@ -126,7 +126,7 @@ def make_streamed(
         split: Name, for messages.
         dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
         batch_size: Examples per batch, made smaller where the split is smaller.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         dtype: What floating-point tensors become.
         team: Processes that read the same split; process 0 reads the sample for all.
         readers: Threads of this process that read, where the data set allows several.

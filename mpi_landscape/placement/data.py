@@ -30,7 +30,7 @@ class Held:
     """The data of a job where they are held.
 
     Attributes:
-        splits: By name.
+        splits: Each split by its name.
         holdings: How each split is held.
         text: The same in words, with the type of the numbers and where they lie.
         bytes: This rank's share of the memory.
@@ -61,7 +61,7 @@ def hold(
         node: The ranks of this node, which hold the data together.
         request: `auto`, `resident` or `streamed`.
         batch_size: Examples per batch.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         dtype: What floating-point tensors become.
         readers: Threads of this rank that may read.
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch.utils.data import Subset
 
-from mpi_landscape.configuration.sections.training import CONSTANT
+from mpi_landscape.configuration.sections.training import CONSTANT_RATE
 from mpi_landscape.parallel.devices import free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopped
@@ -67,7 +67,7 @@ def _seconds_per_example(prepared: PreparedTraining, splits: Splits, ranks: Rank
         mode="resident",
         available=free_memory(prepared.device, ranks),
     )
-    tried = replace(phase, epochs=1, batch_size=min(batch, count), schedule=CONSTANT)
+    tried = replace(phase, epochs=1, batch_size=min(batch, count), schedule=CONSTANT_RATE)
     recipe = replace(prepared.recipe, phases=(tried,))
     training = replace(prepared, feeds={"train": feed}, recipe=recipe).training()
     times: list[float] = []

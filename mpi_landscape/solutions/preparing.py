@@ -82,7 +82,7 @@ def prepare(
         splits: Its data.
         ranks: The job's ranks, which may use this node's memory too.
         device: Where to train.
-        threads: Of a CPU.
+        threads: How many threads of a CPU train.
         facts: Decisions of an earlier start of the same training, which hold again.
 
     Raises:

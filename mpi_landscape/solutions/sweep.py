@@ -1,6 +1,6 @@
 """Several trainings, one per rank at a time, each in its own folder. Collective.
 
-A training on a CPU takes as many threads whatever the number of ranks, so its bits do not depend on who else trains.
+How many threads a training on a CPU takes does not depend on the number of ranks, and so neither do its bits.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Ended(IntEnum):
 
 
 class Data:
-    """The data of the last member: the next one often has the same."""
+    """The data of the member that was read last: the next member often has the same."""
 
     def __init__(self) -> None:
         self._text = ""

@@ -71,8 +71,8 @@ class Augment:
     nor the piece that an example comes in changes what happens to it.
 
     Attributes:
-        seed: Of the training.
-        epoch: Number of the epoch.
+        seed: The seed of the training.
+        epoch: The number of the epoch.
         shift: Pixels by which an image is moved at most, both ways along both axes.
         flip: Whether half of the images are mirrored.
     """

@@ -31,7 +31,7 @@ class Feed(Protocol):
         Args:
             order: (n,) int64 on the CPU, indices of examples.
             size: Examples per batch, the last may be smaller; or the size of each, n in all.
-            augment: What is random about them; nothing without it.
+            augment: What is random about the examples; None where nothing is.
 
         Returns:
             What the default collation of the items gives, on the device, floating-point tensors in the precision of the
@@ -51,14 +51,14 @@ def make_feed(
 ) -> Feed:
     """Keep a split on the device, or read it as it is needed.
 
-    Where a data set has rows `stored` from which its items follow (see `loading.form.stored_form`), these are kept, and
-    these are augmented. Any other is read once, item by item. One whose items are others on a second reading
+    Where a data set has rows `stored` from which its items follow (see `loading.form.stored_form`), these rows are kept
+    and augmented. Any other data set is read once, item by item. One whose items are others on a second reading
     (augmentation of its own) is read anew in every epoch, even where the mode is "resident".
 
     Args:
         split: Name, for messages.
         dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         dtype: What floating-point tensors become.
         workers: Processes that read a streamed split.
         mode: "resident" keeps it, "streamed" does not, "auto" keeps it where it takes less than half of `available`.

@@ -24,7 +24,7 @@ class FeedFromLoader:
 
     Args:
         form: How they are read and finished.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         workers: Processes that read; 0 reads between the steps. Rows in memory are picked in less time than a process
             takes to hand them over.
     """

@@ -54,7 +54,7 @@ class Epoch:
 
 
 def _nothing() -> None:
-    """Nothing happens between the steps."""
+    """Do nothing between the steps."""
 
 
 class Training:
@@ -144,7 +144,7 @@ class Training:
         Raises:
             DivergedError: The loss is not finite at a step, which the message names, or after an epoch; that epoch is
                 not yielded.
-            LandscapeError: Batch normalisation cannot take the smallest batch.
+            LandscapeError: Batch normalization cannot take the smallest batch.
         """
         check_smallest_pieces(
             self._model, self._loss, self._feeds["train"], self._recipe, prepare=self._prepare

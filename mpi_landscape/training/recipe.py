@@ -54,7 +54,7 @@ def learning_rate(phase: Phase, epoch: int) -> float:
     """The learning rate of an epoch of a phase, as torch.optim.lr_scheduler.MultiStepLR has it.
 
     Args:
-        phase: With the learning rate at its start, and a schedule.
+        phase: It has the learning rate at its start, and a schedule.
         epoch: Number within the phase, from 1.
 
     Example:

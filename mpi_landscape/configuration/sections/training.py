@@ -52,7 +52,7 @@ class Schedule:
             )
 
 
-CONSTANT = Schedule(milestones=())
+CONSTANT_RATE = Schedule(milestones=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Phase:
     momentum: Fraction = 0.0
     nesterov: Flag = False
     weight_decay: NotNegative = 0.0
-    schedule: Schedule = CONSTANT
+    schedule: Schedule = CONSTANT_RATE
     augmentation: Augmentation = Augmentation()
 
     def __post_init__(self) -> None:
