@@ -59,6 +59,13 @@ def choose(request: str, sizes: Mapping[str, int], memory: Memory) -> dict[str, 
 
     Raises:
         LandscapeError: The data were asked to be resident, but do not fit.
+
+    Example:
+        >>> chosen = choose("auto", {"train": 800, "test": 90}, Memory(free=1000))
+        >>> {split: each.streamed for split, each in chosen.items()}
+        {'train': True, 'test': False}
+        >>> chosen["train"].reason
+        '800 B are half or more of 1 kB free'
     """
     taken, chosen = 0, {}
     for split, size in sizes.items():
