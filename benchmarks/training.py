@@ -142,13 +142,14 @@ def ours(name: str, count: int, device: Any, threads: int) -> float:
 
     from mpi_landscape.command.memory import keep_freed_memory
     from mpi_landscape.configuration.sections.sources import LossConfiguration
+    from mpi_landscape.configuration.sections.training import Augmentation, Phase
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
     from mpi_landscape.problem.datasets.images import ImageDataset
     from mpi_landscape.problem.losses import build_loss
-    from mpi_landscape.training.feed import make_examples
+    from mpi_landscape.training.feed import make_feed
     from mpi_landscape.training.loop import Training
     from mpi_landscape.training.memory_format import prefers_channels_last
-    from mpi_landscape.training.recipe import Phase, Recipe
+    from mpi_landscape.training.recipe import Recipe
 
     keep_freed_memory()
     pixels, labels = images_of(count)
@@ -167,12 +168,11 @@ def ours(name: str, count: int, device: Any, threads: int) -> float:
         momentum=0.9,
         nesterov=True,
         weight_decay=5e-4,
-        shift=4,
-        flip=True,
+        augmentation=Augmentation(shift=4, flip=True),
     )
     loss = build_loss(LossConfiguration(name="cross_entropy"), where="benchmark", folders=[])
     with exact_arithmetic(threads):
-        examples = make_examples(
+        examples = make_feed(
             "train", dataset, device=device, dtype=torch.float32, workers=0, mode="resident", available=None
         )
         model = network_of(name).to(device)

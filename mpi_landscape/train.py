@@ -16,7 +16,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 
 if TYPE_CHECKING:
-    from mpi_landscape.solutions.following import Member
+    from mpi_landscape.solutions.member import Member
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
 
 def _members(options: argparse.Namespace) -> list[Member]:
     from mpi_landscape.configuration import reading
-    from mpi_landscape.solutions.following import Member
+    from mpi_landscape.solutions.member import Member
 
     members = [
         Member(where=where, configuration=configuration)

@@ -15,7 +15,7 @@ from mpi_landscape.evaluation.replicas import Replicas
 from mpi_landscape.evaluation.sums import NUM_SUMS
 from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.sharing import Pause, Workers
 
 # Points of a tile that share work at once: results of a batch are kept until then.

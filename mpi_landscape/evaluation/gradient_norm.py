@@ -19,7 +19,7 @@ from mpi_landscape.evaluation.replica import LossFunction, attach, own_copy
 from mpi_landscape.evaluation.sums import example_losses
 from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
-from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.wording import one_line
 

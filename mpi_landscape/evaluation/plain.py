@@ -14,7 +14,7 @@ from mpi_landscape.evaluation.premises import call_loss, check_loss
 from mpi_landscape.evaluation.replica import LossFunction, own_copy
 from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.batches import Batch
 
 
 def plain_sums(

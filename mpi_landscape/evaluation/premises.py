@@ -19,7 +19,9 @@ from mpi_landscape.evaluation.activations import largest_output
 from mpi_landscape.evaluation.replica import LossFunction
 from mpi_landscape.evaluation.sums import example_losses
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.resident import Batch, Examples, Resident, collate, read_items
+from mpi_landscape.loading.batches import Batch, Examples
+from mpi_landscape.loading.reading import collate, read_items
+from mpi_landscape.loading.resident import Resident
 from mpi_landscape.wording import one_line
 
 # Further numbers of a loss cannot have these names: a file has them for something else.

@@ -14,8 +14,8 @@ from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.sums import example_losses, example_sums
 from mpi_landscape.evaluation.vectors import Vectors
 from mpi_landscape.geometry.filters import is_normalization
+from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.nests import map_tensors
-from mpi_landscape.loading.resident import Batch
 from mpi_landscape.loading.sharing import Pause
 from mpi_landscape.wording import one_line
 

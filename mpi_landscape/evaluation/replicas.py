@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.replica import LossFunction, Replica, own_copy, sharing_copy
 from mpi_landscape.evaluation.vectors import Vectors
-from mpi_landscape.loading.resident import Batch
+from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.sharing import Pause, Workers
 
 

@@ -41,8 +41,8 @@ class Examples(Protocol):
         num_examples: How many examples it has.
         batch_size: Examples per batch; the split's size where that is smaller.
         num_batches: How many batches.
-        digest: SHA-256 of the examples as collated, in the order of the data set, whatever the batch size, the device
-            and the order of the batches; of a sample where the split is not read whole.
+        digest: SHA-256 of the examples as collated, in the order of the data set. It depends neither on the batch size
+            nor on the device nor on the order of the batches; a sample stands for a split that is not read whole.
         identity: The same in words, for a file.
     """
 
@@ -58,8 +58,8 @@ class Examples(Protocol):
     ) -> Generator[Sequence[Batch], None, None]:
         """The batches [first, stop) in order, in as many pieces as memory asks for.
 
-        Close it when leaving early (`contextlib.closing`): what it reads ahead ends then. A piece must not be used any
-        more when the next one is taken.
+        A caller that leaves early closes it (`contextlib.closing`), which ends the reading ahead. A piece must not be
+        used any more when the next one is taken.
 
         Args:
             first: Number of a batch.
@@ -77,7 +77,10 @@ class Examples(Protocol):
         """The same examples in batches of another order; digest and identity stay those of the data set.
 
         Args:
-            order: (num_examples,) a permutation: which example of the data set comes first, second, ...
+            order: (num_examples,) int64, a permutation: which example of the data set comes first, second, ...
+
+        Raises:
+            LandscapeError: The order does not name each example once.
         """
 
 
@@ -116,7 +119,7 @@ class Finisher:
     Args:
         kept: Gives a batch by its number, as it is kept.
         form: How it is finished.
-        num_examples: Of all batches together.
+        num_examples: How many examples all batches have together.
         batch_size: Examples per batch.
         keep: Bytes of finished batches to keep.
     """
@@ -146,22 +149,19 @@ class Finisher:
         return batch
 
     def forget(self) -> None:
-        """Keep none of those made so far, and none any more."""
+        """Let go of all finished batches, and keep no further ones."""
         with self._lock:
             self._left = -1
             self._made.clear()
 
 
-def checked_order(order: NDArray[np.int64] | None, form: Form) -> NDArray[np.int64]:
-    """The order of the examples; that of the data set unless given.
+def checked_order(order: NDArray[np.int64], form: Form) -> NDArray[np.int64]:
+    """An order of the examples of a split.
 
     Raises:
-        LandscapeError: It is no permutation of the examples.
+        LandscapeError: The order is no permutation of the examples.
     """
-    own = np.arange(form.num_examples)
-    if order is None:
-        return own
-    if not np.array_equal(np.sort(order), own):
+    if not np.array_equal(np.sort(order), np.arange(form.num_examples)):
         raise LandscapeError(
             f"data: an order of split {form.split!r} must name each of its {form.num_examples} examples once"
         )

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.reading import collate, in_precision, num_items, read_item
+from mpi_landscape.loading.reading import collate, num_items, read_item
 from mpi_landscape.loading.team import Alone, Team
 
 # Examples, evenly spaced, on which a stored form must show that it is that of the items.
@@ -29,11 +29,11 @@ class Form:
         split: Its name.
         dataset: Map-style.
         dtype: What floating-point tensors of a finished batch become.
+        num_examples: How many examples the data set has.
         kind: `stored`: rows of what the data set has `stored()`; `stored items`: each as its `stored_item(index)` gives
             it, collated; `items`: each as indexing gives it, collated; `loose`: likewise, but with strings, or of
             different shapes, so that rows of one array cannot hold them.
-        template: Such a nest of no examples; of one for `loose`.
-        num_examples: How many the data set has.
+        template: What is kept of no example, for types and shapes; of one example where the kind is `loose`.
         rows: What the data set has stored, for the kind `stored`.
         seen: Items that were read to find the form, so that none is read twice.
     """
@@ -41,9 +41,9 @@ class Form:
     split: str
     dataset: Any
     dtype: torch.dtype
-    kind: Kind
-    template: Any
     num_examples: int
+    kind: Kind = "items"
+    template: Any = None
     rows: Any = None
     seen: dict[int, Any] = field(default_factory=dict)
 
@@ -85,15 +85,14 @@ class Form:
             LandscapeError: They do not collate.
         """
         if self.kind == "stored":
-            chosen = torch.tensor(examples)
-            return nests.map_tensors(lambda rows: rows.index_select(0, chosen), self.rows)
+            return nests.taken(self.rows, torch.tensor(examples))
         return collate(self.split, examples, dtype=None if self.kind == "stored items" else self.dtype)
 
     def read(self, indices: Sequence[int]) -> Any:
         """Several examples as they are kept, on the CPU.
 
         Raises:
-            LandscapeError: The data set raised, or they do not collate.
+            LandscapeError: The data set raised, or the examples do not collate.
         """
         return self.collated([self.read_example(index) for index in indices])
 
@@ -102,14 +101,62 @@ class Form:
         if not self.must_finish:
             return kept
         owned = {tensor.data_ptr() for _, tensor in nests.tensors(kept)}
-        finished = in_precision(self.dataset.finish(kept), self.dtype)
-        # What is not changed by finishing (labels) is a view of what is kept; a loss that writes into its batch must
-        # not reach it.
-        return nests.map_tensors(lambda t: t.clone() if t.data_ptr() in owned else t, finished)
+        finished = nests.in_precision(self.dataset.finish(kept), self.dtype)
+
+        def own(leaf: Any) -> Any:
+            # What finishing does not change (labels) is a view of what is kept; a loss that writes into its batch must
+            # not reach that.
+            return leaf.clone() if isinstance(leaf, Tensor) and leaf.data_ptr() in owned else leaf
+
+        return nests.mapped(own, finished, lists=True)
 
     def fits(self, kept: Any) -> bool:
         """Whether examples are of the shapes and types of the template, so that rows of one array hold them."""
         return _kinds(kept) == _kinds(self.template)
+
+
+def form_of_items(split: str, dataset: Dataset[Any], dtype: torch.dtype) -> Form:
+    """The form that every data set has: its items as indexing gives them, collated.
+
+    Args:
+        split: Name, for messages.
+        dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
+        dtype: What floating-point tensors of a batch become.
+
+    Raises:
+        LandscapeError: The split is empty.
+    """
+    return Form(split=split, dataset=dataset, dtype=dtype, num_examples=num_items(split, dataset))
+
+
+def stored_form(
+    plain: Form, *, device: torch.device, kinds: Sequence[Kind] = ("stored", "stored items")
+) -> Form | None:
+    """The smallest stored form of a data set from which its items follow; None where there is none.
+
+    A data set may offer `finish(nest) -> nest`, which makes of some stored examples what the default collation makes of
+    its items, and either `stored() -> nest of tensors (N, ...)` or `stored_item(index)`. Where that is not so, bit for
+    bit, for 32 examples evenly spaced, the form is not used: a class of a user's may inherit these and change what an
+    item is.
+
+    Args:
+        plain: The form of the items.
+        device: Where batches are finished; the CPU, which finishes what a digest is of, is tried as well.
+        kinds: The stored forms to try, in this order.
+
+    Raises:
+        LandscapeError: An item cannot be read or collated.
+    """
+    candidates = [each for kind in kinds for each in _candidates(plain, kind)]
+    if not candidates:
+        return None
+    probed = nests.evenly_spaced(plain.num_examples, PROBED)
+    items = plain.read(probed)
+    for candidate in candidates:
+        kept = candidate.read(probed)
+        if all(_is_exact(candidate, kept, items, each) for each in {torch.device("cpu"), device}):
+            return replace(candidate, template=_no_rows(kept))
+    return None
 
 
 def find_form(
@@ -118,45 +165,35 @@ def find_form(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    first: int = 0,
     team: Team | None = None,
 ) -> Form:
-    """Find the form of a split; process 0 of a team looks for all. Collective.
-
-    A data set may offer `finish(nest) -> nest`, which makes of some stored examples what the default collation makes of
-    its items, and either `stored() -> nest of tensors (N, ...)` or `stored_item(index)`. Where that is not so, bit for
-    bit, on the device, for 32 examples evenly spaced, the collated items are kept: a class of a user's may inherit these
-    and change what an item is.
+    """Find the smallest exact form of a split; process 0 of a team looks for all. Collective.
 
     Args:
         split: Name, for messages.
-        dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
+        dataset: Map-style; items as `torch.utils.data.default_collate` takes them. See `stored_form`.
         device: Where batches are finished.
         dtype: What floating-point tensors of a finished batch become.
-        first: The example that shows the shapes of all.
-        team: Who reads the split.
+        team: The processes that read the split.
 
     Raises:
         LandscapeError: The split is empty, of another length in another process, or an item cannot be read or collated.
     """
     team = team or Alone()
     with team.together():
-        num_examples = num_items(split, dataset)
-    expected = team.share(num_examples)
+        plain = form_of_items(split, dataset, dtype)
+    expected = team.share(plain.num_examples)
     with team.together():
-        _check_length(split, expected, num_examples)
-
-    plain = Form(
-        split=split, dataset=dataset, dtype=dtype, kind="items", template=None, num_examples=num_examples
-    )
+        _check_length(split, expected, plain.num_examples)
     with team.together():
-        found = None if team.rank else _look(plain, first, device)
+        found = None if team.rank else _look(plain, device)
     told: tuple[Kind, Any] = (found.kind, found.template) if found else ("items", None)
     kind, template = team.share(told)
     if found is not None:
         return found
-    rows = _stored(dataset, num_examples) if kind == "stored" else None
-    return replace(plain, kind=kind, template=template, rows=rows)
+    return replace(
+        plain, kind=kind, template=template, rows=_stored_rows(plain) if kind == "stored" else None
+    )
 
 
 def _check_length(split: str, expected: int, found: int) -> None:
@@ -167,45 +204,44 @@ def _check_length(split: str, expected: int, found: int) -> None:
         )
 
 
-def _look(plain: Form, first: int, device: torch.device) -> Form:
-    rows = _stored(plain.dataset, plain.num_examples)
-    candidates = [] if rows is None else [replace(plain, kind="stored", rows=rows)]
-    if hasattr(plain.dataset, "stored_item") and hasattr(plain.dataset, "finish"):
-        candidates.append(replace(plain, kind="stored items"))
-    if candidates:
-        probed = nests.evenly_spaced(plain.num_examples, PROBED)
-        items = plain.read(probed)
-        for candidate in candidates:
-            kept = candidate.read(probed)
-            # The digest is of what the CPU finishes.
-            if all(_is_exact(candidate, kept, items, each) for each in {torch.device("cpu"), device}):
-                return replace(candidate, template=_no_rows(kept))
-    item = plain.read_example(first)
+def _look(plain: Form, device: torch.device) -> Form:
+    found = stored_form(plain, device=device)
+    if found is not None:
+        return found
+    item = plain.read_example(0)
     example = plain.collated([item])
     leaves = [leaf for _, leaf in nests.leaves(example)]
     if leaves and all(isinstance(leaf, Tensor) for leaf in leaves):
-        return replace(plain, template=_no_rows(example), seen={first: item})
-    return replace(plain, kind="loose", template=example, seen={first: item})
+        return replace(plain, template=_no_rows(example), seen={0: item})
+    return replace(plain, kind="loose", template=example, seen={0: item})
+
+
+def _candidates(plain: Form, kind: Kind) -> list[Form]:
+    """The form of a kind, unproven, where the data set offers it."""
+    if kind == "stored":
+        rows = _stored_rows(plain)
+        return [] if rows is None else [replace(plain, kind=kind, rows=rows)]
+    offers = hasattr(plain.dataset, "stored_item") and hasattr(plain.dataset, "finish")
+    return [replace(plain, kind=kind)] if offers else []
 
 
 def _no_rows(nest: Any) -> Any:
-    return nests.map_tensors(lambda t: t[:0].clone(), nest)
+    return nests.map_tensors(lambda tensor: tensor[:0].clone(), nest)
 
 
-def _stored(dataset: Any, num_examples: int) -> Any | None:
+def _stored_rows(plain: Form) -> Any | None:
     """Rows of tensors; None where the data set has none."""
-    if not (hasattr(dataset, "stored") and hasattr(dataset, "finish")):
+    if not (hasattr(plain.dataset, "stored") and hasattr(plain.dataset, "finish")):
         return None
-    rows = nests.map_tensors(lambda t: t.detach().cpu(), dataset.stored())
-    lengths = {len(leaf) if isinstance(leaf, Tensor) else -1 for _, leaf in nests.leaves(rows)}
-    return rows if lengths == {num_examples} else None
+    rows = nests.map_tensors(lambda tensor: tensor.detach().cpu(), plain.dataset.stored())
+    lengths = {leaf.shape[:1] if isinstance(leaf, Tensor) else None for _, leaf in nests.leaves(rows)}
+    return rows if lengths == {(plain.num_examples,)} else None
 
 
 def _is_exact(form: Form, kept: Any, items: Any, device: torch.device) -> bool:
     """Whether finishing gives the items, in nests of the same kind."""
-    finished = form.finish(nests.map_tensors(lambda t: t.to(device), kept))
-    on_cpu = nests.map_tensors(lambda t: t.cpu(), finished)
-    return type(finished) is type(items) and nests.equal(on_cpu, items)
+    finished = nests.moved(form.finish(nests.moved(kept, device)), torch.device("cpu"))
+    return type(finished) is type(items) and nests.equal(finished, items)
 
 
 def _kinds(nest: Any) -> list[tuple[str, Any, Any]]:

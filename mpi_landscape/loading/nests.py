@@ -1,4 +1,7 @@
-"""Batches as the default collation makes them: nested lists and mappings of tensors."""
+"""Batches as the default collation makes them: nested sequences and mappings of leaves.
+
+A leaf is a tensor whose first dimension counts the examples, or a sequence of one string per example.
+"""
 
 from __future__ import annotations
 
@@ -7,64 +10,139 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
-    """The same nest with `function` applied to every tensor; anything else stays as it is."""
-    if isinstance(batch, Tensor):
-        return function(batch)
-    if isinstance(batch, Mapping):
-        return {key: map_tensors(function, value) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_tensors(function, value) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(map_tensors(function, value) for value in batch)
-    return batch
+def mapped(function: Callable[[Any], Any], nest: Any, *, lists: bool = False) -> Any:
+    """The same nest with a function applied to every leaf; anything that is neither nest nor leaf stays as it is.
+
+    Args:
+        function: Gives the new leaf.
+        nest: Sequences keep their type, mappings become dictionaries.
+        lists: Whether sequences become lists, as in the default collation; named tuples stay even then.
+    """
+    if _is_leaf(nest):
+        return function(nest)
+    if isinstance(nest, Mapping):
+        return {key: mapped(function, value, lists=lists) for key, value in nest.items()}
+    if isinstance(nest, list | tuple):
+        inner = [mapped(function, value, lists=lists) for value in nest]
+        return inner if lists and not hasattr(nest, "_fields") else _alike(nest, inner)
+    return nest
 
 
-def leaves(batch: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor and every sequence of strings of a nest, with its place in it: `/0`, `/target`."""
-    if isinstance(batch, Tensor) or is_strings(batch):
-        yield path, batch
-    elif isinstance(batch, Mapping):
-        for key, value in batch.items():
+def map_tensors(function: Callable[[Tensor], Tensor], nest: Any) -> Any:
+    """The same nest with a function applied to every tensor."""
+    return mapped(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, nest)
+
+
+def leaves(nest: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a nest with its place in it: `/0`, `/target`."""
+    if _is_leaf(nest):
+        yield path, nest
+    elif isinstance(nest, Mapping):
+        for key, value in nest.items():
             yield from leaves(value, f"{path}/{key}")
-    elif isinstance(batch, list | tuple):
-        for index, value in enumerate(batch):
+    elif isinstance(nest, list | tuple):
+        for index, value in enumerate(nest):
             yield from leaves(value, f"{path}/{index}")
 
 
-def tensors(batch: Any) -> Iterator[tuple[str, Tensor]]:
+def tensors(nest: Any) -> Iterator[tuple[str, Tensor]]:
     """The leaves that are tensors."""
-    return ((place, leaf) for place, leaf in leaves(batch) if isinstance(leaf, Tensor))
+    return ((place, leaf) for place, leaf in leaves(nest) if isinstance(leaf, Tensor))
 
 
-def is_strings(batch: Any) -> bool:
+def _is_strings(nest: Any) -> bool:
     """Whether this is what strings are collated into: a sequence of one per example."""
     return (
-        isinstance(batch, list | tuple)
-        and bool(batch)
-        and all(isinstance(each, str | bytes) for each in batch)
+        isinstance(nest, list | tuple) and bool(nest) and all(isinstance(each, str | bytes) for each in nest)
     )
 
 
-def rows(batch: Any, start: int, stop: int) -> Any:
-    """The examples [start, stop) of a batch."""
-    if isinstance(batch, Tensor) or is_strings(batch):
-        return batch[start:stop]
-    if isinstance(batch, Mapping):
-        return {key: rows(value, start, stop) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(rows(value, start, stop) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(rows(value, start, stop) for value in batch)
-    return batch
+def _is_leaf(nest: Any) -> bool:
+    return isinstance(nest, Tensor) or _is_strings(nest)
+
+
+def _alike(nest: Any, inner: list[Any]) -> Any:
+    """A sequence of the type of another."""
+    return type(nest)(*inner) if hasattr(nest, "_fields") else type(nest)(inner)
+
+
+def moved(nest: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """A nest on a device.
+
+    Args:
+        nest: On any device.
+        device: Where to put its tensors.
+        dtype: What floating-point tensors become; None leaves them as they are.
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        # From pinned memory to a GPU this does not wait; from any other it does by itself. On its way back it must.
+        return tensor.to(device, _type(tensor, dtype), non_blocking=device.type != "cpu")
+
+    return map_tensors(move, nest)
+
+
+def in_precision(nest: Any, dtype: torch.dtype) -> Any:
+    """A nest with its floating-point tensors in the precision of the computation.
+
+    The default collation makes float64 of Python's floats and keeps that of numpy's.
+    """
+    return map_tensors(lambda tensor: tensor.to(_type(tensor, dtype)), nest)
+
+
+def _type(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+
+def rows(nest: Any, start: int, stop: int) -> Any:
+    """The examples [start, stop) of a nest, as views."""
+    return mapped(lambda leaf: leaf[start:stop], nest)
+
+
+def taken(nest: Any, chosen: Tensor) -> Any:
+    """Some examples of a nest.
+
+    Args:
+        nest: Leaves of N examples.
+        chosen: (n,) int64, on the device of the tensors.
+
+    Returns:
+        Leaves of n examples, in the order of `chosen`; new memory.
+    """
+
+    def take(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.index_select(0, chosen)
+        return [leaf[index] for index in chosen.tolist()]
+
+    return mapped(take, nest)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """One nest of all examples from those of several batches."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if _is_strings(first):
+        return [each for part in parts for each in part]
+    if isinstance(first, Mapping):
+        return {key: joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, list | tuple):
+        return _alike(first, [joined([part[place] for part in parts]) for place in range(len(first))])
+    return first
+
+
+def filled(template: Any, values: Sequence[Tensor]) -> Any:
+    """The nest of `template` with other tensors, in the order of `tensors`."""
+    remaining = iter(values)
+    return map_tensors(lambda _: next(remaining), template)
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Whether two nests hold the same values and strings (NaN equal to itself)."""
+    """Whether two nests hold the same values and strings at the same places (NaN is equal to itself)."""
     left, right = dict(leaves(first)), dict(leaves(second))
     return left.keys() == right.keys() and all(_same(left[place], right[place]) for place in left)
 
@@ -78,46 +156,18 @@ def _same(first: Any, second: Any) -> bool:
     return bool(((first == second) | both_nan).all())
 
 
-def filled(template: Any, values: Sequence[Tensor]) -> Any:
-    """The nest of `template` with other tensors, in the order of `tensors`."""
-    remaining = iter(values)
-    return map_tensors(lambda _: next(remaining), template)
-
-
-def num_bytes(batch: Any) -> int:
+def num_bytes(nest: Any) -> int:
     """Memory of the tensors of a nest."""
-    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors(batch))
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors(nest))
 
 
 def evenly_spaced(num_examples: int, most: int) -> list[int]:
-    """At most so many examples, from the first to the last."""
+    """At most so many examples, from the first to the last.
+
+    Example:
+        >>> evenly_spaced(101, 5)
+        [0, 25, 50, 75, 100]
+        >>> evenly_spaced(3, 5)
+        [0, 1, 2]
+    """
     return np.unique(np.linspace(0, num_examples - 1, most).astype(int)).tolist()  # type: ignore[no-any-return]
-
-
-def joined(parts: Sequence[Any]) -> Any:
-    """One nest of all examples from those of several batches."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(parts))
-    if is_strings(first):
-        return [each for part in parts for each in part]
-    if isinstance(first, Mapping):
-        return {key: joined([part[key] for part in parts]) for key in first}
-    if isinstance(first, list | tuple):
-        inner = [joined([part[place] for part in parts]) for place in range(len(first))]
-        return type(first)(*inner) if hasattr(first, "_fields") else type(first)(inner)
-    return first
-
-
-def taken(whole: Any, chosen: NDArray[np.int64]) -> Any:
-    """The chosen examples of a nest."""
-    if isinstance(whole, Tensor):
-        return whole[torch.from_numpy(chosen).to(whole.device)]
-    if is_strings(whole):
-        return [whole[index] for index in chosen]
-    if isinstance(whole, Mapping):
-        return {key: taken(value, chosen) for key, value in whole.items()}
-    if isinstance(whole, list | tuple):
-        inner = [taken(value, chosen) for value in whole]
-        return type(whole)(*inner) if hasattr(whole, "_fields") else type(whole)(inner)
-    return whole

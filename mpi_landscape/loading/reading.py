@@ -17,7 +17,7 @@ def num_items(split: str, dataset: Dataset[Any]) -> int:
     """How many items a data set has.
 
     Raises:
-        LandscapeError: None.
+        LandscapeError: The data set has none.
     """
     found = len(dataset)  # type: ignore[arg-type]
     if found == 0:
@@ -26,7 +26,7 @@ def num_items(split: str, dataset: Dataset[Any]) -> int:
 
 
 def read_item(split: str, dataset: Dataset[Any], index: int, *, stored: bool = False) -> Any:
-    """One item of a data set, or one as it is stored, with its exceptions put in words.
+    """One item of a data set, or one as it is stored.
 
     Raises:
         LandscapeError: The data set raised.
@@ -57,7 +57,7 @@ def collate(split: str, items: list[Any], *, dtype: torch.dtype | None) -> Any:
         dtype: What floating-point tensors become; None leaves them as they are.
 
     Raises:
-        LandscapeError: Items of different shapes, or that the default collation cannot take.
+        LandscapeError: Items have different shapes, or the default collation cannot take them.
     """
     try:
         batch = default_collate(items)
@@ -66,9 +66,4 @@ def collate(split: str, items: list[Any], *, dtype: torch.dtype | None) -> Any:
             f"data: items of split {split!r} do not collate into a batch: {one_line(error)}; "
             f"items must be (input, target) or mappings of tensors, arrays or numbers, all of one shape"
         ) from error
-    return batch if dtype is None else in_precision(batch, dtype)
-
-
-def in_precision(batch: Any, dtype: torch.dtype) -> Any:
-    """A nest with its floating-point tensors in the precision of the computation."""
-    return nests.map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
+    return batch if dtype is None else nests.in_precision(batch, dtype)

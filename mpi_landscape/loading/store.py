@@ -21,7 +21,7 @@ class Store:
     """All batches of a split, the last one padded by repeating its last example.
 
     Args:
-        template: Nest of tensors (0, ...): types and shapes of an example's.
+        template: Nest of tensors (0, ...) with the types and shapes of an example.
         num_examples: How many there are.
         batch_size: Examples per batch.
         memory: (`bytes_needed`,) uint8, of this process or shared, on any device.
@@ -53,7 +53,7 @@ class Store:
         return -(-num_examples // batch_size) * sum(_strides(template, batch_size))
 
     def put(self, position: int, examples: Any) -> None:
-        """Write consecutive examples, those of one batch at most; with the last one, the padding."""
+        """Write consecutive examples of one batch; with the last example of all, also the padding."""
         batch, row = divmod(position, self.batch_size)
         for rows, leaf in zip(self._leaves, _leaves(examples), strict=True):
             rows[batch, row : row + len(leaf)] = leaf

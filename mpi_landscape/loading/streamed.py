@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,12 @@ from mpi_landscape.loading.digest import Digest
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.team import Alone, Team
 
-# Reading all of a split that is streamed to tell it from another would cost as much as a point: so many examples, evenly
-# spaced, stand for it.
+# Reading all of a streamed split to tell it from another would cost as much as a point: so many examples, evenly spaced,
+# stand for it.
 SAMPLE = 1024
 # A shard is read in at least so many pieces, so that only the first of them is waited for.
 _PIECES = 4
-# A piece holds no more bytes than this, whatever memory there is: more would save nothing.
+# A piece holds no more bytes than this, even where there is more memory: it would save nothing.
 MOST_BYTES = 2**30
 # Seconds between two calls of `between` while a piece is waited for.
 _PAUSE = 0.005
@@ -41,14 +40,14 @@ class Streamed:
     """One split, read when it is needed.
 
     A piece holds its batches as they are kept, uint8 where the data set allows, on the device; a batch is finished when
-    it is asked for, and kept finished until the next piece as far as `examples.KEEP` goes. At most two pieces are alive:
+    it is asked for, and kept finished until the next piece as far as `batches.KEEP` goes. At most two pieces are alive:
     the one in use and the one that is read meanwhile.
 
     Args:
-        form: Of its examples.
+        form: How its examples are read.
         batch_size: Examples per batch.
         indices: Its examples, in the order in which they are put into batches.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         digest: See `Examples`.
         most_batches: Most batches in a piece.
         readers: Threads that read.
@@ -77,7 +76,7 @@ class Streamed:
     def pieces(
         self, first: int, stop: int, between: Callable[[], None] | None = None
     ) -> Generator[Sequence[Batch], None, None]:
-        """Super-batches, each read while the one before is in use; see `Examples`."""
+        """Super-batches, each of which is read while the one before is in use; see `Examples`."""
         step = max(1, min(self.most_batches, -(-(stop - first) // _PIECES)))
         starts = range(first, stop, step)
         with _Threads(self.readers) as threads:
@@ -106,8 +105,7 @@ class Streamed:
 
     def example(self, index: int) -> Any:
         """One example by its number in the data set, read anew."""
-        kept = nests.map_tensors(lambda t: t.to(self.device), self.form.read([index]))
-        return self.form.finish(kept)
+        return self.form.finish(nests.moved(self.form.read([index]), self.device))
 
 
 def make_streamed(
@@ -117,7 +115,6 @@ def make_streamed(
     batch_size: int,
     device: torch.device,
     dtype: torch.dtype,
-    order: NDArray[np.int64] | None = None,
     team: Team | None = None,
     readers: int = 1,
     form: Form | None = None,
@@ -129,20 +126,18 @@ def make_streamed(
         split: Name, for messages.
         dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
         batch_size: Examples per batch, made smaller where the split is smaller.
-        device: Where the batches shall lie.
+        device: Where to put the batches.
         dtype: What floating-point tensors become.
-        order: (num_examples,) a permutation: the examples in the order in which they are put into batches.
         team: Processes that read the same split; process 0 reads the sample for all.
-        readers: Threads of this process that read, where the data set bears several.
+        readers: Threads of this process that read, where the data set allows several.
         form: As `find_form` found it.
-        most_bytes: Most memory of a piece; a batch is read whole whatever this is.
+        most_bytes: Most memory of a piece, which has one batch at least.
 
     Raises:
         LandscapeError: The split is empty, an item cannot be read, or items cannot be collated.
     """
     team = team or Alone()
     form = form or find_form(split, dataset, device=device, dtype=dtype, team=team)
-    indices = checked_order(order, form)
     batch_size = min(batch_size, form.num_examples)
     most_batches = max(1, most_bytes // (batch_size * form.example_bytes))
 
@@ -164,11 +159,11 @@ def make_streamed(
 
     with team.together():
         digest = "" if team.rank else sample()
-    return made(indices, device, team.share(digest))
+    return made(np.arange(form.num_examples), device, team.share(digest))
 
 
 def digest_of(examples: Streamed) -> str:
-    """SHA-256 of all its examples, in its own order."""
+    """SHA-256 of all examples of a split, in its own order."""
     digest = Digest()
     for piece in examples.pieces(0, examples.num_batches):
         for batch in piece:
@@ -188,15 +183,13 @@ class _Threads:
     def __enter__(self) -> _Threads:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Each thread ends after the item that it is reading.
         self.stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, work: Callable[[], None]) -> Future[None]:
-        """Do it when a thread is free, in the order of the calls."""
+        """Have work done when a thread is free, in the order of the calls."""
         return self._pool.submit(work)
 
 
@@ -226,18 +219,17 @@ class _Piece:
                 between()
         self._tasks = []
         source = self._source
-        make = Finisher(
+        self._make = Finisher(
             self._kept.__getitem__,
             source.form,
             num_examples=source.num_examples,
             batch_size=source.batch_size,
             keep=KEEP.get(source.device.type, 0),
         )
-        self._make = make
-        return Batches(make, self._numbers)
+        return Batches(self._make, self._numbers)
 
     def drop(self) -> None:
-        """Give the memory back, whoever still has a name for the batches."""
+        """Give the memory back, even where the batches still have a name."""
         self._kept.clear()
         self._make.forget()
 
@@ -245,7 +237,7 @@ class _Piece:
 def _batch_tasks(
     source: Streamed, threads: _Threads, number: int, kept: dict[int, Any]
 ) -> list[Callable[[], None]]:
-    """What reads a batch, in as many parts as there are threads; whoever finishes last collates it."""
+    """What reads a batch, in as many parts as there are threads; the part that ends last collates it."""
     start = number * source.batch_size
     indices = source.indices[start : start + source.batch_size].tolist()
     parts = np.array_split(np.arange(len(indices)), min(threads.number, len(indices)))
@@ -263,8 +255,7 @@ def _batch_tasks(
             last = remaining[0] == 0
         if last:
             padded = examples + examples[-1:] * (source.batch_size - len(examples))
-            data = source.form.collated(padded)
-            kept[number] = nests.map_tensors(lambda t: t.to(source.device), data)
+            kept[number] = nests.moved(source.form.collated(padded), source.device)
             examples.clear()
 
     return [lambda part=part: read(part) for part in parts]  # type: ignore[misc]
@@ -274,7 +265,7 @@ def check_held(forms: Sequence[Form], batch_size: int, free: int | None) -> None
     """Refuse splits of which not even two batches fit, the one in use and the next.
 
     Raises:
-        LandscapeError: They do not.
+        LandscapeError: Two batches of one of them do not fit.
     """
     for form in forms:
         needed = 2 * min(batch_size, form.num_examples) * form.example_bytes

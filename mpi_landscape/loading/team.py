@@ -1,4 +1,4 @@
-"""Who holds a data set together: the processes of one node, or one process alone."""
+"""The processes that hold a data set together: those of one node, or one process alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Team(Protocol):
         """(num_bytes,) of the same memory in every process, aligned to 64 bytes. Collective."""
 
     def release(self, memory: NDArray[np.uint8]) -> None:
-        """Give such memory back, which nobody uses any more. Collective."""
+        """Give such memory back, which no process uses any more. Collective."""
 
 
 class Alone:
@@ -57,11 +57,11 @@ class Alone:
         return [value]
 
     def together(self) -> AbstractContextManager[None]:
-        """Run it."""
+        """Run the body."""
         return nullcontext()
 
     def has_room(self, num_bytes: int) -> bool:  # noqa: ARG002 - as in `Team`
-        """Always: how much memory there is has been asked before."""
+        """Always true: how much memory there is has been asked before."""
         return True
 
     def allocate(self, num_bytes: int) -> NDArray[np.uint8]:
@@ -70,4 +70,4 @@ class Alone:
         return torch.empty(num_bytes, dtype=torch.uint8).numpy()
 
     def release(self, memory: NDArray[np.uint8]) -> None:
-        """Nothing: it goes with its last user."""
+        """Do nothing: the memory goes with its last user."""

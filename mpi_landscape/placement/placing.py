@@ -10,7 +10,7 @@ import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation.precision import Precision, precision_of
-from mpi_landscape.loading.resident import Examples
+from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import choose_device, free_memory, shared_device_warning, thread_share
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
@@ -94,7 +94,7 @@ def placed(
     found = ranks.on_root(lambda: choose_batch(problem, size, precision, device, free, most=most_per_batch))
     batch_size, activation_bytes = ranks.share(found) or (1, 0)
     with Node(ranks) as node:
-        splits, held, data_bytes = hold(
+        held = hold(
             problem.splits,
             ranks,
             node,
@@ -105,17 +105,17 @@ def placed(
             readers=threads,
         )
         with ranks.together():
-            quantities = check_premises(problem, ranks, splits, device, precision.data)
+            quantities = check_premises(problem, ranks, held.splits, device, precision.data)
         yield Placed(
             problem=problem,
             device=device,
             precision=precision,
             threads=threads,
-            splits=splits,
+            splits=held.splits,
             batch_size=batch_size,
             quantities=quantities,
-            held=held,
-            data_bytes=data_bytes,
+            held=held.text,
+            data_bytes=held.bytes,
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
             free_bytes=free,
         )

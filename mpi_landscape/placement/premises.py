@@ -10,7 +10,7 @@ import torch
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.replica import own_copy
-from mpi_landscape.loading.resident import Examples
+from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.labels import check_labels
 from mpi_landscape.plan.quantities import Quantities

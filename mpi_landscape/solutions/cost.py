@@ -10,33 +10,34 @@ from itertools import pairwise
 import torch
 from torch.utils.data import Subset
 
+from mpi_landscape.configuration.sections.training import CONSTANT_RATE
 from mpi_landscape.parallel.devices import free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopped
-from mpi_landscape.solutions.following import Prepared
+from mpi_landscape.solutions.member import PreparedTraining
 from mpi_landscape.solutions.preparing import Splits
-from mpi_landscape.training.feed import make_examples
-from mpi_landscape.training.recipe import num_epochs, num_steps
+from mpi_landscape.training.feed import make_feed
+from mpi_landscape.training.recipe import largest_batch, num_epochs, num_steps
 from mpi_landscape.wording import duration
 
 _TRIED_STEPS = 3
 
 
-def describe(prepared: Prepared, splits: Splits, ranks: Ranks) -> list[str]:
+def describe(prepared: PreparedTraining, splits: Splits, ranks: Ranks) -> list[str]:
     """The plan and what it will cost, in lines for people; trains a few steps of a copy of it.
 
     Args:
         prepared: The training.
         splits: Its data.
-        ranks: Who else uses this node's memory.
+        ranks: The job's ranks, which may use this node's memory too.
     """
-    recipe, data = prepared.recipe, prepared.examples
+    recipe, data = prepared.recipe, prepared.feeds
     step, look = _seconds_per_example(prepared, splits, ranks)
     trained = num_epochs(recipe) * len(data["train"])
     looked = (num_epochs(recipe) + 1) * sum(len(each) for each in data.values())
     phases = [
         f"{phase.epochs} epochs of {num_steps(phase, len(data['train']))} steps ({phase.optimizer}, batch "
-        f"{phase.batch_size or 'of all'}, learning rate {phase.learning_rate:g})"
+        f"{'of all' if phase.batch_size == 'all' else phase.batch_size}, learning rate {phase.learning_rate:g})"
         for phase in recipe.phases
     ]
     pieces = f", {recipe.piece_size} examples at once" if recipe.piece_size else ""
@@ -51,13 +52,13 @@ def describe(prepared: Prepared, splits: Splits, ranks: Ranks) -> list[str]:
     ]
 
 
-def _seconds_per_example(prepared: Prepared, splits: Splits, ranks: Ranks) -> tuple[float, float]:
+def _seconds_per_example(prepared: PreparedTraining, splits: Splits, ranks: Ranks) -> tuple[float, float]:
     """Seconds per example of a training step and of an evaluation, measured on the first examples."""
     phase = prepared.recipe.phases[0]
-    total = len(prepared.examples["train"])
-    batch = min(phase.batch_size or total, prepared.recipe.piece_size or total)
+    total = len(prepared.feeds["train"])
+    batch = min(largest_batch(phase, total), prepared.recipe.piece_size or total)
     count = min(total, batch * _TRIED_STEPS)
-    examples = make_examples(
+    feed = make_feed(
         "train",
         Subset(splits["train"], range(count)),
         device=prepared.device,
@@ -66,8 +67,9 @@ def _seconds_per_example(prepared: Prepared, splits: Splits, ranks: Ranks) -> tu
         mode="resident",
         available=free_memory(prepared.device, ranks),
     )
-    recipe = replace(prepared.recipe, phases=(replace(phase, epochs=1, batch_size=min(batch, count)),))
-    training = replace(prepared, examples={"train": examples}, recipe=recipe).training()
+    tried = replace(phase, epochs=1, batch_size=min(batch, count), schedule=CONSTANT_RATE)
+    recipe = replace(prepared.recipe, phases=(tried,))
+    training = replace(prepared, feeds={"train": feed}, recipe=recipe).training()
     times: list[float] = []
 
     def note() -> None:

@@ -51,7 +51,7 @@ def standing(folder: Path, now: Mapping[str, str]) -> Standing:
 
     Args:
         folder: Of the solution; it need not exist.
-        now: Identity of the training that shall be there.
+        now: Identity of the training that was asked for.
 
     Raises:
         LandscapeError: Another training is there, or checkpoints that belong to none.
@@ -70,7 +70,7 @@ def standing(folder: Path, now: Mapping[str, str]) -> Standing:
 
 def clear(folder: Path) -> None:
     """Remove what a training left in a folder, and nothing else."""
-    # The history last: without it, what is left would belong to nobody.
+    # The history last: without it, what is left would belong to no training.
     for name in sorted(_OURS, key=lambda each: each == HISTORY):
         for path in folder.glob(name):
             path.unlink()

@@ -1,26 +1,20 @@
-"""One training in its own folder: prepared, begun or gone on with, and kept epoch by epoch."""
+"""One training in its own folder: begun or gone on with, and kept epoch by epoch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from mpi_landscape.configuration import reading
-from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.stopping import Stopped
-from mpi_landscape.problem.losses import LossFunction
 from mpi_landscape.solutions import folder as files
+from mpi_landscape.solutions.member import PreparedTraining
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.history.records import HistoryWriter, create_history, read_history
 from mpi_landscape.storage.provenance import provenance
-from mpi_landscape.training.feed import Examples
 from mpi_landscape.training.loop import Epoch, Training
 from mpi_landscape.training.recipe import Recipe, num_epochs
 
@@ -30,85 +24,8 @@ _SAVE_EPOCH, _SAVE_STEP = 10.0, 300.0
 _SAME_LOSS = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """One training that was asked for.
-
-    Attributes:
-        where: The configuration's file, for messages; targets are also found beside it.
-        configuration: With a section `training`.
-    """
-
-    where: str
-    configuration: Configuration
-
-    @property
-    def folder(self) -> Path:
-        """Where its files go."""
-        assert self.configuration.training is not None
-        return Path(self.configuration.training.output)
-
-    @property
-    def title(self) -> str:
-        """What it is, in a few words."""
-        model, data = self.configuration.model, self.configuration.data
-        names = [each.name or str(each.target).split(":")[-1] for each in (model, data)]
-        return f"{names[0]} on {names[1]}"
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What decides the solution, by dotted name: a training goes on only where all of it is the same."""
-        parts = {
-            name: asdict(getattr(self.configuration, name)) for name in ("model", "data", "loss", "training")
-        }
-        for section, field in (
-            ("model", "checkpoint"),
-            ("data", "download"),
-            ("training", "output"),
-            ("training", "checkpoint_every"),
-        ):
-            del parts[section][field]
-        return {name: str(value) for name, value in _flat(parts) if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """Network and data on the device, ready to be trained.
-
-    Attributes:
-        member: What was asked for.
-        model: With its initial parameters.
-        loss: Called as `loss(model, batch)`.
-        examples: By split.
-        recipe: How.
-        device: Where.
-        channels_last: How images lie in memory.
-        facts: More for the history to say of itself.
-    """
-
-    member: Member
-    model: nn.Module
-    loss: LossFunction
-    examples: Mapping[str, Examples]
-    recipe: Recipe
-    device: torch.device
-    channels_last: bool
-    facts: Mapping[str, Any]
-
-    def training(self) -> Training:
-        """The training from its beginning."""
-        return Training(
-            self.model,
-            self.loss,
-            self.examples,
-            self.recipe,
-            device=self.device,
-            channels_last=self.channels_last,
-        )
-
-
 def follow(
-    prepared: Prepared,
+    prepared: PreparedTraining,
     state: Mapping[str, Any] | None,
     *,
     stepped: Callable[[], None],
@@ -117,18 +34,18 @@ def follow(
 ) -> None:
     """Train to the end, from the beginning or from where an earlier start came to.
 
-    Whatever ends it early, `final.pt` is not there and the same call goes on to the same bits.
+    Where it ends early, `final.pt` is not there and the same call goes on to the same bits.
 
     Args:
         prepared: The training; its folder is claimed by the caller.
-        state: From which it goes on; None from the beginning, whatever is in the folder.
+        state: What it goes on from; None begins anew, even where something is in the folder.
         stepped: Called after every step; it and `between` may raise to end the training.
         between: Called between batches while nothing is trained.
         tell: Called after every epoch.
 
     Raises:
         DivergedError: The training loss is not finite any more.
-        LandscapeError: What is there does not fit, or the folder cannot be written.
+        LandscapeError: The folder holds what does not fit, or cannot be written.
     """
     member, training = prepared.member, prepared.training()
     folder = member.folder
@@ -152,7 +69,7 @@ def follow(
                 keeper.after(_SAVE_EPOCH)
                 tell(epoch)
         except Stopped:
-            # Between two steps, so the very last of them can be kept. Whatever else is raised may come from the middle of
+            # Between two steps, so the very last of them can be kept. Any other exception may come from the middle of
             # one, with running statistics that are ahead of the parameters.
             if begun:
                 keeper.after(0.0)
@@ -174,7 +91,7 @@ class _Keeper:
             self._last = time.monotonic()
 
 
-def _begin(prepared: Prepared) -> None:
+def _begin(prepared: PreparedTraining) -> None:
     """A folder with nothing done in it."""
     member = prepared.member
     files.clear(member.folder)
@@ -183,7 +100,7 @@ def _begin(prepared: Prepared) -> None:
     create_history(
         member.folder / files.HISTORY,
         num_epochs=num_epochs(prepared.recipe),
-        splits=list(prepared.examples),
+        splits=list(prepared.feeds),
         attributes={
             "title": member.title,
             "configuration": text,
@@ -208,7 +125,7 @@ def _check_loss(training: Training, folder: Path, before: float, epoch: int) -> 
     """The same network and data have the same loss: otherwise one of them has changed since.
 
     Raises:
-        LandscapeError: They do not.
+        LandscapeError: The loss is another one.
     """
     now = training.look().values["train_loss"]
     if abs(now - before) > _SAME_LOSS * max(abs(before), _SAME_LOSS):
@@ -218,13 +135,12 @@ def _check_loss(training: Training, folder: Path, before: float, epoch: int) -> 
         )
 
 
-def _keep_epoch(prepared: Prepared, history: HistoryWriter, epoch: Epoch) -> None:
+def _keep_epoch(prepared: PreparedTraining, history: HistoryWriter, epoch: Epoch) -> None:
     """A checkpoint where one is due, then the row that says so."""
     member, recipe = prepared.member, prepared.recipe
-    assert member.configuration.training is not None
     state = prepared.model.state_dict()
     ends = _phase_ends(recipe)
-    if epoch.number % member.configuration.training.checkpoint_every == 0 or epoch.number in ends:
+    if epoch.number % member.settings.checkpoint_every == 0 or epoch.number in ends:
         files.keep_network(member.folder / f"epoch_{epoch.number:04d}.pt", state, epoch.number)
     if len(recipe.phases) > 1 and epoch.number in ends:
         number = ends.index(epoch.number) + 1
@@ -244,14 +160,3 @@ def _keep_epoch(prepared: Prepared, history: HistoryWriter, epoch: Epoch) -> Non
 def _phase_ends(recipe: Recipe) -> list[int]:
     """The last epoch of each phase."""
     return [sum(phase.epochs for phase in recipe.phases[: index + 1]) for index in range(len(recipe.phases))]
-
-
-def _flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    """The leaves of nested mappings and sequences with their dotted names."""
-    if isinstance(value, Mapping):
-        return [
-            leaf for key, inner in value.items() for leaf in _flat(inner, f"{path}.{key}" if path else key)
-        ]
-    if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
-        return [leaf for index, inner in enumerate(value) for leaf in _flat(inner, f"{path}[{index}]")]
-    return [(path, value)]

@@ -11,26 +11,27 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from mpi_landscape.configuration.sections.training import PhaseConfiguration, TrainingConfiguration
+from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.problem import losses
+from mpi_landscape.placement.labels import refuse_labels
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import LossFunction, build_loss
 from mpi_landscape.problem.networks.table import build_network
-from mpi_landscape.solutions.following import Member, Prepared
-from mpi_landscape.training.feed import Examples, Resident, make_examples
+from mpi_landscape.solutions.member import Member, PreparedTraining
+from mpi_landscape.training.feed import Feed, make_feed
+from mpi_landscape.training.feed_from_memory import FeedFromMemory
 from mpi_landscape.training.memory import activation_bytes, choose_piece_size
 from mpi_landscape.training.memory_format import prefers_channels_last
-from mpi_landscape.training.recipe import Phase, Recipe
+from mpi_landscape.training.recipe import Recipe, largest_batch
 
 # Labels are looked at in pieces of this many examples.
 _LABELS = 4096
-# What the gradient of a batch may need. Of the kind of hardware alone, not of what is free or of who else trains: with
-# batch normalisation, pieces of another size are another training.
+# What the gradient of a batch may need. It depends on the kind of hardware alone, not on what is free or who else trains:
+# with batch normalization, pieces of another size are another training.
 _CPU_BYTES, _GPU_SHARE = 4 * 2**30, 0.5
 
 Splits = Mapping[str, Dataset[Any]]
@@ -40,7 +41,7 @@ def read_splits(member: Member) -> Splits:
     """The data of a member; fetches them where that is asked for, so one rank must come first.
 
     Raises:
-        LandscapeError: They are not there, or there is nothing to train on.
+        LandscapeError: The data are not there, or there is nothing to train on.
     """
     splits = build_splits(member.configuration.data, where=member.where, folders=_folders(member))
     if "train" not in splits:
@@ -51,13 +52,13 @@ def read_splits(member: Member) -> Splits:
 
 
 def check_batches(member: Member, splits: Splits) -> None:
-    """Refuse a batch larger than the set; each member has its own, whoever else has the same data.
+    """Refuse a batch larger than the set: members that share their data may still differ in this.
 
     Raises:
         LandscapeError: There is one.
     """
     num_examples = len(splits["train"])  # type: ignore[arg-type]
-    for phase in _settings(member).plan:
+    for phase in member.settings.plan:
         if isinstance(phase.batch_size, int) and phase.batch_size > num_examples:
             raise LandscapeError(
                 f"{member.where}: training.batch_size is {phase.batch_size}, but the split train has {num_examples} "
@@ -73,27 +74,27 @@ def prepare(
     device: torch.device,
     threads: int,
     facts: Mapping[str, Any] | None = None,
-) -> Prepared:
+) -> PreparedTraining:
     """Build a training, and check that its parts fit together, before anything is trained or written.
 
     Args:
         member: What was asked for.
         splits: Its data.
-        ranks: Who else uses this node's memory.
+        ranks: The job's ranks, which may use this node's memory too.
         device: Where to train.
-        threads: Of a CPU.
+        threads: How many threads of a CPU train.
         facts: Decisions of an earlier start of the same training, which hold again.
 
     Raises:
-        LandscapeError: Something does not fit.
+        LandscapeError: A part does not fit the others.
     """
-    settings = _settings(member)
+    settings = member.settings
     model, loss = build_untrained(member)
     model = model.to(device)
     for split, dataset in splits.items():
         premises.try_two_examples(loss, model, split, dataset, device=device, dtype=torch.float32)
-    examples = {
-        split: make_examples(
+    feeds = {
+        split: make_feed(
             split,
             dataset,
             device=device,
@@ -104,21 +105,21 @@ def prepare(
         )
         for split, dataset in splits.items()
     }
-    _check_labels(member, model, examples)
-    first = next(iter(examples["train"].batches(torch.arange(min(2, len(examples["train"]))), 2)))
+    _check_labels(member, model, feeds)
+    train = feeds["train"]
+    first = next(iter(train.batches(torch.arange(min(2, len(train))), 2)))
     # Two decisions that could change the last bits: made once, kept in the history, and the same ever after.
     if facts:
         channels_last, piece_size = bool(facts["channels_last"]), int(facts["piece_size"])
     else:
         channels_last = prefers_channels_last(model, loss, first)
-        piece_size = _piece_size(settings, model, loss, examples["train"], device)
-    recipe = recipe_of(settings, piece_size)
-    return Prepared(
+        piece_size = _piece_size(settings, model, loss, train, device)
+    return PreparedTraining(
         member=member,
         model=model,
         loss=loss,
-        examples=examples,
-        recipe=recipe,
+        feeds=feeds,
+        recipe=recipe_of(settings, piece_size),
         device=device,
         channels_last=channels_last,
         facts={
@@ -127,7 +128,7 @@ def prepare(
             "threads": threads,
             "device": device_name(device),
             "num_parameters": num_parameters(model),
-            "num_examples": len(examples["train"]),
+            "num_examples": len(train),
         },
     )
 
@@ -138,7 +139,7 @@ def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
     Raises:
         LandscapeError: One of them cannot be built.
     """
-    settings = _settings(member)
+    settings = member.settings
     loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)
     model = build_network(member.configuration.model, where=member.where, folders=_folders(member)).float()
@@ -150,7 +151,7 @@ def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
 def recipe_of(settings: TrainingConfiguration, piece_size: int) -> Recipe:
     """What a section `training` asks for; `piece_size` 0 stands for a batch at once."""
     return Recipe(
-        phases=tuple(_phase(phase) for phase in settings.plan),
+        phases=settings.plan,
         seed=settings.seed,
         piece_size=piece_size or None,
     )
@@ -159,12 +160,6 @@ def recipe_of(settings: TrainingConfiguration, piece_size: int) -> Recipe:
 def num_parameters(model: nn.Module) -> int:
     """How many numbers are trained."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _settings(member: Member) -> TrainingConfiguration:
-    settings = member.configuration.training
-    assert settings is not None
-    return settings
 
 
 def _workers(ranks: Ranks) -> int:
@@ -178,58 +173,34 @@ def _folders(member: Member) -> list[Path]:
     return [Path(member.where).resolve().parent]
 
 
-def _phase(phase: PhaseConfiguration) -> Phase:
-    schedule, augmentation = phase.schedule, phase.augmentation
-    return Phase(
-        epochs=phase.epochs,
-        optimizer=phase.optimizer,
-        batch_size=None if phase.batch_size == "all" else phase.batch_size,
-        learning_rate=phase.learning_rate,
-        momentum=phase.momentum,
-        nesterov=phase.nesterov,
-        weight_decay=phase.weight_decay,
-        milestones=schedule.milestones if schedule else (),
-        factor=schedule.factor if schedule else 1.0,
-        shift=augmentation.shift if augmentation else 0,
-        flip=augmentation.flip if augmentation else False,
-    )
-
-
-def _check_labels(member: Member, model: nn.Module, examples: Mapping[str, Examples]) -> None:
+def _check_labels(member: Member, model: nn.Module, feeds: Mapping[str, Feed]) -> None:
     """Refuse labels that the loss cannot take; where data stream, of the first examples only."""
     name = member.configuration.loss.name
     if name is None:
         return
     model.eval()
-    for split, each in examples.items():
-        outputs = None
+    for split, feed in feeds.items():
         # Labels of resident data cost nothing; decoding every image once more would.
-        count = len(each) if isinstance(each, Resident) else min(len(each), _LABELS)
-        start = 0
-        for batch in each.batches(torch.arange(count), min(_LABELS, count)):
-            inputs, targets = losses.split_batch(batch)
-            if outputs is None:
-                with torch.no_grad():
-                    outputs = model(inputs[:2])
-            place = f"{member.where}: data, split {split}, examples from {start}"
-            shown = outputs[:1].expand(len(targets), *outputs.shape[1:])
-            losses.check_targets(name, shown, targets, where=place)
-            start += len(targets)
+        count = len(feed) if isinstance(feed, FeedFromMemory) else min(len(feed), _LABELS)
+        size = min(_LABELS, count)
+        batches = enumerate(feed.batches(torch.arange(count), size))
+        named = ((f"examples from {number * size}", batch) for number, batch in batches)
+        refuse_labels(name, model, named, where=f"{member.where}: data, split {split}")
 
 
 def _piece_size(
     settings: TrainingConfiguration,
     model: nn.Module,
     loss: LossFunction,
-    examples: Examples,
+    feed: Feed,
     device: torch.device,
 ) -> int:
     """Examples that go through the network at once; 0 for a batch as it is."""
     if settings.piece_size != "auto":
         return settings.piece_size
-    largest = max(_phase(phase).batch_size or len(examples) for phase in settings.plan)
-    count = min(8, len(examples))
-    batch = next(iter(examples.batches(torch.arange(count), count)))
+    largest = max(largest_batch(phase, len(feed)) for phase in settings.plan)
+    count = min(8, len(feed))
+    batch = next(iter(feed.batches(torch.arange(count), count)))
     budget = _CPU_BYTES
     if device.type == "cuda":
         budget = int(_GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)

@@ -1,6 +1,6 @@
 """Several trainings, one per rank at a time, each in its own folder. Collective.
 
-A training on a CPU takes as many threads whatever the number of ranks, so its bits do not depend on who else trains.
+How many threads a training on a CPU takes does not depend on the number of ranks, and so neither do its bits.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -20,33 +19,21 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.solutions import folder as files
 from mpi_landscape.solutions.cost import describe
-from mpi_landscape.solutions.following import Member, Prepared, follow
+from mpi_landscape.solutions.following import follow
+from mpi_landscape.solutions.member import Member, PreparedTraining
+from mpi_landscape.solutions.outcome import COLUMNS, Ended, row_of, table, words
 from mpi_landscape.solutions.preparing import Splits, build_untrained, check_batches, prepare, read_splits
 from mpi_landscape.storage.cells import Published
-from mpi_landscape.storage.history.records import read_history
-from mpi_landscape.training.loop import DivergedError, Epoch
+from mpi_landscape.training.divergence import DivergedError
+from mpi_landscape.training.loop import Epoch
 from mpi_landscape.training.recipe import num_epochs, num_steps, place
-from mpi_landscape.wording import duration
 from mpi_landscape.work.job import Job, Row
 from mpi_landscape.work.progress import Progress
 from mpi_landscape.work.running import complete
 
 
-class Ended(IntEnum):
-    """How a training ended; its number travels to rank 0 in a row."""
-
-    TRAINED = 0
-    COMPLETE = 1
-    DIVERGED = 2
-
-    @property
-    def words(self) -> str:
-        """For people."""
-        return ("trained", "complete before", "diverged")[self]
-
-
 class Data:
-    """The data of the last member: the next one often has the same."""
+    """The data of the member that was read last: the next member often has the same."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -124,7 +111,7 @@ def train_all(
     account = _Account(len(members))
     job = Job(
         num_items=len(members),
-        row_size=len(_COLUMNS),
+        row_size=len(COLUMNS),
         evaluate=_Trainer(members, data, ranks, overwrite).train,
         account=lambda: account,
         alike=False,
@@ -132,12 +119,12 @@ def train_all(
         points="trainings",
         is_shown=several,
         line=lambda index, row, done: (
-            f"{done} of {len(members)}: {members[index].folder}: {_words(row)}" if several else None
+            f"{done} of {len(members)}: {members[index].folder}: {words(row)}" if several else None
         ),
     )
     ending = complete(job, None, ranks, stopping=stopping)
     if several:
-        for line in _table(members, account.rows):
+        for line in table(members, account.rows):
             ranks.say(line)
     diverged = any(row[0] == Ended.DIVERGED for row in account.rows.values())
     return ending.stopped, bool(ranks.share(diverged))
@@ -172,9 +159,6 @@ class _Account:
         return len(self.rows)
 
 
-_COLUMNS = ("ending", "seconds", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "weight_norm")
-
-
 class _Trainer:
     """What a rank does with a member."""
 
@@ -182,7 +166,7 @@ class _Trainer:
         self._members, self._data, self._ranks, self._overwrite = members, data, ranks, overwrite
 
     def train(self, index: int, between: Callable[[], None]) -> NDArray[np.float64]:
-        """Train one; returns `_COLUMNS`."""
+        """Train one; returns `COLUMNS`."""
         member = self._members[index]
         start = time.monotonic()
         with files.claimed(member.folder):
@@ -191,7 +175,7 @@ class _Trainer:
             standing = files.standing(member.folder, member.identity)
             if standing == "complete":
                 self._tell(f"{member.folder}: complete")
-                return _row(member, Ended.COMPLETE, start)
+                return row_of(member, Ended.COMPLETE, start)
             threads = _threads(member, self._members)
             known = state = None
             if standing == "begun":
@@ -209,14 +193,14 @@ class _Trainer:
                     facts=known,
                 )
                 ending = self._follow(prepared, state, between)
-        return _row(member, ending, start)
+        return row_of(member, ending, start)
 
     def _follow(
-        self, prepared: Prepared, state: Mapping[str, Any] | None, between: Callable[[], None]
+        self, prepared: PreparedTraining, state: Mapping[str, Any] | None, between: Callable[[], None]
     ) -> Ended:
         """Show one training where it is the only one, and say how it ended."""
         member, alone = prepared.member, len(self._members) == 1
-        total, examples = num_epochs(prepared.recipe), len(prepared.examples["train"])
+        total, examples = num_epochs(prepared.recipe), len(prepared.feeds["train"])
         if alone:
             self._tell(f"{member.folder}: {prepared.facts['num_parameters']:,} parameters, {total} epochs")
         epoch, step = (int(state["epoch"]), int(state["step"])) if state else (0, 0)
@@ -276,9 +260,9 @@ class _Spoken:
         self._progress.say(f"epoch {epoch.number:>{len(str(self._total))}} of {self._total}  {values}")
 
 
-def _num_steps(prepared: Prepared, epochs: int) -> int:
+def _num_steps(prepared: PreparedTraining, epochs: int) -> int:
     """Steps of the first epochs of a training."""
-    phases, examples = prepared.recipe.phases, len(prepared.examples["train"])
+    phases, examples = prepared.recipe.phases, len(prepared.feeds["train"])
     return sum(num_steps(phases[place(prepared.recipe, number + 1)[0]], examples) for number in range(epochs))
 
 
@@ -288,40 +272,3 @@ def _threads(member: Member, members: Sequence[Member]) -> int:
     if asked != "auto":
         return asked
     return 1 if len(members) > 1 else len(available_cores())
-
-
-def _row(member: Member, ending: Ended, start: float) -> NDArray[np.float64]:
-    history = read_history(member.folder / files.HISTORY)
-    done = np.flatnonzero(history.done)
-    values = [
-        float(history.values[name][done[-1]]) if name in history.values and len(done) else np.nan
-        for name in _COLUMNS[2:]
-    ]
-    return np.array([ending, time.monotonic() - start, *values])
-
-
-def _words(row: NDArray[np.float64]) -> str:
-    shown = "  ".join(
-        f"{name.replace('_', ' ')} {value:.4g}"
-        for name, value in zip(_COLUMNS[2:], row[2:], strict=True)
-        if not np.isnan(value)
-    )
-    return f"{Ended(int(row[0])).words}, {duration(row[1]).removeprefix('about ')}  {shown}"
-
-
-def _table(members: Sequence[Member], rows: dict[int, NDArray[np.float64]]) -> list[str]:
-    """One line per member, in the order asked for."""
-    width = max(len(str(member.folder)) for member in members)
-    head = f"{'folder':<{width}}  {'train loss':>10}  {'accuracy':>8}  {'test loss':>10}  {'accuracy':>8}  {'norm':>8}"
-    lines = [head]
-    for index, member in enumerate(members):
-        row = rows.get(index)
-        if row is None:
-            lines.append(f"{member.folder!s:<{width}}  not finished")
-            continue
-        train_loss, train_accuracy, test_loss, test_accuracy, norm = row[2:]
-        lines.append(
-            f"{member.folder!s:<{width}}  {train_loss:>10.4g}  {train_accuracy:>8.4f}  {test_loss:>10.4g}  "
-            f"{test_accuracy:>8.4f}  {norm:>8.4g}{'  diverged' if row[0] == Ended.DIVERGED else ''}"
-        )
-    return lines

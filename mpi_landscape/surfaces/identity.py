@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.geometry.plane import Plane
-from mpi_landscape.loading.resident import Examples
+from mpi_landscape.loading.batches import Examples
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.identity import fingerprint

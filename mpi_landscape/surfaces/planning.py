@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.loading.resident import Examples, Resident
+from mpi_landscape.loading.batches import Examples
+from mpi_landscape.loading.resident import Resident
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.rules import (
     SHARING,

@@ -13,7 +13,7 @@ from mpi_landscape.evaluation.engine.description import PLAIN
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import Precision
 from mpi_landscape.evaluation.probe import Point, Setting
-from mpi_landscape.loading.resident import Batch, Examples
+from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.surfaces.engine import first_batches

@@ -20,7 +20,7 @@ from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import Precision
-from mpi_landscape.loading.resident import Examples
+from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.decisions import Decisions

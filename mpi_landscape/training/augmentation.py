@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpi_landscape.loading import nests
 from mpi_landscape.training.randomness import AUGMENTATION, ITEMS, generator
 
 
@@ -28,7 +31,7 @@ class Draws:
     flips: Tensor
 
     def to(self, device: torch.device) -> Draws:
-        """The same on a device."""
+        """The same draws on a device."""
         return Draws(
             shift=self.shift,
             rows=self.rows.to(device),
@@ -37,7 +40,11 @@ class Draws:
         )
 
     def of(self, indices: Tensor) -> Draws:
-        """Those of some examples: (m,) int64 indices on the device of the draws."""
+        """The draws of some examples.
+
+        Args:
+            indices: (m,) int64, on the device of the draws.
+        """
         return Draws(
             shift=self.shift,
             rows=self.rows[indices],
@@ -45,11 +52,15 @@ class Draws:
             flips=self.flips[indices],
         )
 
-    def apply(self, images: Tensor) -> Tensor:
-        """Move and mirror (n, channels, height, width) images."""
-        return shift_and_flip(
-            images, rows=self.rows, columns=self.columns, flips=self.flips, shift=self.shift
-        )
+    def apply(self, batch: Any) -> Any:
+        """A batch of these examples with its images moved and mirrored."""
+
+        def change(images: Tensor) -> Tensor:
+            return shift_and_flip(
+                images, rows=self.rows, columns=self.columns, flips=self.flips, shift=self.shift
+            )
+
+        return with_images(change, batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +71,8 @@ class Augment:
     nor the piece that an example comes in changes what happens to it.
 
     Attributes:
-        seed: Of the training.
-        epoch: Number of the epoch.
+        seed: The seed of the training.
+        epoch: The number of the epoch.
         shift: Pixels by which an image is moved at most, both ways along both axes.
         flip: Whether half of the images are mirrored.
     """
@@ -81,8 +92,14 @@ class Augment:
         return Draws(shift=self.shift, rows=offsets[0], columns=offsets[1], flips=flips & self.flip)
 
     def item_seeds(self, num_examples: int) -> Tensor:
-        """(num_examples,) int64: one for whatever a data set draws itself when it reads an item."""
+        """(num_examples,) int64, a seed for each item, for a data set that draws when it reads one."""
         return torch.randint(2**62, (num_examples,), generator=generator(ITEMS, self.seed, self.epoch))
+
+
+def with_images(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """A batch with a function applied to its images, the first tensor of four dimensions; as it is without any."""
+    first = next((tensor for _, tensor in nests.tensors(batch) if tensor.ndim == 4), None)
+    return nests.map_tensors(lambda tensor: function(tensor) if tensor is first else tensor, batch)
 
 
 def shift_and_flip(images: Tensor, *, rows: Tensor, columns: Tensor, flips: Tensor, shift: int) -> Tensor:
@@ -96,7 +113,14 @@ def shift_and_flip(images: Tensor, *, rows: Tensor, columns: Tensor, flips: Tens
         shift: Width of the frame, pixels.
 
     Returns:
-        Of the images' shape and type; new memory.
+        Images of the same shape and type; new memory.
+
+    Example:
+        >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+        >>> down, across, flip = torch.tensor([0]), torch.tensor([1]), torch.tensor([True])
+        >>> shift_and_flip(image, rows=down, columns=across, flips=flip, shift=1).view(2, 2)
+        tensor([[0, 0],
+                [2, 1]])
     """
     count, channels, height, width = images.shape
     framed = F.pad(images, (shift,) * 4).flatten(2)

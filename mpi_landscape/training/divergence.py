@@ -17,7 +17,7 @@ class DivergedError(LandscapeError):
     """The training loss is not finite any more."""
 
 
-class Watch:
+class LossWatch:
     """Losses of the steps of an epoch.
 
     Args:
@@ -30,7 +30,7 @@ class Watch:
         self._kept: list[tuple[int, int, Tensor]] = []
 
     def note(self, loss: Tensor, *, step: int, epoch: int) -> None:
-        """Keep the mean loss of a batch, and read those kept where it is time.
+        """Keep the mean loss of a batch, and read the losses kept so far when there are enough.
 
         Raises:
             DivergedError: One is not finite.
@@ -43,7 +43,7 @@ class Watch:
         """Read the losses that were kept.
 
         Raises:
-            DivergedError: One is not finite; tells the first.
+            DivergedError: One is not finite; the message names the first.
         """
         kept, self._kept = self._kept, []
         values = torch.stack([loss for *_, loss in kept]).tolist() if kept else []

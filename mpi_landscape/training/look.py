@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.training.feed import Examples
-from mpi_landscape.training.losses import LossFunction, correct_of, losses_of
+from mpi_landscape.loading.results import LossFunction, correct_of, losses_of
+from mpi_landscape.training.feed import Feed
 
 
 @torch.no_grad()
 def look_at(
     model: nn.Module,
     loss: LossFunction,
-    examples: Mapping[str, Examples],
+    feeds: Mapping[str, Feed],
     *,
     size: int,
     prepare: Callable[[Any], Any],
@@ -27,7 +27,7 @@ def look_at(
     Args:
         model: Put into evaluation mode.
         loss: Called as `loss(model, batch)`.
-        examples: By the name of the split.
+        feeds: The data, by the name of the split.
         size: Examples that go through the network at once.
         prepare: Applied to every batch.
         between: Called after every batch; may raise anything.
@@ -37,19 +37,27 @@ def look_at(
     """
     model.eval()
     values = {}
-    for split, those in examples.items():
+    for split, feed in feeds.items():
         sums = []
-        for batch in those.batches(torch.arange(len(those)), size):
+        for batch in feed.batches(torch.arange(len(feed)), size):
             sums.append(_sums(loss(model, prepare(batch))))
             between()
         # Added here, one after the other in float64: on a GPU nothing waits for a batch.
         total, correct = (sum(column) for column in zip(*torch.stack(sums).tolist(), strict=True))
-        values[f"{split}_loss"], values[f"{split}_accuracy"] = total / len(those), correct / len(those)
+        values[f"{split}_loss"], values[f"{split}_accuracy"] = total / len(feed), correct / len(feed)
     return values
 
 
 def weight_norm(model: nn.Module) -> float:
-    """Euclidean norm of all parameters, each tensor once."""
+    """Euclidean norm of all parameters, each tensor once.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> with torch.no_grad():
+        ...     _ = model.weight.fill_(2.0), model.bias.fill_(1.0)
+        >>> weight_norm(model)
+        3.0
+    """
     squares = [parameter.detach().double().square().sum() for parameter in model.parameters()]
     return torch.stack(squares).sum().sqrt().item()
 

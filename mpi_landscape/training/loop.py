@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from mpi_landscape.configuration.sections.training import Phase
+from mpi_landscape.loading.results import LossFunction, losses_of
 from mpi_landscape.training.augmentation import Augment
-from mpi_landscape.training.divergence import DivergedError, Watch
-from mpi_landscape.training.feed import Examples
+from mpi_landscape.training.divergence import DivergedError, LossWatch
+from mpi_landscape.training.feed import Feed
 from mpi_landscape.training.look import look_at, weight_norm
-from mpi_landscape.training.losses import LossFunction, losses_of
 from mpi_landscape.training.memory_format import in_channels_last
 from mpi_landscape.training.optimizers import make_optimizer
 from mpi_landscape.training.premises import check_smallest_pieces
 from mpi_landscape.training.randomness import ORDER, STEP, generator, mixed, seed_all
 from mpi_landscape.training.recipe import (
-    Phase,
     Recipe,
     batch_sizes,
     learning_rate,
@@ -30,8 +30,6 @@ from mpi_landscape.training.recipe import (
     piece_sizes,
     place,
 )
-
-__all__ = ["DivergedError", "Epoch", "Training"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +39,10 @@ class Epoch:
     Attributes:
         number: 0 for the initial network, then 1, 2, ...
         phase: Index of its phase, from 0; 0 for the initial network.
-        learning_rate: That it was trained with; 0 for the initial network.
+        learning_rate: The rate of its steps; 0 for the initial network.
         values: Loss (nats per example) and accuracy (fraction) per split, `<split>_loss` and `<split>_accuracy`.
         weight_norm: Euclidean norm of all parameters.
-        seconds: That its training steps took.
+        seconds: Time that its training steps took.
     """
 
     number: int
@@ -56,7 +54,7 @@ class Epoch:
 
 
 def _nothing() -> None:
-    """Between the steps."""
+    """Do nothing between the steps."""
 
 
 class Training:
@@ -69,9 +67,9 @@ class Training:
     Args:
         model: On `device`; trained in place.
         loss: Called as `loss(model, batch)`; one value per example, or a mapping with `loss` and perhaps `correct`.
-        examples: `train`, and any others to look at after each epoch.
-        recipe: How.
-        device: Where.
+        feeds: The split `train`, and any others to look at after each epoch.
+        recipe: How to train.
+        device: Where the model is.
         channels_last: Whether images and filters lie in memory with their channels last.
         look_size: Examples that go through the network at once when it is looked at.
     """
@@ -80,7 +78,7 @@ class Training:
         self,
         model: nn.Module,
         loss: LossFunction,
-        examples: Mapping[str, Examples],
+        feeds: Mapping[str, Feed],
         recipe: Recipe,
         *,
         device: torch.device,
@@ -88,13 +86,13 @@ class Training:
         look_size: int = 256,
     ) -> None:
         self._model = model.to(memory_format=torch.channels_last) if channels_last else model
-        self._loss, self._examples, self._recipe = loss, examples, recipe
+        self._loss, self._feeds, self._recipe = loss, feeds, recipe
         self._prepare: Callable[[Any], Any] = in_channels_last if channels_last else lambda batch: batch
         self._look_size = look_size
         self._completed, self._step, self._seconds = 0, 0, 0.0
         self._optimizer: torch.optim.Optimizer | None = None
         self._begun = False
-        self._watch = Watch(device)
+        self._watch = LossWatch(device)
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, without copying any of it.
@@ -105,7 +103,7 @@ class Training:
             look before the first epoch is done.
 
         Raises:
-            DivergedError: A loss was not finite, which had not been read yet.
+            DivergedError: A loss that had not been read yet is not finite.
         """
         self._watch.read()
         optimizer = self._optimizer
@@ -119,7 +117,7 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go to a state of the same training; nothing of it is kept."""
+        """Go to a state of the same training; the mapping itself is not kept."""
         self._model.load_state_dict(state["model"])
         self._completed, self._step = int(state["epoch"]), int(state["step"])
         self._seconds = float(state.get("seconds", 0.0))
@@ -144,12 +142,12 @@ class Training:
             looking: Called after every batch of a look at the network; likewise.
 
         Raises:
-            DivergedError: The loss is not finite at a step (says which), or after an epoch; that epoch is not
-                yielded.
-            LandscapeError: Batch normalisation cannot take the smallest batch.
+            DivergedError: The loss is not finite at a step, which the message names, or after an epoch; that epoch is
+                not yielded.
+            LandscapeError: Batch normalization cannot take the smallest batch.
         """
         check_smallest_pieces(
-            self._model, self._loss, self._examples["train"], self._recipe, prepare=self._prepare
+            self._model, self._loss, self._feeds["train"], self._recipe, prepare=self._prepare
         )
         if not self._begun:
             first = self.look(looking)
@@ -162,10 +160,10 @@ class Training:
         try:
             self._train(number, between)
         finally:
-            # What was raised in between may be a wish to keep the state: not one that has diverged unseen.
+            # What was raised in between may be a wish to keep the state, which must not be one that diverged unseen.
             self._watch.read()
         epoch = self._look(number, looking, seconds=self._seconds)
-        # The last step may have gone too far with no loss after it to show: nobody should keep that network.
+        # The last step may have gone too far, with no loss after it to show that: such a network must not be kept.
         if not math.isfinite(epoch.values["train_loss"]):
             raise DivergedError(f"the training loss is {epoch.values['train_loss']} after epoch {number}")
         self._completed, self._step, self._seconds = number, 0, 0.0
@@ -176,7 +174,7 @@ class Training:
         index, inner = place(self._recipe, number)
         phase = self._recipe.phases[index]
         optimizer = self._optimizer_for(phase, learning_rate(phase, inner))
-        sizes = batch_sizes(phase, len(self._examples["train"]))
+        sizes = batch_sizes(phase, len(self._feeds["train"]))
         cuts = [piece_sizes(size, self._recipe.piece_size) for size in sizes]
         pieces = self._pieces(phase, number, cuts)
         self._model.train()
@@ -206,11 +204,12 @@ class Training:
 
     def _pieces(self, phase: Phase, number: int, cuts: Sequence[Sequence[int]]) -> Iterator[Any]:
         """The pieces that are left of an epoch's batches."""
-        examples, seed = self._examples["train"], self._recipe.seed
-        order = torch.randperm(len(examples), generator=generator(ORDER, seed, number))
+        feed, seed = self._feeds["train"], self._recipe.seed
+        order = torch.randperm(len(feed), generator=generator(ORDER, seed, number))
         sizes = [size for cut in cuts[self._step :] for size in cut]
-        augment = Augment(seed=seed, epoch=number, shift=phase.shift, flip=phase.flip)
-        return iter(examples.batches(order[len(order) - sum(sizes) :], sizes, augment))
+        changes = phase.augmentation
+        augment = Augment(seed=seed, epoch=number, shift=changes.shift, flip=changes.flip)
+        return iter(feed.batches(order[len(order) - sum(sizes) :], sizes, augment))
 
     def _optimizer_for(self, phase: Phase, rate: float) -> torch.optim.Optimizer:
         """The present optimizer, or a new one where a phase begins, with the learning rate of an epoch."""
@@ -229,7 +228,7 @@ class Training:
         values = look_at(
             self._model,
             self._loss,
-            self._examples,
+            self._feeds,
             size=self._look_size,
             prepare=self._prepare,
             between=looking,

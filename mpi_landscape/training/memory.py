@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.training.losses import LossFunction, losses_of
+from mpi_landscape.loading.results import LossFunction, losses_of
 from mpi_landscape.training.recipe import piece_sizes
 
 
@@ -43,8 +43,12 @@ def choose_piece_size(batch_size: int, bytes_per_example: float, available: floa
 
     Args:
         batch_size: Examples of a batch.
-        bytes_per_example: That one of them takes.
-        available: Bytes that a piece may take; at least one example goes through whatever this is.
+        bytes_per_example: Memory that one of them takes.
+        available: Bytes that a piece may take, which is one example at least.
+
+    Example:
+        >>> choose_piece_size(100, 10.0, 350.0)  # 35 fit, so there are three pieces
+        34
     """
     fitting = batch_size if bytes_per_example <= 0 else int(min(available / bytes_per_example, batch_size))
     return piece_sizes(batch_size, max(1, fitting))[0]

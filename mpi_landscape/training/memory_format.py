@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.training import nests
-from mpi_landscape.training.losses import LossFunction, losses_of
+from mpi_landscape.loading import nests
+from mpi_landscape.loading.results import LossFunction, losses_of
 
 # Relative; convolutions add in another order. Of losses under 1e-3 the difference counts as if they were that large.
 _TOLERANCE, _SMALLEST = 1e-4, 1e-3
@@ -18,11 +18,10 @@ _TOLERANCE, _SMALLEST = 1e-4, 1e-3
 def in_channels_last(batch: Any) -> Any:
     """A batch whose four-dimensional tensors have their channels last in memory."""
 
-    def convert(leaf: Any) -> Any:
-        is_images = isinstance(leaf, Tensor) and leaf.ndim == 4
-        return leaf.contiguous(memory_format=torch.channels_last) if is_images else leaf
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-    return nests.mapped(convert, batch)
+    return nests.map_tensors(convert, batch)
 
 
 def prefers_channels_last(model: nn.Module, loss: LossFunction, batch: Any) -> bool:
@@ -37,20 +36,20 @@ def prefers_channels_last(model: nn.Module, loss: LossFunction, batch: Any) -> b
         batch: A few examples, collated, where the model is.
     """
     has_convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    if not has_convolutions or not any(tensor.ndim == 4 for tensor in nests.tensors(batch)):
+    if not has_convolutions or not any(tensor.ndim == 4 for _, tensor in nests.tensors(batch)):
         return False
     usual = _losses(copy.deepcopy(model), loss, batch)
     try:
         network = copy.deepcopy(model).to(memory_format=torch.channels_last)
         other = _losses(network, loss, in_channels_last(batch))
-    except Exception:  # whatever a user's network raises: the usual order works
+    except Exception:  # of any kind, from a user's network: the usual order works
         return False
     bound = _TOLERANCE * usual.abs().clamp(min=_SMALLEST)
     return bool(((usual == other) | ((usual - other).abs() <= bound)).all())
 
 
 def _losses(network: nn.Module, loss: LossFunction, batch: Any) -> Tensor:
-    """(N,) losses in evaluation mode, and whatever their backward pass raises."""
+    """(N,) losses in evaluation mode; raises what their backward pass raises, too."""
     with torch.enable_grad():
         losses = losses_of(loss(network.eval(), batch))
         torch.autograd.backward(losses.sum())

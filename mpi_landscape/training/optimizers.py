@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from mpi_landscape.configuration.sections.training import Phase
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.recipe import Phase
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], phase: Phase) -> torch.optim.Optimizer:
@@ -19,7 +19,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], phase: Phase) -> torch.op
     the gradient g.
 
     Raises:
-        LandscapeError: There is no such optimizer, or nothing to train.
+        LandscapeError: There is no such optimizer, or the network has nothing to train.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:

@@ -7,7 +7,6 @@ from mpi_landscape.configuration.overrides import Override
 from mpi_landscape.configuration.reading import from_mapping, load, load_text, to_yaml
 from mpi_landscape.configuration.sections.plane import DifferenceDirection, FileDirection, RandomDirection
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
-from mpi_landscape.configuration.sections.training import PhaseConfiguration, ScheduleConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.plan.grid import Axis
 
@@ -178,7 +177,7 @@ def plan(text):
 
 def test_a_training_without_phases_is_a_single_phase_of_sgd_as_the_paper_trains():
     assert plan("epochs: 3") == (
-        PhaseConfiguration(
+        Phase(
             epochs=3,
             optimizer="sgd",
             batch_size=128,
@@ -227,7 +226,7 @@ def test_the_defaults_of_a_phase_are_those_of_its_own_optimizer():
 
 def test_the_last_milestone_may_be_the_epoch_before_the_last():
     (phase,) = plan("epochs: 3, schedule: {milestones: [1, 2]}")
-    assert phase.schedule == ScheduleConfiguration(milestones=(1, 2), factor=0.1)
+    assert phase.schedule == Schedule(milestones=(1, 2), factor=0.1)
 
 
 TRAINING_REFUSALS = [

@@ -16,7 +16,8 @@ from mpi_landscape.evaluation.sums import add_in_order, example_sums
 from mpi_landscape.geometry.directions import random_direction
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.geometry.normalization import normalize
-from mpi_landscape.loading.resident import Batch, make_resident
+from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.resident import make_resident
 from mpi_landscape.problem.networks.resnet import resnet
 
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.gradient_norm import GradientNorm, check_differentiable, moved_parameters
 from mpi_landscape.geometry.layout import layout_of
-from mpi_landscape.loading.resident import Batch, make_resident
+from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.resident import make_resident
 from tests.evaluation.test_evaluator import (
     POINTS,
     Tied,

@@ -17,7 +17,8 @@ from mpi_landscape.evaluation.premises import (
     check_rereading,
 )
 from mpi_landscape.evaluation.sums import add_in_order
-from mpi_landscape.loading.resident import Batch, make_resident
+from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.resident import make_resident
 
 CPU = torch.device("cpu")
 

@@ -63,6 +63,13 @@ class TooFew(ImageDataset):
 
 
 class Tuples(ImageDataset):
+    """Finished tuples, where the default collation makes lists."""
+
+    def finish(self, examples):
+        return tuple(super().finish(examples))
+
+
+class Mappings(ImageDataset):
     """Finished nests of another type than the collated items': a loss may ask for a mapping's keys or a list."""
 
     def finish(self, examples):
@@ -83,7 +90,8 @@ def again(kind):
         (again(Shifted), "items", "other items than the stored ones"),
         (again(LastShifted), "items", "the last example is probed"),
         (again(TooFew), "items", "stored rows are missing"),
-        (again(Tuples), "items", "another nest"),
+        (again(Tuples), "stored", "tuples are collated into lists"),
+        (again(Mappings), "items", "another nest"),
         (TensorDataset(torch.zeros(5, 2)), "items", "nothing stored"),
         ([(torch.zeros(2), "a")] * 3, "loose", "strings are no rows of an array"),
     ],
@@ -104,6 +112,12 @@ def test_batches_of_the_stored_form_are_the_collated_items_bit_for_bit(wrap, dty
             assert torch.equal(batch.data[0][row], image.to(dtype))
             assert batch.data[1][row] == label
         assert batch.data[0].dtype == dtype
+
+
+def test_a_loss_gets_the_nest_of_the_default_collation():
+    for data in (images(), again(Tuples), OneByOne(again(Tuples))):
+        resident = make_resident("train", data, batch_size=16, device=CPU, dtype=torch.float32)
+        assert type(resident.batches[0].data) is list
 
 
 def test_the_digest_does_not_depend_on_the_form():

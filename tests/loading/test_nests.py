@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from mpi_landscape.loading.nests import equal, leaves, map_tensors, rows, tensors
+from mpi_landscape.loading.nests import (
+    equal,
+    in_precision,
+    leaves,
+    map_tensors,
+    mapped,
+    moved,
+    rows,
+    taken,
+    tensors,
+)
 
 Pair = namedtuple("Pair", ["image", "label"])
 
@@ -50,6 +60,54 @@ def test_map_tensors_keeps_the_nest_and_everything_that_is_no_tensor():
     assert doubled["deep"][0]["value"].tolist() == [0, 1, 2, 3, 4]
     assert doubled["words"] == batch["words"]
     assert batch["pair"].label.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_sequences_become_lists_on_request_as_in_the_default_collation():
+    nest = {"pair": Pair(torch.ones(2), 3), "deep": ((torch.ones(2), ("a", "b")), [])}
+    kept, listed = mapped(lambda leaf: leaf, nest), mapped(lambda leaf: leaf, nest, lists=True)
+    assert [type(each["deep"]) for each in (kept, listed)] == [tuple, list]
+    assert [type(each["deep"][0]) for each in (kept, listed)] == [tuple, list]
+    assert [type(each["pair"]) for each in (kept, listed)] == [Pair, Pair]
+    assert listed["deep"][0][1] == ("a", "b"), "the strings of a batch are a leaf"
+    assert listed["deep"][1] == []
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda nest, dtype: moved(nest, CPU, dtype), in_precision], ids=["moved", "in_precision"]
+)
+def test_the_precision_of_a_batch_is_that_of_its_real_numbers_only(change):
+    batch = {
+        "image": torch.ones(2, 3, dtype=torch.float64),
+        "label": torch.tensor([1, 2]),
+        "pixels": torch.tensor([3, 4], dtype=torch.uint8),
+        "names": ["a", "b"],
+        "pair": Pair(torch.ones(2, dtype=torch.float16), "c"),
+        "list": [torch.ones(2), 5],
+    }
+    result = change(batch, torch.float32)
+    kinds = {name: result[name].dtype for name in ("image", "label", "pixels")}
+    assert kinds == {"image": torch.float32, "label": torch.int64, "pixels": torch.uint8}
+    assert result["names"] == ["a", "b"]
+    assert type(result["pair"]) is Pair
+    assert (result["pair"].image.dtype, result["pair"].label) == (torch.float32, "c")
+    assert result["list"][1] == 5
+    assert change(batch, torch.float64)["image"].dtype == torch.float64
+    assert moved(batch, CPU)["pair"].image.dtype == torch.float16
+
+
+def test_examples_are_taken_in_every_leaf():
+    nest = {
+        "x": torch.arange(6).view(3, 2),
+        "inner": [["a", "b", "c"], Pair(torch.arange(3), ("d", "e", "f"))],
+    }
+    result = taken(nest, torch.tensor([2, 0, 2]))
+    assert result["x"].tolist() == [[4, 5], [0, 1], [4, 5]]
+    assert result["inner"][0] == ["c", "a", "c"]
+    assert result["inner"][1].image.tolist() == [2, 0, 2]
+    assert result["inner"][1].label == ["f", "d", "f"]
 
 
 def test_leaves_name_every_place_once():

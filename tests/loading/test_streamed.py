@@ -93,7 +93,8 @@ def test_streamed_batches_are_the_resident_ones(dataset, reason, readers, most_b
 @pytest.mark.parametrize("make", [resident_of, streamed_of])
 def test_an_order_puts_the_examples_into_other_batches_and_leaves_the_digest(make):
     order = np.random.default_rng(5).permutation(50)
-    ordered, plain = make(Pixels(), order=order), make(Pixels())
+    plain = make(Pixels())
+    ordered = plain.reordered(order)
     images = torch.stack([Pixels()[index][0] for index in order.tolist()])
     with closing(ordered.pieces(0, ordered.num_batches)) as pieces:
         found = torch.cat([batch.data[0][: batch.valid] for piece in pieces for batch in piece])
@@ -106,13 +107,13 @@ def test_an_order_puts_the_examples_into_other_batches_and_leaves_the_digest(mak
 @pytest.mark.parametrize("order", [[0, 1, 2], [0] * 50, list(range(1, 51))])
 def test_an_order_that_is_no_permutation_is_refused(make, order):
     with pytest.raises(LandscapeError, match="each of its 50 examples once"):
-        make(Pixels(), order=np.array(order))
+        make(Pixels()).reordered(np.array(order))
 
 
 @pytest.mark.parametrize("make", [resident_of, streamed_of])
 def test_strings_and_ragged_batches_follow_an_order_too(make):
     order = np.array([4, 2, 3, 0, 1, 5, 7, 6, 10, 9, 8])
-    ordered = make(WORDS, order=order)
+    ordered = make(WORDS).reordered(order)
     with closing(ordered.pieces(0, 3)) as pieces:
         batches = [list(batch.data[0]) for piece in pieces for batch in piece]
     assert batches[0] == ["word 4", "word 2", "word 3", "word 0"]

@@ -8,34 +8,7 @@ from mpi_landscape.loading.streamed import Streamed
 from mpi_landscape.parallel import devices
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
-from mpi_landscape.placement.data import Room, choose, hold
-
-SIZES = {"train": 400, "test": 90}
-
-
-@pytest.mark.parametrize(
-    ("request_", "room", "placements", "reason"),
-    [
-        ("auto", Room(free=1000), ["resident", "resident"], "490 of 1,000"),
-        ("auto", Room(free=980), ["resident", "streamed"], "490 is half: the second one no longer fits"),
-        ("auto", Room(free=800), ["streamed", "resident"], "400 is half, 90 is not"),
-        ("auto", Room(free=100), ["streamed", "streamed"], "neither fits"),
-        ("auto", Room(free=1000, copies=2), ["streamed", "resident"], "every rank has its own copy"),
-        ("auto", Room(free=None), ["resident", "resident"], "nobody tells how much is free"),
-        ("resident", Room(free=490), ["resident", "resident"], "asked for, and it fits just so"),
-        ("resident", Room(free=None), ["resident", "resident"], "asked for, and nobody tells"),
-        ("streamed", Room(free=10**9), ["streamed", "streamed"], "asked for"),
-    ],
-)
-def test_data_are_resident_where_they_take_less_than_half_of_what_is_free(request_, room, placements, reason):
-    chosen = choose(request_, SIZES, room)
-    assert [text.split()[0] for text in chosen.values()] == placements, reason
-    assert list(chosen) == list(SIZES)
-
-
-def test_resident_data_that_do_not_fit_are_refused_in_one_line():
-    with pytest.raises(LandscapeError, match=r"compute\.data: resident .*'test' .*490 B, and 489 B are free"):
-        choose("resident", SIZES, Room(free=489))
+from mpi_landscape.placement.data import hold
 
 
 def held(monkeypatch, request_, free, count=40):
@@ -43,7 +16,7 @@ def held(monkeypatch, request_, free, count=40):
     splits = {"train": TensorDataset(torch.randn(count, 5), torch.arange(count))}
     ranks = Ranks()
     with Node(ranks) as node:
-        return hold(
+        held = hold(
             splits,
             ranks,
             node,
@@ -52,7 +25,8 @@ def held(monkeypatch, request_, free, count=40):
             device=torch.device("cpu"),
             dtype=torch.float32,
             readers=2,
-        )[:2]
+        )
+    return held.splits, held.text
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ order = np.random.default_rng(1).permutation(45) if "order" in sys.argv else Non
 seen = {}
 with Node(ranks) as node:
     try:
-        splits, seen["words"], _ = hold(
+        held = hold(
             {"train": DATA[kind]},
             ranks,
             node,
@@ -69,12 +69,14 @@ with Node(ranks) as node:
             device=torch.device("cpu"),
             dtype=torch.float32,
             readers=2,
-            orders={} if order is None else {"train": order},
         )
     except Exception as error:
         seen["error"] = f"{type(error).__name__}: {error}"
     else:
-        train = splits["train"]
+        seen["words"] = held.text
+        train = held.splits["train"]
+        if order is not None:
+            train = train.reordered(order)
         seen["digest"] = train.digest
         content = hashlib.sha256()
         for piece in train.pieces(0, train.num_batches):

@@ -10,9 +10,9 @@ from mpi_landscape.configuration import reading
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.parallel.stopping import Stopped
 from mpi_landscape.problem.datasets.images import ImageDataset, digits
-from mpi_landscape.solutions.following import Member
+from mpi_landscape.solutions.member import Member
 from mpi_landscape.solutions.preparing import build_untrained, recipe_of
-from mpi_landscape.training.feed import make_examples
+from mpi_landscape.training.feed import make_feed
 from mpi_landscape.training.loop import Training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -67,7 +67,7 @@ def test_it_resolves_and_its_network_takes_a_training_step(path):
             configuration, model=replace(configuration.model, arguments=arguments), training=training
         )
         model, loss = build_untrained(Member(where=str(path), configuration=configuration))
-        examples = make_examples(
+        examples = make_feed(
             "train",
             torch.utils.data.Subset(generated(configuration.data), range(COUNT)),
             device=cpu,
@@ -75,7 +75,7 @@ def test_it_resolves_and_its_network_takes_a_training_step(path):
         )
         recipe = recipe_of(training, 0)
         phases = tuple(
-            replace(phase, batch_size=None if phase.batch_size is None else 4) for phase in recipe.phases
+            replace(phase, batch_size="all" if phase.batch_size == "all" else 4) for phase in recipe.phases
         )
         before = torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])
         steps = Training(model, loss, {"train": examples}, replace(recipe, phases=phases), device=cpu).epochs(

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torchvision.transforms import functional as vision
 
-from mpi_landscape.training.augmentation import Augment, shift_and_flip
+from mpi_landscape.loading.nests import tensors
+from mpi_landscape.training.augmentation import Augment, shift_and_flip, with_images
 
 DEVICES = [
     "cpu",
@@ -79,3 +80,11 @@ def test_only_what_was_asked_for_is_done(shift, flip, moves, mirrors):
 
 def test_nothing_is_drawn_where_nothing_was_asked_for():
     assert Augment(seed=0, epoch=1).draws(50) is None
+
+
+def test_images_are_the_first_tensor_of_four_dimensions():
+    first, second = torch.ones(2, 1, 1, 1), torch.ones(2, 1, 1, 1)
+    batch = [torch.ones(2), {"a": first, "b": second}]
+    result = with_images(lambda images: images * 5, batch)
+    assert [leaf.sum().item() for _, leaf in tensors(result)] == [2, 10, 2]
+    assert with_images(lambda images: images * 5, [torch.ones(2)])[0].sum() == 2

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mpi_landscape.training.feed import make_examples
+from mpi_landscape.configuration.sections.training import Augmentation, Phase, Schedule
+from mpi_landscape.training.feed import make_feed
 from mpi_landscape.training.loop import Training
-from mpi_landscape.training.recipe import Phase, Recipe
+from mpi_landscape.training.recipe import Recipe
 
 DEVICES = [
     "cpu",
@@ -29,12 +30,18 @@ PHASES = (
         learning_rate=0.1,
         momentum=0.9,
         nesterov=True,
-        milestones=(1,),
         weight_decay=1e-3,
-        shift=1,
-        flip=True,
+        schedule=Schedule(milestones=(1,)),
+        augmentation=Augmentation(shift=1, flip=True),
     ),
-    Phase(epochs=2, optimizer="adam", batch_size=6, learning_rate=0.01, weight_decay=1e-3, shift=2),
+    Phase(
+        epochs=2,
+        optimizer="adam",
+        batch_size=6,
+        learning_rate=0.01,
+        weight_decay=1e-3,
+        augmentation=Augmentation(shift=2),
+    ),
 )
 NUM_STEPS = 10
 
@@ -94,7 +101,7 @@ class Case:
     def training(self, device="cpu", *, seed=0):
         device = torch.device(device)
         examples = {
-            name: make_examples(
+            name: make_feed(
                 name, dataset, device=device, dtype=torch.float32, mode=self.mode, workers=self.workers
             )
             for name, dataset in self.dataset.items()

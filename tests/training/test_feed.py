@@ -9,9 +9,11 @@ from torch.utils.data import Subset, TensorDataset, default_collate
 from torchvision.transforms import functional as vision
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.loading.nests import equal, in_precision
 from mpi_landscape.training.augmentation import Augment
-from mpi_landscape.training.feed import Resident, Streamed, make_examples
-from mpi_landscape.training.nests import equal, moved
+from mpi_landscape.training.feed import make_feed
+from mpi_landscape.training.feed_from_loader import FeedFromLoader
+from mpi_landscape.training.feed_from_memory import FeedFromMemory
 
 CPU = torch.device("cpu")
 ORDER = torch.tensor([4, 0, 10, 3, 3, 9, 1])
@@ -19,7 +21,7 @@ Pair = namedtuple("Pair", ["image", "label"])
 
 
 def examples(dataset, mode="resident", **changes):
-    return make_examples("train", dataset, **{"device": CPU, "dtype": torch.float32, "mode": mode, **changes})
+    return make_feed("train", dataset, **{"device": CPU, "dtype": torch.float32, "mode": mode, **changes})
 
 
 def floats(count=11):
@@ -48,12 +50,12 @@ KINDS = {
 def test_batches_are_the_collated_items_in_the_order_asked_for(kind, mode, workers, size, pictures, recorded):
     dataset = KINDS[kind](pictures, recorded)
     given = examples(dataset, mode, workers=workers)
-    assert isinstance(given, Resident if mode == "resident" else Streamed)
+    assert isinstance(given, FeedFromMemory if mode == "resident" else FeedFromLoader)
     assert len(given) == 11
     sizes = [size] * (-(-7 // size)) if isinstance(size, int) else size
     cuts = np.cumsum([0, *sizes])
     wanted = [
-        moved(default_collate([dataset[index] for index in ORDER[start:stop]]), CPU)
+        in_precision(default_collate([dataset[index] for index in ORDER[start:stop]]), torch.float32)
         for start, stop in itertools.pairwise(cuts)
     ]
     found = list(given.batches(ORDER, size))
@@ -134,7 +136,7 @@ class Noisy(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize("mode", ["auto", "resident", "streamed"])
 def test_items_that_are_others_on_a_second_reading_are_streamed(mode):
-    assert isinstance(examples(Noisy(), mode), Streamed)
+    assert isinstance(examples(Noisy(), mode), FeedFromLoader)
 
 
 def noisy_rows(workers=0, size=3, order=ORDER, **augment):
@@ -189,12 +191,12 @@ STORED, ITEMS = 11 * (60 + 8), 11 * (60 * 4 + 8)
 @pytest.mark.parametrize(
     ("part", "available", "kind"),
     [
-        pytest.param(False, None, Resident, id="no bound"),
-        pytest.param(False, 2 * STORED + 1, Resident, id="under half, as it is stored"),
-        pytest.param(False, 2 * STORED, Streamed, id="half"),
-        pytest.param(True, 2 * ITEMS + 1, Resident, id="under half, as items"),
-        pytest.param(True, 2 * STORED + 1, Streamed, id="over half, as items"),
-        pytest.param(True, 2 * ITEMS, Streamed, id="half, as items"),
+        pytest.param(False, None, FeedFromMemory, id="no bound"),
+        pytest.param(False, 2 * STORED + 1, FeedFromMemory, id="under half, as it is stored"),
+        pytest.param(False, 2 * STORED, FeedFromLoader, id="half"),
+        pytest.param(True, 2 * ITEMS + 1, FeedFromMemory, id="under half, as items"),
+        pytest.param(True, 2 * STORED + 1, FeedFromLoader, id="over half, as items"),
+        pytest.param(True, 2 * ITEMS, FeedFromLoader, id="half, as items"),
     ],
 )
 def test_what_takes_less_than_half_of_the_memory_is_kept(part, available, kind, pictures):
@@ -204,7 +206,7 @@ def test_what_takes_less_than_half_of_the_memory_is_kept(part, available, kind, 
 
 def test_what_does_not_fit_is_not_read(recorded):
     dataset = recorded([torch.zeros(100)] * 1000)
-    assert isinstance(examples(dataset, "auto", available=1000), Streamed)
+    assert isinstance(examples(dataset, "auto", available=1000), FeedFromLoader)
     assert len(dataset.asked) <= 32
 
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mpi_landscape.training.feed import make_examples
+from mpi_landscape.configuration.sections.training import Phase
+from mpi_landscape.training.feed import make_feed
 from mpi_landscape.training.loop import Training
-from mpi_landscape.training.recipe import Phase, Recipe
+from mpi_landscape.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 
@@ -24,8 +25,7 @@ def cross_entropy(model, batch):
 
 def training(model, splits, *, loss=cross_entropy, epochs=0, **options):
     examples = {
-        name: make_examples(name, dataset, device=CPU, dtype=torch.float32)
-        for name, dataset in splits.items()
+        name: make_feed(name, dataset, device=CPU, dtype=torch.float32) for name, dataset in splits.items()
     }
     phase = Phase(epochs=epochs, optimizer="sgd", batch_size=3, learning_rate=0.1)
     return Training(model, loss, examples, Recipe(phases=(phase,)), device=CPU, **options)

@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mpi_landscape.configuration.sections.training import Augmentation, Phase, Schedule
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.feed import Streamed, make_examples
-from mpi_landscape.training.loop import DivergedError, Training
-from mpi_landscape.training.recipe import Phase, Recipe
+from mpi_landscape.loading.form import form_of_items
+from mpi_landscape.training.divergence import DivergedError
+from mpi_landscape.training.feed import make_feed
+from mpi_landscape.training.feed_from_loader import FeedFromLoader
+from mpi_landscape.training.loop import Training
+from mpi_landscape.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 NUM_EXAMPLES = 7
@@ -43,7 +47,8 @@ def training(model, loss, splits, how, *, device=CPU, **options):
     """Of data sets that are read whenever an example is needed, so that they know in which order."""
     dtype = next(model.parameters()).dtype
     examples = {
-        name: Streamed(dataset, split=name, device=CPU, dtype=dtype) for name, dataset in splits.items()
+        name: FeedFromLoader(form_of_items(name, dataset, dtype), device=CPU)
+        for name, dataset in splits.items()
     }
     return Training(model, loss, examples, how, device=device, **options)
 
@@ -59,7 +64,7 @@ def by_hand(weights, data, orders, how):
     or, with Nesterov, w = w - rate (g + mu v); weight decay is part of g.
     """
     how = how.phases[0]
-    size = how.batch_size or len(data)
+    size = len(data) if how.batch_size == "all" else how.batch_size
     inputs = np.array([np.append(x, 1.0) for x, _ in data.items])  # the bias is the last weight
     targets = np.array([y for _, y in data.items])
     velocity, rate = np.zeros(4), how.learning_rate
@@ -72,7 +77,7 @@ def by_hand(weights, data, orders, how):
             step = gradient + how.momentum * velocity if how.nesterov else velocity
             weights = weights - rate * step
         yield rate, weights
-        rate *= how.factor if number in how.milestones else 1
+        rate *= how.schedule.factor if number in how.schedule.milestones else 1
 
 
 @pytest.mark.parametrize(
@@ -83,11 +88,11 @@ def by_hand(weights, data, orders, how):
         {"momentum": 0.9, "nesterov": True},
         {"weight_decay": 0.05},
         {"momentum": 0.7, "nesterov": True, "weight_decay": 0.02, "batch_size": 2},
-        {"milestones": (1, 3), "factor": 0.25, "momentum": 0.5},
+        {"schedule": Schedule(milestones=(1, 3), factor=0.25), "momentum": 0.5},
         {"batch_size": 100},
-        {"batch_size": None, "momentum": 0.9},
+        {"batch_size": "all", "momentum": 0.9},
         {"batch_size": 5, "piece_size": 2},
-        {"batch_size": None, "piece_size": 3, "momentum": 0.9, "weight_decay": 0.05},
+        {"batch_size": "all", "piece_size": 3, "momentum": 0.9, "weight_decay": 0.05},
     ],
 )
 def test_training_is_gradient_descent_written_out_by_hand(changes, regression):
@@ -190,9 +195,9 @@ class Modes(nn.Module):
     ("changes", "sizes"),
     [
         ({}, [3, 3, 1]),
-        ({"batch_size": None}, [7]),
+        ({"batch_size": "all"}, [7]),
         ({"batch_size": 5, "piece_size": 3}, [3, 2, 2]),
-        ({"batch_size": None, "piece_size": 3}, [3, 2, 2]),
+        ({"batch_size": "all", "piece_size": 3}, [3, 2, 2]),
         ({"piece_size": 100}, [3, 3, 1]),
     ],
 )
@@ -232,7 +237,7 @@ def test_gradient_descent_on_all_examples_is_the_closed_form(recorded):
     mean, start, rate = curvatures.mean(axis=0), np.array([1.0, -2.0, 0.5]), 0.3
     model = Parabola(start)
     data = recorded([(row,) for row in curvatures])
-    how = recipe(epochs=20, batch_size=None, learning_rate=rate)
+    how = recipe(epochs=20, batch_size="all", learning_rate=rate)
     epochs = training(model, lambda network, batch: network(batch[0]), {"train": data}, how).epochs()
     for count, epoch in enumerate(epochs):
         wanted = (1 - rate * mean) ** count * start
@@ -243,7 +248,12 @@ def test_gradient_descent_on_all_examples_is_the_closed_form(recorded):
 
 FIRST = Phase(epochs=2, optimizer="sgd", batch_size=3, learning_rate=0.1, momentum=0.9, nesterov=True)
 SECOND = Phase(
-    epochs=3, optimizer="adam", batch_size=5, learning_rate=0.01, milestones=(1,), weight_decay=0.1
+    epochs=3,
+    optimizer="adam",
+    batch_size=5,
+    learning_rate=0.01,
+    schedule=Schedule(milestones=(1,)),
+    weight_decay=0.1,
 )
 REST = Phase(epochs=2, optimizer="sgd", batch_size=4, learning_rate=0.0)
 
@@ -273,10 +283,16 @@ def test_images_are_augmented_in_training_as_the_phase_says_and_never_when_looke
         return model(batch[0].flatten(1)).square().sum(1)
 
     data = pictures(7)
-    examples = {"train": make_examples("train", data, device=CPU, dtype=torch.float32)}
+    examples = {"train": make_feed("train", data, device=CPU, dtype=torch.float32)}
     phases = (
-        Phase(epochs=1, optimizer="sgd", batch_size=None, learning_rate=0.0),
-        Phase(epochs=2, optimizer="sgd", batch_size=None, learning_rate=0.0, shift=2, flip=True),
+        Phase(epochs=1, optimizer="sgd", batch_size="all", learning_rate=0.0),
+        Phase(
+            epochs=2,
+            optimizer="sgd",
+            batch_size="all",
+            learning_rate=0.0,
+            augmentation=Augmentation(shift=2, flip=True),
+        ),
     )
     list(Training(nn.Linear(60, 1), loss, examples, Recipe(phases=phases), device=CPU).epochs())
     assert [trained for trained, _ in seen] == [False, True, False, True, False, True, False]
@@ -300,8 +316,8 @@ def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(pictures)
     def train(channels_last):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, (3, 4))).double()
-        examples = {"train": make_examples("train", pictures(), device=CPU, dtype=torch.float64)}
-        how = recipe(batch_size=4, shift=1)
+        examples = {"train": make_feed("train", pictures(), device=CPU, dtype=torch.float64)}
+        how = recipe(batch_size=4, augmentation=Augmentation(shift=1))
         epochs = list(Training(model, loss, examples, how, device=CPU, channels_last=channels_last).epochs())
         return model, epochs
 
@@ -429,7 +445,7 @@ def test_where_losses_are_read_seldom_a_network_that_has_diverged_is_not_handed_
 def test_an_epoch_whose_last_step_went_too_far_is_not_yielded(regression):
     # One step an epoch: its own loss is finite, that after it is not.
     model = affine(dtype=torch.float32)
-    how = recipe(batch_size=None, learning_rate=1e30)
+    how = recipe(batch_size="all", learning_rate=1e30)
     steps = training(model, squared_error, {"train": regression()}, how).epochs()
     assert math.isfinite(next(steps).values["train_loss"])
     with pytest.raises(DivergedError, match=r"^the training loss is (inf|nan) after epoch 1$"):

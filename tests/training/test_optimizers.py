@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
+from mpi_landscape.configuration.sections.training import Phase
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.training.optimizers import make_optimizer
-from mpi_landscape.training.recipe import Phase
 
 
 def phase(**changes):

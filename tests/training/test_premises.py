@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from mpi_landscape.configuration.sections.training import Phase
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.feed import make_examples
+from mpi_landscape.training.feed import make_feed
 from mpi_landscape.training.loop import Training
-from mpi_landscape.training.recipe import Phase, Recipe
+from mpi_landscape.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 
@@ -17,7 +18,7 @@ def training(model, dataset, *, batch_sizes, piece_size=None, epochs=1):
     return Training(
         model,
         lambda network, batch: network(batch[0]).flatten(1).square().sum(1),
-        {"train": make_examples("train", dataset, device=CPU, dtype=torch.float32)},
+        {"train": make_feed("train", dataset, device=CPU, dtype=torch.float32)},
         Recipe(phases=tuple(phases), piece_size=piece_size),
         device=CPU,
     )
@@ -32,7 +33,7 @@ def normalized():
     [
         pytest.param([3], None, "3 of 7 examples", id="7 = 3 + 3 + 1"),
         pytest.param([7, 2], None, "2 of 7 examples", id="in a later phase"),
-        pytest.param([None], 1, "all of 7 examples", id="pieces of one"),
+        pytest.param(["all"], 1, "all of 7 examples", id="pieces of one"),
     ],
 )
 def test_an_example_by_itself_is_refused_before_the_first_step(

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from mpi_landscape.configuration.sections.training import Phase, Schedule
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.training.recipe import (
-    Phase,
     Recipe,
     batch_sizes,
     learning_rate,
@@ -38,12 +38,12 @@ def test_epochs_are_those_of_the_phases_one_after_the_other(epochs):
             place(recipe, number)
 
 
-@pytest.mark.parametrize("milestones", [(), (1,), (1, 3), (2, 3, 5), (5, 2)])
+@pytest.mark.parametrize("milestones", [(), (1,), (1, 3), (2, 3, 5)])
 @pytest.mark.parametrize("factor", [0.1, 0.25])
 def test_the_learning_rate_is_that_of_pytorchs_scheduler(milestones, factor):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, sorted(milestones), factor)
-    how = phase(epochs=6, learning_rate=0.3, milestones=milestones, factor=factor)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, factor)
+    how = phase(epochs=6, learning_rate=0.3, schedule=Schedule(milestones=milestones, factor=factor))
     for epoch in range(1, 7):
         assert learning_rate(how, epoch) == optimizer.param_groups[0]["lr"]
         optimizer.step()
@@ -56,7 +56,7 @@ def test_the_learning_rate_is_that_of_pytorchs_scheduler(milestones, factor):
         pytest.param(3, [3, 3, 1], id="the last is what is left"),
         pytest.param(7, [7], id="exactly all"),
         pytest.param(100, [7], id="no more than there are"),
-        pytest.param(None, [7], id="all, whatever that is"),
+        pytest.param("all", [7], id="all, whatever that is"),
         pytest.param(1, [1] * 7, id="one by one"),
     ],
 )

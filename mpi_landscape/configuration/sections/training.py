@@ -29,15 +29,15 @@ _DEFAULTS = {"sgd": (0.1, 0.9, 5e-4), "adam": (1e-3, 0.0, 0.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfiguration:
+class Schedule:
     """Steps of the learning rate.
 
     Attributes:
-        milestones: Epochs of a phase after which the learning rate is multiplied, increasing; none keep it constant.
+        milestones: Epochs of a phase after which the learning rate is multiplied, increasing; without any it is constant.
         factor: What it is multiplied by.
 
     Raises:
-        InvalidSectionError: If the milestones do not increase.
+        InvalidSectionError: The milestones do not increase.
     """
 
     __pydantic_config__ = STRICT
@@ -52,8 +52,11 @@ class ScheduleConfiguration:
             )
 
 
+CONSTANT_RATE = Schedule(milestones=())
+
+
 @dataclass(frozen=True, kw_only=True)
-class AugmentationConfiguration:
+class Augmentation:
     """Random changes of the training images, drawn anew for every epoch.
 
     Attributes:
@@ -68,42 +71,40 @@ class AugmentationConfiguration:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseConfiguration:
-    """One phase with nothing left open, as `TrainingConfiguration.plan` gives it.
+class Phase:
+    """Epochs with one optimizer: what a file says, with nothing left open, and what is trained.
 
     Attributes:
-        epochs: Passes over the training data.
+        epochs: Passes over the training data; 0 leaves the phase out.
         optimizer: "sgd" or "adam".
-        batch_size: Examples in a step; "all" is plain gradient descent, one step an epoch.
+        batch_size: Examples in a step, of which the last of an epoch may have fewer; "all" is plain gradient descent, one
+            step an epoch.
         learning_rate: At the start of the phase.
         momentum: Of the gradient; 0 with Adam.
         nesterov: Whether Nesterov's momentum is used.
-        weight_decay: Factor of the parameters that is added to the gradient.
-        schedule: Steps of the learning rate; None keeps it constant.
-        augmentation: Random changes of the images; None makes none.
+        weight_decay: Factor of the parameters (all of them) that is added to the gradient.
+        schedule: Steps of the learning rate.
+        augmentation: Random changes of the images.
 
     Raises:
-        InvalidSectionError: If Nesterov's momentum is asked for without momentum, or a milestone is not before the
+        InvalidSectionError: Nesterov's momentum is asked for without momentum, or a milestone is not before the
             phase's end.
     """
-
-    __pydantic_config__ = STRICT
 
     epochs: Epochs
     optimizer: Optimizer
     batch_size: CountOrAll
     learning_rate: Positive
-    momentum: Fraction
-    nesterov: Flag
-    weight_decay: NotNegative
-    schedule: ScheduleConfiguration | None = None
-    augmentation: AugmentationConfiguration | None = None
+    momentum: Fraction = 0.0
+    nesterov: Flag = False
+    weight_decay: NotNegative = 0.0
+    schedule: Schedule = CONSTANT_RATE
+    augmentation: Augmentation = Augmentation()
 
     def __post_init__(self) -> None:
         if self.nesterov and self.momentum == 0:
             raise InvalidSectionError("nesterov is true with momentum 0.0; expected a momentum above 0")
-        milestones = self.schedule.milestones if self.schedule else ()
-        beyond = [milestone for milestone in milestones if milestone >= self.epochs]
+        beyond = [milestone for milestone in self.schedule.milestones if milestone >= self.epochs]
         if beyond:
             valid = f"milestones from 1 to {self.epochs - 1}" if self.epochs > 1 else "none"
             raise InvalidSectionError(
@@ -113,18 +114,10 @@ class PhaseConfiguration:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseChanges:
-    """What a file says of one phase; None takes what the training says for all phases.
+    """What a file says of one phase: fields of `Phase`, each None where it is what the training says for all phases.
 
-    Attributes:
-        epochs: As in `PhaseConfiguration`, like all that follow.
-        optimizer: See there.
-        batch_size: See there.
-        learning_rate: See there.
-        momentum: See there.
-        nesterov: See there.
-        weight_decay: See there.
-        schedule: See there; without milestones it is constant whatever the training says.
-        augmentation: See there; an empty one makes no changes whatever the training says.
+    A schedule without milestones keeps the learning rate constant, and an empty augmentation makes no changes, even where
+    the training says otherwise.
     """
 
     __pydantic_config__ = STRICT
@@ -136,8 +129,8 @@ class PhaseChanges:
     momentum: Fraction | None = None
     nesterov: Flag | None = None
     weight_decay: NotNegative | None = None
-    schedule: ScheduleConfiguration | None = None
-    augmentation: AugmentationConfiguration | None = None
+    schedule: Schedule | None = None
+    augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +153,10 @@ class TrainingConfiguration:
         weight_decay: None takes 0.0005 for SGD and 0 for Adam.
         schedule: Steps of the learning rate; None keeps it constant.
         augmentation: Random changes of the images; None makes none.
-        phases: One after another; None is a single one.
+        phases: The phases one after another; None is a single one.
 
     Raises:
-        InvalidSectionError: If there is no phase, or one that cannot be; see `plan`.
+        InvalidSectionError: There is no phase, or one that cannot be; see `plan`.
     """
 
     __pydantic_config__ = STRICT
@@ -181,8 +174,8 @@ class TrainingConfiguration:
     momentum: Fraction | None = None
     nesterov: Flag = False
     weight_decay: NotNegative | None = None
-    schedule: ScheduleConfiguration | None = None
-    augmentation: AugmentationConfiguration | None = None
+    schedule: Schedule | None = None
+    augmentation: Augmentation | None = None
     phases: tuple[PhaseChanges, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -193,25 +186,25 @@ class TrainingConfiguration:
             raise InvalidSectionError(f"all phases have {total} epochs; expected at most {MOST_EPOCHS}")
 
     @property
-    def plan(self) -> tuple[PhaseConfiguration, ...]:
+    def plan(self) -> tuple[Phase, ...]:
         """The phases in order, with nothing left open; at least one.
 
         Raises:
-            InvalidSectionError: If the epochs of a phase are not given, or its fields do not fit together.
+            InvalidSectionError: The epochs of a phase are not given, or its fields do not fit together.
         """
         if self.phases is None:
             return (_resolved(self, PhaseChanges()),)
         return tuple(_numbered(self, number, phase) for number, phase in enumerate(self.phases))
 
 
-def _numbered(training: TrainingConfiguration, number: int, phase: PhaseChanges) -> PhaseConfiguration:
+def _numbered(training: TrainingConfiguration, number: int, phase: PhaseChanges) -> Phase:
     try:
         return _resolved(training, phase)
     except InvalidSectionError as error:
         raise InvalidSectionError(f"phases[{number}]: {error}") from error
 
 
-def _resolved(training: TrainingConfiguration, phase: PhaseChanges) -> PhaseConfiguration:
+def _resolved(training: TrainingConfiguration, phase: PhaseChanges) -> Phase:
     given = {
         each.name: own if (own := getattr(phase, each.name)) is not None else getattr(training, each.name)
         for each in fields(PhaseChanges)
@@ -220,14 +213,14 @@ def _resolved(training: TrainingConfiguration, phase: PhaseChanges) -> PhaseConf
         raise InvalidSectionError("epochs is not given; expected it in training, or in every phase")
     if given["optimizer"] == "adam":
         _refuse_momentum(given["momentum"], given["nesterov"])
-    names = ("learning_rate", "momentum", "weight_decay")
-    for name, default in zip(names, _DEFAULTS[given["optimizer"]], strict=True):
-        given[name] = default if given[name] is None else given[name]
-    return PhaseConfiguration(**given)
+    rate, momentum, weight_decay = _DEFAULTS[given["optimizer"]]
+    # Of the fields that were said nowhere; a schedule and an augmentation have defaults of their own.
+    defaults = {"learning_rate": rate, "momentum": momentum, "weight_decay": weight_decay}
+    return Phase(**defaults | {name: value for name, value in given.items() if value is not None})
 
 
 def _refuse_momentum(momentum: float | None, nesterov: bool) -> None:
-    """Adam has no momentum of the gradient: what is said of it would be read by nobody."""
+    """Adam has no momentum of the gradient: what is said of it would have no effect."""
     said = f"momentum {momentum}" if momentum is not None else "nesterov true" if nesterov else None
     if said is not None:
         raise InvalidSectionError(f"{said} does not belong to optimizer adam; expected it with sgd only")
