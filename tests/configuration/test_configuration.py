@@ -7,6 +7,7 @@ from mpi_landscape.configuration.overrides import Override
 from mpi_landscape.configuration.reading import from_mapping, load, load_text, to_yaml
 from mpi_landscape.configuration.sections.plane import DifferenceDirection, FileDirection, RandomDirection
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
+from mpi_landscape.configuration.sections.training import Phase, Schedule
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.plan.grid import Axis
 
