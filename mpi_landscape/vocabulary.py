@@ -3,6 +3,8 @@
 The kinds of a direction are those of the classes in `configuration.sections.plane`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 # How a network is rewritten, in the order in which the steps are applied; `evaluation.engine` says what each does.
@@ -16,3 +18,10 @@ Optimizer = Literal["sgd", "adam"]
 Placement = Literal["auto", "resident", "streamed"]
 # Who writes a file: every rank through parallel HDF5, or rank 0 for all.
 Writer = Literal["parallel", "root"]
+# Quantities that the program computes at a point besides what the loss returns, with their units; `evaluation.computed` says
+# how. They do not add up over the shards of a split.
+COMPUTED: Mapping[str, str] = MappingProxyType(
+    {"gradient_norm": "nats per example and unit of the parameters"}
+)
+# Names of a file that a loss cannot give to numbers of its own.
+RESERVED = ("accuracy", "examples", "loss_sum", "loss_squares", "loss_stderr", *COMPUTED)

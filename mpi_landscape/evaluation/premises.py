@@ -16,16 +16,14 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.activations import largest_output
-from mpi_landscape.evaluation.replica import LossFunction
-from mpi_landscape.evaluation.sums import example_losses
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.loading.reading import collate, read_items
 from mpi_landscape.loading.resident import Resident
+from mpi_landscape.loading.results import LossFunction, losses_of, named
+from mpi_landscape.vocabulary import RESERVED
 from mpi_landscape.wording import one_line
 
-# Further numbers of a loss cannot have these names: a file has them for something else.
-RESERVED = ("accuracy", "examples", "loss_sum", "loss_squares", "loss_stderr", "gradient_norm")
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
 REREAD = 1024
@@ -85,7 +83,7 @@ def check_loss(result: Any, num_examples: int) -> Returned:
         raise LandscapeError(
             f"loss: returned a mapping without 'loss'; it has {', '.join(map(repr, result)) or 'nothing'}"
         )
-    given = result if isinstance(result, Mapping) else {"loss": result}
+    given = named(result)
     _check_shape("the loss", given["loss"], num_examples)
     if not given["loss"].is_floating_point():
         raise LandscapeError(
@@ -118,7 +116,7 @@ def try_two_examples(
     *,
     device: torch.device,
     dtype: torch.dtype,
-) -> int:
+) -> tuple[int, Returned]:
     """Try two examples, so that what does not fit together shows before all of the data is read.
 
     Args:
@@ -130,7 +128,8 @@ def try_two_examples(
         dtype: Floating-point type of the batch.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives: what decides on the batch size.
+        Numbers per example in the largest tensor that a layer gives: what decides on the batch size. And what the loss
+        gives.
 
     Raises:
         LandscapeError: Items cannot be read or collated, or the loss is not one value per example.
@@ -138,8 +137,8 @@ def try_two_examples(
     items = read_items(split, dataset, range(min(2, len(dataset))))  # type: ignore[arg-type]
     data = nests.map_tensors(lambda t: t.to(device), collate(split, items, dtype=dtype))
     batch = Batch(data=data, valid=len(items))
-    check_loss(call_loss(loss, model, batch), len(items))
-    return largest_output(model, lambda: call_loss(loss, model, batch), len(items))
+    returned = check_loss(call_loss(loss, model, batch), len(items))
+    return largest_output(model, lambda: call_loss(loss, model, batch), len(items)), returned
 
 
 def _check_shape(what: str, value: Any, num_examples: int) -> None:
@@ -165,7 +164,7 @@ def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch) -> None
     # torch counts the writes into a tensor: this sees one that changes nothing any more, such as a second
     # in-place ReLU.
     writes = [tensor._version for _, tensor in nests.tensors(batch.data)]
-    first, second = (example_losses(call_loss(loss, model, batch))[: batch.valid] for _ in range(2))
+    first, second = (losses_of(call_loss(loss, model, batch))[: batch.valid] for _ in range(2))
     if writes != [tensor._version for _, tensor in nests.tensors(batch.data)]:
         raise LandscapeError(
             "model: the network or the loss changes its input in place, so every pass would see other data; "

@@ -5,19 +5,17 @@ from __future__ import annotations
 import torch
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.precision import Precision
-from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.plan.rules import choose_batch_size
-from mpi_landscape.problem.build import Problem
-from mpi_landscape.wording import amount, one_line
+from mpi_landscape.wording import one_line
 
 # Tensors of the largest layer's size that are alive at once in a pass: its input, its output, a shortcut, scratch space.
 ALIVE = 4
 
 
 def choose_batch(
-    problem: Problem,
+    largest: int,
+    num_examples: int,
     size: int | str,
     precision: Precision,
     device: torch.device,
@@ -28,7 +26,8 @@ def choose_batch(
     """Examples per batch: as asked for, or by the size of the activations; halved while memory does not suffice.
 
     Args:
-        problem: Network, loss and data.
+        largest: Numbers per example in the largest tensor that a layer gives.
+        num_examples: Examples in the largest split.
         size: What was asked for; "auto" for nothing.
         precision: Of the computation.
         device: Where the batches will go through the network.
@@ -39,33 +38,27 @@ def choose_batch(
         The batch size, and the bytes of one batch's activations.
 
     Raises:
-        LandscapeError: A batch of the size asked for, or of one example, does not fit; or two examples show that
-            network, loss and data do not fit together.
+        LandscapeError: A batch of the size asked for, or of one example, does not fit.
     """
-    network = own_copy(problem.model).to(device, precision.data).eval()
-    largest = max(
-        premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=precision.data)
-        for split, dataset in problem.splits.items()
-    )
-    num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
     per_example = largest * precision.data.itemsize * ALIVE
     if isinstance(size, int):
         taken = per_example * min(size, num_examples)
         if free is not None and taken > free:
             raise LandscapeError(
                 f"compute.batch_size is {size}: the activations of a batch would take "
-                f"{amount(taken)}, {amount(free)} are free on {device}; "
+                f"{taken / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free on {device}; "
                 f"valid is at most {max(1, free // per_example)}, or auto"
             )
         return size, taken
-    width = precision.computed.itemsize
-    size = choose_batch_size(largest * width, num_examples, on_gpu=device.type == "cuda")
+    size = choose_batch_size(
+        largest * precision.computed.itemsize, num_examples, on_gpu=device.type == "cuda"
+    )
     if most is not None:
         size = min(size, most)
     while free is not None and per_example * size > free / 2:
         if size == 1:
             raise LandscapeError(
-                f"compute.device: the activations of one example take {amount(per_example)}, and {amount(free)} "
+                f"compute.device: the activations of one example take {per_example / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB "
                 f"are free on {device}; start fewer ranks on a node, or take another device"
             )
         size //= 2

@@ -16,7 +16,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
 from mpi_landscape.placement.data import hold
 from mpi_landscape.placement.memory import choose_batch
-from mpi_landscape.placement.premises import check_premises
+from mpi_landscape.placement.premises import check_premises, try_problem
 from mpi_landscape.placement.who import describe_ranks
 from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.plan.quantities import Quantities
@@ -91,7 +91,16 @@ def placed(
         ranks.say(f"warning: {warning}")
     free = free_memory(device, ranks)
     size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
-    found = ranks.on_root(lambda: choose_batch(problem, size, precision, device, free, most=most_per_batch))
+    tried = ranks.on_root(
+        lambda: try_problem(
+            problem, device, precision.data, asked=compute.quantities, decided=decided.returned
+        )
+    )
+    largest, quantities = ranks.share(tried) or (1, Quantities())
+    num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
+    found = ranks.on_root(
+        lambda: choose_batch(largest, num_examples, size, precision, device, free, most=most_per_batch)
+    )
     batch_size, activation_bytes = ranks.share(found) or (1, 0)
     with Node(ranks) as node:
         held = hold(
@@ -105,7 +114,7 @@ def placed(
             readers=threads,
         )
         with ranks.together():
-            quantities = check_premises(problem, ranks, held.splits, device, precision.data)
+            check_premises(problem, ranks, held.splits, quantities, device, precision.data)
         yield Placed(
             problem=problem,
             device=device,

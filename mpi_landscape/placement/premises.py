@@ -1,61 +1,108 @@
-"""Premises of every evaluation, looked at on real batches before any work."""
+"""Premises of every evaluation, looked at on real examples before any work."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 
 import torch
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
+from mpi_landscape.evaluation.computed import KINDS
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.labels import check_labels
 from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.problem.build import Problem
+from mpi_landscape.vocabulary import COMPUTED
+
+
+def try_problem(
+    problem: Problem,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    asked: Collection[str],
+    decided: Collection[str] | None = None,
+) -> tuple[int, Quantities]:
+    """Try two examples of every split, before the data is read.
+
+    Args:
+        problem: Network, loss and data.
+        device: Where to try.
+        dtype: Of the data.
+        asked: Names of quantities that are asked for.
+        decided: Further numbers of the loss that a file keeps which may be continued; None without one.
+
+    Returns:
+        Numbers per example in the largest tensor that a layer gives, and what will be known at a point.
+
+    Raises:
+        LandscapeError: Network, loss and data do not fit together, or a quantity cannot be known.
+    """
+    network = own_copy(problem.model).to(device, dtype).eval()
+    tried = {
+        split: premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
+        for split, dataset in problem.splits.items()
+    }
+    returned = {split: each for split, (_, each) in tried.items()}
+    return max(size for size, _ in tried.values()), _quantities(problem, returned, asked, decided)
 
 
 def check_premises(
     problem: Problem,
     ranks: Ranks,
     splits: Mapping[str, Examples],
+    quantities: Quantities,
     device: torch.device,
     dtype: torch.dtype,
-) -> Quantities:
-    """Every rank tries one batch; rank 0 alone looks at the data again. Returns what is known at a point.
+) -> None:
+    """Every rank tries one batch; rank 0 alone looks at the data again.
 
     Raises:
         LandscapeError: A premise does not hold.
     """
     network = own_copy(problem.model).to(device, dtype).eval()
-    returned = {}
     for split, examples in splits.items():
         with closing(examples.pieces(0, 1)) as pieces:
             batch = next(pieces)[0]
         if ranks.is_root:
             check_labels(problem, network, examples)
         result = premises.call_loss(problem.loss, network, batch)
-        returned[split] = premises.check_loss(result, examples.batch_size)
+        premises.check_loss(result, examples.batch_size)
         premises.check_repeatable(problem.loss, network, batch)
+        for name in quantities.computed:
+            KINDS[name].check(problem.loss, network, batch)
         if ranks.is_root:
             premises.check_rereading(examples, problem.splits[split], device, dtype)
-    return _quantities(returned)
 
 
-def _quantities(returned: Mapping[str, premises.Returned]) -> Quantities:
-    """What the loss gives on every split.
-
-    Raises:
-        LandscapeError: It gives other numbers on one split than on another.
-    """
+def _quantities(
+    problem: Problem,
+    returned: Mapping[str, premises.Returned],
+    asked: Collection[str],
+    decided: Collection[str] | None,
+) -> Quantities:
     further = {split: each.further for split, each in returned.items()}
     if len(set(further.values())) > 1:
         found = "; ".join(f"{', '.join(names) or 'none'} on {split}" for split, names in further.items())
         raise LandscapeError(
             f"loss: returns other numbers on one split than on another ({found}); valid are the same names on every split"
         )
+    names = next(iter(further.values()))
+    accuracy = all(each.accuracy for each in returned.values())
+    there = ["loss", *["accuracy"] * accuracy, *names, *COMPUTED]
+    unknown = [name for name in asked if name not in there]
+    if unknown:
+        raise LandscapeError(
+            f"{problem.where}: compute.quantities: {unknown[0]!r} is neither returned by the loss nor known here; "
+            f"valid are {', '.join(there)}"
+        )
     return Quantities(
-        accuracy=all(each.accuracy for each in returned.values()), returned=next(iter(further.values()))
+        accuracy=accuracy,
+        # A file of before further numbers were kept goes on without them.
+        returned=tuple(name for name in names if decided is None or name in decided),
+        computed=tuple(name for name in COMPUTED if name in asked),
     )

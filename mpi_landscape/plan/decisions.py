@@ -16,20 +16,22 @@ class Decisions:
         engine: Text of how the network was rewritten.
         shards: Number of data shards by split; empty where they are those of samples.
         points_per_tile: Grid points in a tile.
+        returned: Further numbers of the loss that it keeps; None for a new file.
     """
 
     batch_size: int | None = None
     engine: str | None = None
     shards: Mapping[str, int] = field(default_factory=dict)
     points_per_tile: int | None = None
+    returned: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Decisions:
-        """As a file's attributes have them.
+    def of(cls, attributes: Mapping[str, Any], returned: tuple[str, ...] = ()) -> Decisions:
+        """As a file's attributes and its columns have them.
 
         Example:
             >>> Decisions.of({"batch_size": 64, "splits": "train, test", "shards": [4, 1], "points_per_tile": 8})
-            Decisions(batch_size=64, engine=None, shards={'train': 4, 'test': 1}, points_per_tile=8)
+            Decisions(batch_size=64, engine=None, shards={'train': 4, 'test': 1}, points_per_tile=8, returned=())
         """
         size, points = int(attributes.get("batch_size", 0)), attributes.get("points_per_tile")
         shards: dict[str, int] = {}
@@ -42,4 +44,5 @@ class Decisions:
             engine=attributes.get("engine"),
             shards=shards,
             points_per_tile=None if points is None else int(points),
+            returned=returned,
         )

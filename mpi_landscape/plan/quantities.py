@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.vocabulary import COMPUTED
+
 Floats = NDArray[np.float64]
 
 # The columns that every row begins with: what a mean and its standard error need.
 SUMS = ("loss_sum", "correct", "examples", "loss_squares")
-# Names that a loss cannot give to numbers of its own.
-TAKEN = ("loss", "accuracy", "loss_stderr", *SUMS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Computed:
-    """A quantity that is computed of a point besides the sums of the loss.
-
-    Such a quantity does not add up over the shards of a split, so a split then has one.
-
-    Attributes:
-        units: For the file and for pictures.
-        words: What it is, after "train" or "test".
-    """
-
-    units: str
-    words: str
-
-
-# The one list of them; `mpi_landscape.evaluation.computed` says how each is computed.
-COMPUTED: Mapping[str, Computed] = {
-    "gradient_norm": Computed(
-        units="nats per example and unit of the parameters",
-        words="norm of the gradient of the loss over the parameters that move",
-    )
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +22,7 @@ class Quantities:
     Attributes:
         accuracy: Whether the loss tells which examples are correct.
         returned: Further numbers that it returns for each example, by name; their means are kept.
-        computed: Names of `COMPUTED`.
+        computed: Names of `vocabulary.COMPUTED`.
 
     Example:
         >>> both = Quantities(accuracy=True, returned=("top5",))
@@ -98,8 +73,5 @@ class Quantities:
 
 def units_of(kind: str) -> str:
     """The units of a result array, without its split in the name."""
-    if kind in COMPUTED:
-        return COMPUTED[kind].units
-    return {"accuracy": "1", "loss": "nats per example", "loss_stderr": "nats per example"}.get(
-        kind, "per example"
-    )
+    known = {"accuracy": "1", "loss": "nats per example", "loss_stderr": "nats per example", **COMPUTED}
+    return known.get(kind, "per example")

@@ -87,8 +87,7 @@ def _prepared(
     seat = resources.enter_context(
         placed(problem, ranks, compute, sampling.decisions(before), most_per_batch=most)
     )
-    prepared = prepare_losses(request, seat, plane, ranks, before)
-    resources.enter_context(prepared.evaluator)
+    prepared = resources.enter_context(prepare_losses(request, seat, plane, ranks, before))
     if path is None:
         return prepared, None
     contents = contents_of(prepared, plane, attributes) if ranks.is_root else None

@@ -32,11 +32,14 @@ def describe_plan(losses: Losses, size: int) -> list[str]:
     seconds = expected_seconds(plan, losses.seconds_per_point, size)
     target = compute.relative_error
     most = "at most " if plan.samples and target else ""
+    kinds = losses.placed.quantities.kinds
+    further = [] if set(kinds) <= {"loss", "accuracy"} else [f"quantities  {', '.join(kinds)}"]
     return [
         f"network     {losses.num_parameters:,} numbers in {losses.num_tensors} tensors; {compute.precision}",
         f"data        {splits}; batches of {batch}; {losses.placed.held}",
         f"engine      {losses.evaluator.engine.words()}",
         f"center      loss {center}",
+        *further,
         f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
         f"data shards: {shards}{sampling.describe(plan, target)}",
         f"file        {_file_words(_file_size(losses))}",

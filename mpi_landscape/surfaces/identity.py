@@ -8,6 +8,7 @@ from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.placement.placing import Placed
+from mpi_landscape.plan.quantities import SUMS
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.identity import fingerprint
 from mpi_landscape.surfaces.request import Request
@@ -18,6 +19,7 @@ def identity_of(
 ) -> dict[str, str]:
     """By name, in the order in which differences are told."""
     grid, problem = request.grid, placed.problem
+    further = placed.quantities.columns[len(SUMS) :]
     axes = {"alpha": grid.alpha, "beta": grid.beta}
     moved = {entry.name for entry in plane.layout.entries}
     rest = [
@@ -38,4 +40,6 @@ def identity_of(
         "engine": engine.label(),
         "plan": f"batches of {placed.batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
         "loss": problem.loss_text,
+        # Named only where there are more than every file has.
+        **({"quantities": ", ".join(further)} if further else {}),
     }

@@ -5,14 +5,17 @@ What can be refused is refused here, by all ranks together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.evaluation.computed import KINDS, Computing, columns
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
@@ -45,6 +48,7 @@ class Losses:
         num_parameters: Numbers in a flat vector.
         num_tensors: Tensors in it.
         evaluator: Put to its points by `row`.
+        further: What computes the quantities that are no sums of the loss, in their order.
         splits: The data, of samples in their order.
         plan: The tiles.
         identity: What defines the numbers; on rank 0.
@@ -59,6 +63,7 @@ class Losses:
     num_parameters: int
     num_tensors: int
     evaluator: Evaluator
+    further: Sequence[Computing]
     splits: Mapping[str, Examples]
     plan: Plan
     identity: Mapping[str, str]
@@ -81,6 +86,14 @@ class Losses:
             self.plan, self.seconds_per_point, [count / sum(batches) for count in batches]
         )
 
+    def __enter__(self) -> Losses:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.evaluator.__exit__()
+        for each in self.further:
+            each.__exit__()
+
     def row(self, index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         """(num_points, num_columns) float64 of a tile.
 
@@ -97,7 +110,11 @@ class Losses:
                 self.placed.precision.computing(),
                 closing(examples.pieces(first, stop, between)) as pieces,
             ):
-                return self.evaluator.tile(pieces, points, between)
+                row = self.evaluator.tile(pieces, points, between)
+            again = partial(examples.pieces, first, stop, between)
+            return np.concatenate(
+                [row, *(columns(each, again, points, between) for each in self.further)], axis=1
+            )
         except Exception as error:
             if is_out_of_memory(error):
                 raise out_of_memory(error, f"tile {index}", examples.batch_size) from error
@@ -117,7 +134,7 @@ def prepare_losses(
         before: The file that may be continued; None without one.
 
     Returns:
-        The losses, whose evaluator the caller closes.
+        The losses, which the caller closes, by `with`.
 
     Raises:
         AgreedError: A premise does not hold.
@@ -133,12 +150,14 @@ def prepare_losses(
         device=placed.device,
     )
     engine = agree_engine(setting, compute, grid, splits, ranks, decided.engine, dtype=placed.precision.data)
-    shards = cut_data(grid.num_points, compute, splits, decided.shards)
+    with ranks.together():
+        shards = cut_data(grid.num_points, compute, splits, decided.shards, placed.quantities)
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
     # Rank 0's number for all: it is in the plan.
     at_once = 1 if sampled or placed.on_gpu else ranks.share(_at_once(placed, shards, plane.layout.size))
     with ranks.together():
         evaluator = _evaluator(setting, placed, engine, at_once)
+        further = [_computing(name, setting, placed) for name in placed.quantities.computed]
     errors: dict[str, float] = {}
     if placed.precision.approximate:
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
@@ -146,7 +165,7 @@ def prepare_losses(
         errors = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
     certificate, seconds = certify(placed, ranks, evaluator)
     # The center alone kept one point's threads busy.
-    seconds /= at_once
+    seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: _seconds_of(further, placed))) or 0.0)
     plan = make_plan(grid, compute, shards, splits, engine, at_once, seconds, decided.points_per_tile)
     chosen: Sampling | None = None
     if sampled and (found is None or found.fits(splits)):
@@ -161,6 +180,7 @@ def prepare_losses(
         num_parameters=plane.layout.size,
         num_tensors=len(plane.layout.entries),
         evaluator=evaluator,
+        further=further,
         splits=splits,
         plan=plan,
         identity=identity | ({"samples": chosen.text} if chosen else {}),
@@ -183,6 +203,32 @@ def _at_once(placed: Placed, shards: Mapping[str, int], num_parameters: int) -> 
     free = placed.free_bytes
     spare = placed.threads if free is None else free // (32 * num_parameters)
     return points_at_once(placed.threads, shards, placed.splits, spare)
+
+
+def _computing(name: str, setting: Setting, placed: Placed) -> Computing:
+    return KINDS[name].made(
+        setting.model,
+        setting.loss,
+        setting.layout,
+        setting.center,
+        setting.directions,
+        device=placed.device,
+        # The gradient of a lower precision would be another one.
+        dtype=placed.precision.data,
+        threads=placed.threads,
+    )
+
+
+def _seconds_of(further: Sequence[Computing], placed: Placed) -> float:
+    """What further quantities of a point take this rank, from a batch for each of its threads."""
+    seconds = 0.0
+    for computing in further:
+        for examples in placed.splits.values():
+            count = min(placed.threads, examples.num_batches)
+            start = time.perf_counter()
+            columns(computing, partial(examples.pieces, 0, count), [(0.0,)])
+            seconds += (time.perf_counter() - start) * examples.num_batches / count
+    return seconds
 
 
 def _evaluator(setting: Setting, placed: Placed, engine: Engine, points_at_once: int) -> Evaluator:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.loading.resident import Resident
 from mpi_landscape.plan.grid import Grid
+from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.plan.rules import (
     SHARING,
     choose_points_per_tile,
@@ -24,6 +26,7 @@ def cut_data(
     compute: ComputeConfiguration,
     examples: Mapping[str, Examples],
     before: Mapping[str, int],
+    quantities: Quantities,
 ) -> dict[str, int]:
     """The number of shards of every split: by rule, as the order of sums depends on it.
 
@@ -33,7 +36,18 @@ def cut_data(
         examples: The data by split.
         before: Shards of the file that may be continued, empty without one: where memory has become short or plenty since,
             the data may be held otherwise now, and are cut as they were.
+        quantities: What is known at a point.
+
+    Raises:
+        LandscapeError: Several shards are asked for, and a quantity does not add up over them.
     """
+    if not quantities.adds_up:
+        if compute.data_shards not in ("auto", 1):
+            raise LandscapeError(
+                f"compute.data_shards is {compute.data_shards}, but {quantities.computed[0]} is known only from a whole split; "
+                f"leave it auto, or leave {quantities.computed[0]} out of compute.quantities"
+            )
+        return dict.fromkeys(examples, 1)
     batches = {split: each.num_batches for split, each in examples.items()}
     if compute.data_shards == "auto" and before.keys() == batches.keys():
         return {split: min(count, before[split]) for split, count in batches.items()}

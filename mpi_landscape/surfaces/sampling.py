@@ -68,11 +68,13 @@ class Before:
 
     Attributes:
         attributes: All of them, the same on every rank.
+        returned: Further numbers of the loss that it keeps.
         samples: How its splits are cut, of a plan of samples.
         orders: The order of their examples; on rank 0 alone.
     """
 
     attributes: Mapping[str, Any]
+    returned: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
@@ -80,18 +82,18 @@ class Before:
 def read_before(ranks: Ranks, path: Path | None) -> Before | None:
     """What a file says, read once by rank 0; None where there is none. Collective."""
     found = ranks.on_root(lambda: read_beginning(path) if path is not None and path.exists() else None)
-    told = ranks.share((found[0], found[1], list(found[2])) if found else None)
+    told = ranks.share((*found[:3], list(found[3])) if found else None)
     if told is None:
         return None
-    attributes, samples, splits = told
+    attributes, quantities, samples, splits = told
     # The names alone where the orders are not: they are large, and travel when they are wanted.
-    orders = found[2] if found else {split: np.empty(0, dtype=np.int64) for split in splits}
-    return Before(attributes=attributes, samples=samples, orders=orders)
+    orders = found[3] if found else {split: np.empty(0, dtype=np.int64) for split in splits}
+    return Before(attributes=attributes, returned=quantities.returned, samples=samples, orders=orders)
 
 
 def decisions(before: Before | None) -> Decisions:
     """What was decided for the file that may be continued; nothing without one."""
-    return Decisions() if before is None else Decisions.of(before.attributes)
+    return Decisions() if before is None else Decisions.of(before.attributes, before.returned)
 
 
 def wanted(ranks: Ranks, before: Before | None, relative_error: float | None) -> tuple[bool, Sampling | None]:

@@ -13,6 +13,8 @@ from mpi_landscape.configuration.sections.fields import (
     Quantities,
     ThreadsOrAuto,
 )
+from mpi_landscape.errors import InvalidSectionError
+from mpi_landscape.vocabulary import COMPUTED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +49,12 @@ class ComputeConfiguration:
     points_per_tile: CountOrAuto = "auto"
     threads: ThreadsOrAuto = "auto"
     relative_error: BelowOne | None = None
+
+    def __post_init__(self) -> None:
+        whole = [name for name in self.quantities if name in COMPUTED]
+        if whole and self.relative_error is not None:
+            raise InvalidSectionError(
+                f"relative_error is {self.relative_error:g}, but {whole[0]} cannot be estimated from samples (it is of "
+                f"the whole mean, not a mean of numbers of examples); leave it out, or leave {whole[0]} out of "
+                f"quantities"
+            )

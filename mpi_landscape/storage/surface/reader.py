@@ -81,21 +81,21 @@ def _sampling(file: h5py.File, plan: Plan) -> dict[str, Any]:
 
 def read_beginning(
     path: str | Path,
-) -> tuple[dict[str, Any], tuple[Sample, ...], dict[str, NDArray[np.int64]]]:
+) -> tuple[dict[str, Any], Quantities, tuple[Sample, ...], dict[str, NDArray[np.int64]]]:
     """What a run that may go on with a file must know of it.
 
     Returns:
-        Its attributes; how its splits are cut into samples, and the order of their examples by split: both empty without
-        samples.
+        Its attributes; what it has at a point; how its splits are cut into samples, and the order of their examples by
+        split: both empty without samples.
     """
     with _reading(path) as file:
         attributes = _attributes(path, file)
-        _, plan, _ = schema.read_plan(file)
+        _, plan, quantities = schema.read_plan(file)
         splits = [split for split, _ in plan.shards] if plan.samples else []
         for split, sample in zip(splits, plan.samples, strict=True):
             _check_order(Path(path), file, f"tiles/{split}_order", sample.stops[-1])
         orders = {split: file[f"tiles/{split}_order"][...] for split in splits}
-        return attributes, plan.samples, orders
+        return attributes, quantities, plan.samples, orders
 
 
 def verify_tiles(path: str | Path) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.plan.grid import MAX_AXIS_POINTS, Axis, Grid
-from mpi_landscape.plan.quantities import COMPUTED, SUMS, Quantities
+from mpi_landscape.plan.quantities import SUMS, Quantities
 from mpi_landscape.plan.samples import Sample
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.cells import Arrays
@@ -33,6 +33,7 @@ from mpi_landscape.storage.soundness import (
     text,
     whole_numbers,
 )
+from mpi_landscape.vocabulary import COMPUTED
 
 SCHEMA = 1
 # The relative error that the last run was asked for, 0 for exact values; only where the plan is one of samples.

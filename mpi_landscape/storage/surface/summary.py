@@ -68,8 +68,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     text.append(f"grid         {axes}")
     if "sampling" in facts:
         text.append(f"sampled      {_accuracy(facts['sampling'])}")
+    width = max(16, *map(len, facts["quantities"]))
     for name, values in facts["quantities"].items():
-        text.append(f"{name:<16} {_describe(values)}")
+        text.append(f"{name:<{width}} {_describe(values)}")
     certificate = facts["certificate"]
     text.append("certificate  (how far the numbers can be trusted)")
     for name in [name for name in certificate if name.endswith("_loss")]:

@@ -1,0 +1,80 @@
+"""Quantities that are computed at a point besides the sums of the loss, each in a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from mpi_landscape.evaluation.gradient_norm import GradientNorm, check_differentiable
+from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.loading.sharing import Pause
+
+# Bytes that the points of a tile may take at once.
+_MOST_BYTES = 2**28
+
+
+class Computing(Protocol):
+    """Computes one column of a tile's rows; a resource that is closed at the end of `with`."""
+
+    bytes_per_point: int
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def row(
+        self,
+        pieces: Iterable[Sequence[Batch]],
+        points: Sequence[tuple[float, ...]],
+        between: Pause | None = None,
+    ) -> NDArray[np.float64]:
+        """(len(points), 1) float64 over all batches of a split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How a quantity is computed.
+
+    Attributes:
+        made: Makes what computes it, from the arguments of `Evaluator` but for its engine.
+        check: Tries loss and network on a batch; raises a `LandscapeError` where the quantity cannot be computed.
+    """
+
+    made: Callable[..., Computing]
+    check: Callable[[LossFunction, nn.Module, Batch], None]
+
+
+# By the names of `vocabulary.COMPUTED`.
+KINDS: Mapping[str, Kind] = {"gradient_norm": Kind(made=GradientNorm, check=check_differentiable)}
+
+
+def columns(
+    computing: Computing,
+    pieces: Callable[[], Iterable[Sequence[Batch]]],
+    points: Sequence[tuple[float, ...]],
+    between: Pause | None = None,
+) -> NDArray[np.float64]:
+    """One column for any number of points, as many at once as memory should hold.
+
+    Args:
+        computing: The quantity.
+        pieces: Gives the batches of a split, from the first on, each time that it is called.
+        points: Coordinates, one tuple per point.
+        between: As for `Evaluator.batch_sums`.
+
+    Returns:
+        (len(points), 1) float64.
+    """
+    size = max(1, _MOST_BYTES // max(1, computing.bytes_per_point))
+    return np.concatenate(
+        [
+            computing.row(pieces(), points[start : start + size], between)
+            for start in range(0, len(points), size)
+        ]
+    )
