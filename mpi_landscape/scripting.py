@@ -15,7 +15,8 @@ from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import AgreedError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.replica import LossFunction, own_copy
+from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import watched

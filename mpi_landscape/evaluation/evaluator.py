@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
-from mpi_landscape.evaluation.replica import LossFunction, own_copy
+from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.evaluation.replicas import Replicas
 from mpi_landscape.evaluation.sums import NUM_SUMS
 from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.loading.sharing import Pause, Workers
 
 # Points of a tile that share work at once: results of a batch are kept until then.

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.replica import LossFunction, attach, own_copy
-from mpi_landscape.evaluation.sums import example_losses
+from mpi_landscape.evaluation.replica import attach, own_copy
 from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.results import LossFunction, losses_of
 from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.wording import one_line
 
@@ -221,7 +221,7 @@ def _gradients(
 ) -> Sequence[Tensor | None]:
     """Of the sum of a batch's valid losses; None for a parameter without influence."""
     with torch.enable_grad():
-        losses = example_losses(loss(network, batch.data))[: batch.valid]
+        losses = losses_of(loss(network, batch.data))[: batch.valid]
         if not losses.requires_grad:
             raise LandscapeError(_NO_GRADIENT)
         return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True)

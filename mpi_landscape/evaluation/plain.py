@@ -11,10 +11,11 @@ from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.premises import call_loss, check_loss
-from mpi_landscape.evaluation.replica import LossFunction, own_copy
+from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.results import LossFunction
 
 
 def plain_sums(

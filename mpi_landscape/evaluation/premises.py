@@ -16,12 +16,11 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.activations import largest_output
-from mpi_landscape.evaluation.replica import LossFunction
-from mpi_landscape.evaluation.sums import example_losses
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.loading.reading import collate, read_items
 from mpi_landscape.loading.resident import Resident
+from mpi_landscape.loading.results import LossFunction, losses_of, named
 from mpi_landscape.wording import one_line
 
 # Further numbers of a loss cannot have these names: a file has them for something else.
@@ -85,7 +84,7 @@ def check_loss(result: Any, num_examples: int) -> Returned:
         raise LandscapeError(
             f"loss: returned a mapping without 'loss'; it has {', '.join(map(repr, result)) or 'nothing'}"
         )
-    given = result if isinstance(result, Mapping) else {"loss": result}
+    given = named(result)
     _check_shape("the loss", given["loss"], num_examples)
     if not given["loss"].is_floating_point():
         raise LandscapeError(
@@ -165,7 +164,7 @@ def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch) -> None
     # torch counts the writes into a tensor: this sees one that changes nothing any more, such as a second
     # in-place ReLU.
     writes = [tensor._version for _, tensor in nests.tensors(batch.data)]
-    first, second = (example_losses(call_loss(loss, model, batch))[: batch.valid] for _ in range(2))
+    first, second = (losses_of(call_loss(loss, model, batch))[: batch.valid] for _ in range(2))
     if writes != [tensor._version for _, tensor in nests.tensors(batch.data)]:
         raise LandscapeError(
             "model: the network or the loss changes its input in place, so every pass would see other data; "

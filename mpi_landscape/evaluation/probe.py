@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.replica import LossFunction, own_copy
+from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.results import LossFunction
 
 # Relative, of the loss summed over the examples tried. Another order of float32 additions stays below it except where the
 # loss itself is rounding; there float64 says which of the two is nearer.

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.evaluation.sums import example_losses, example_sums
+from mpi_landscape.evaluation.sums import example_sums
 from mpi_landscape.evaluation.vectors import Vectors
 from mpi_landscape.geometry.filters import is_normalization
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.nests import map_tensors
+from mpi_landscape.loading.results import LossFunction, losses_of
 from mpi_landscape.loading.sharing import Pause
 from mpi_landscape.wording import one_line
-
-LossFunction = Callable[[nn.Module, Any], Any]
 
 
 class Replica:
@@ -79,7 +78,7 @@ class Replica:
         """(batch.valid,) float64: every example's loss at one point."""
         self.vectors.begin()
         self.vectors.move(coordinates)
-        return example_losses(self._loss(self.network, batch.data))[: batch.valid].double()
+        return losses_of(self._loss(self.network, batch.data))[: batch.valid].double()
 
 
 def attach(network: nn.Module, views: Mapping[str, Tensor]) -> None:

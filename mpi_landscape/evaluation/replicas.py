@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.evaluation.replica import LossFunction, Replica, own_copy, sharing_copy
+from mpi_landscape.evaluation.replica import Replica, own_copy, sharing_copy
 from mpi_landscape.evaluation.vectors import Vectors
 from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.loading.sharing import Pause, Workers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.loading.results import named
 
 # Loss sum, correct count, example count, sum of squared losses: what a mean and its standard error need.
 NUM_SUMS = 4
-
-
-def example_losses(result: Any) -> Tensor:
-    """(examples,): the losses in what a loss function returned."""
-    losses: Tensor = result["loss"] if isinstance(result, Mapping) else result
-    return losses
 
 
 def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tensor:
@@ -42,7 +37,7 @@ def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tenso
         >>> example_sums({"loss": losses, "rank": ranks}, 2, ["rank"]).tolist()
         [2.5, nan, 2.0, 4.25, 4.0]
     """
-    given = result if isinstance(result, Mapping) else {"loss": result}
+    given = named(result)
     counted = given["loss"][:valid].double()
     total, correct = counted.sum(), given.get("correct")
     right = torch.full_like(total, torch.nan) if correct is None else correct[:valid].sum(dtype=torch.float64)
