@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from mpi_landscape.loading.form import PROBED, form_of_items, stored_form
 from mpi_landscape.training.augmentation import Augment
 from mpi_landscape.training.feed_from_loader import FeedFromLoader
 from mpi_landscape.training.feed_from_memory import FeedFromMemory
-
-Mode = Literal["auto", "resident", "streamed"]
+from mpi_landscape.vocabulary import Placement
 
 
 class Feed(Protocol):
@@ -46,7 +45,7 @@ def make_feed(
     device: torch.device,
     dtype: torch.dtype,
     workers: int = 0,
-    mode: Mode = "auto",
+    mode: Placement = "auto",
     available: int | None = None,
 ) -> Feed:
     """Keep a split on the device, or read it as it is needed.
@@ -67,8 +66,8 @@ def make_feed(
     Raises:
         LandscapeError: The split is empty, an item cannot be read or collated, or there is no such mode.
     """
-    if mode not in get_args(Mode):
-        raise LandscapeError(f"data: mode {mode!r}; valid are {', '.join(get_args(Mode))}")
+    if mode not in get_args(Placement):
+        raise LandscapeError(f"data: mode {mode!r}; valid are {', '.join(get_args(Placement))}")
     items = form_of_items(split, dataset, dtype)
     # Images are augmented as they are stored, so which form that is must not depend on the device.
     stored = stored_form(items, device=torch.device("cpu"), kinds=("stored",))
@@ -84,6 +83,6 @@ def make_feed(
     return FeedFromLoader(items, device=device, workers=workers)
 
 
-def _fits(num_bytes: int, mode: Mode, available: int | None) -> bool:
+def _fits(num_bytes: int, mode: Placement, available: int | None) -> bool:
     """Whether a split of this size is kept."""
     return mode == "resident" or (mode == "auto" and (available is None or num_bytes < available / 2))
