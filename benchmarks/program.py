@@ -12,6 +12,7 @@ import json
 import pstats
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,20 +33,32 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--profile", action="store_true")
     options, rest = parser.parse_known_args()
-    clock = Clock(options.profile)
+    clock = timed([*rest, "--output", str(options.output), "--overwrite"], profile=options.profile)
+    if clock.is_root:
+        options.result.write_text(json.dumps(clock.found() | losses_of(options.output)))
+
+
+def timed(words: Sequence[str], *, profile: bool = False) -> Clock:
+    """Run the program in this process, with a clock around the evaluation of its tiles.
+
+    Raises:
+        SystemExit: The program refused or failed.
+    """
+    clock = Clock(profile)
     original = coordinator.run
     coordinator.run = lambda ranks, **arguments: clock.around(original, ranks, arguments)
     try:
-        surface.main([*rest, "--output", str(options.output), "--overwrite"])
+        surface.main(words)
     except SystemExit as end:
         if end.code:
             raise
+    finally:
+        coordinator.run = original
     if clock.seconds is None:
         sys.exit(
             "the program finished without mpi_landscape.parallel.coordinator.run; the clock belongs around its successor"
         )
-    if clock.is_root:
-        options.result.write_text(json.dumps(clock.found() | losses_of(options.output)))
+    return clock
 
 
 class Clock:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision
-from mpi4py import MPI
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from workloads import BATCH, MEAN, STD, crooked_points, load_direction, load_images, load_network
@@ -24,6 +23,8 @@ from workloads import BATCH, MEAN, STD, crooked_points, load_direction, load_ima
 
 def main() -> None:
     """Evaluate the points and write seconds and losses."""
+    from mpi4py import MPI
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("network")
@@ -88,7 +89,9 @@ def set_weights(
         parameter.data = value + (first * alpha + second * beta)
 
 
-def evaluate(model: torch.nn.Module, loader: DataLoader[Any]) -> tuple[float, float, dict[str, float]]:
+def evaluate(
+    model: torch.nn.Module, loader: DataLoader[Any], device: str = "cpu"
+) -> tuple[float, float, dict[str, float]]:
     """Mean loss and accuracy over the data, and where the seconds went."""
     total, right, count = 0.0, 0, 0
     network = 0.0
@@ -96,6 +99,7 @@ def evaluate(model: torch.nn.Module, loader: DataLoader[Any]) -> tuple[float, fl
     with torch.no_grad():
         for inputs, targets in loader:
             began = time.perf_counter()
+            inputs, targets = inputs.to(device), targets.to(device)
             outputs = model(inputs)
             total += F.cross_entropy(outputs, targets).item() * len(targets)
             right += (outputs.argmax(1) == targets).sum().item()

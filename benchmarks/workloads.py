@@ -83,13 +83,14 @@ def grid_around(steps: int, finer: int) -> tuple[list[float], list[float]]:
     return [0.0, (steps - 1) / steps, (steps - 1) * finer + 1], [0.0, 1.0, steps * finer + 1]
 
 
-def write_workload(folder: Path, name: str, images: int) -> dict[str, Any]:
+def write_workload(folder: Path, name: str, images: int, *, size: int = 32) -> dict[str, Any]:
     """Write everything that the sides read.
 
     Args:
         folder: Where.
-        name: One of WORKLOADS.
+        name: One of WORKLOADS, or another network by its name in a configuration.
         images: Examples at each point.
+        size: Height and width of the images, in pixels.
 
     Returns:
         What is known of it: parameters, and FLOPs of one example as `torch.utils.flop_counter` counts them.
@@ -103,7 +104,7 @@ def write_workload(folder: Path, name: str, images: int) -> dict[str, Any]:
     from mpi_landscape.geometry.normalization import normalize
 
     generator = np.random.default_rng(0)
-    np.save(folder / "images.npy", generator.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8))
+    np.save(folder / "images.npy", generator.integers(0, 256, (images, 3, size, size), dtype=np.uint8))
     np.save(folder / "labels.npy", generator.integers(0, 10, images))
     torch.manual_seed(0)
     model = _network(name)
@@ -194,7 +195,7 @@ def load_direction(folder: Path, axis: str, model: torch.nn.Module) -> list[torc
 
 
 def load_images(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Images (N, 3, 32, 32) uint8, and labels (N,) int64."""
+    """Images (N, 3, size, size) uint8, and labels (N,) int64."""
     import numpy as np
 
     return np.load(folder / "images.npy"), np.load(folder / "labels.npy")
