@@ -6,7 +6,8 @@ import pytest
 
 from mpi_landscape.errors import LostRankError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.parallel.watch import PATIENCE_BEFORE, PATIENCE_LEAST, Watch, watched
+from mpi_landscape.parallel.session import watched
+from mpi_landscape.parallel.watch import PATIENCE_BEFORE, PATIENCE_LEAST, Watch
 
 NAMES = [f"rank {rank} of 3 (node{rank}, process 1)" for rank in range(3)]
 

@@ -226,7 +226,8 @@ def test_a_second_signal_ends_a_long_batch_at_once_and_loses_nothing(
 STANDING = """
 import sys, time
 from pathlib import Path
-from mpi_landscape import program, surface
+from mpi_landscape import surface
+from mpi_landscape.command import execution as program
 
 def stand(*_):
     Path("standing").touch()

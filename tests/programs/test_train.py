@@ -347,8 +347,8 @@ def test_killed_at_random_instants_and_resumed_equals_uninterrupted(study, here,
     # Every state is kept, so that each start gets further than the last.
     saving = study.folder / "saving.py"
     saving.write_text(
-        "import sys\nfrom mpi_landscape import solution, train\n"
-        "solution._SAVE_STEP = solution._SAVE_EPOCH = 0.0\ntrain.main(sys.argv[1:])\n"
+        "import sys\nfrom mpi_landscape import train\nfrom mpi_landscape.solutions import following\n"
+        "following._SAVE_STEP = following._SAVE_EPOCH = 0.0\ntrain.main(sys.argv[1:])\n"
     )
     assert room._SAVE_STEP > 0
     chance, kills = random.Random(3), 0
