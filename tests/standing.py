@@ -83,7 +83,9 @@ class Standing:
         )
         if reason is not None:
             self.end(at_once=True)
-            raise RuntimeError(f"python {' '.join(argv)} on {self._size} standing ranks: {reason}\n{out}\n{err}")
+            raise RuntimeError(
+                f"python {' '.join(argv)} on {self._size} standing ranks: {reason}\n{out}\n{err}"
+            )
         left = [f"rank {rank}: {answers[rank]['left']}" for rank in answers if answers[rank]["left"]]
         if left:
             self.end()
@@ -99,7 +101,10 @@ class Standing:
             silent = [each for rank, each in enumerate(self._ranks) if rank not in answers]
             ready = wait(silent, max(0.0, deadline - time.monotonic()))
             if not ready:
-                return answers, f"ranks {sorted(set(range(self._size)) - answers.keys())} hung for {timeout:g} s"
+                return (
+                    answers,
+                    f"ranks {sorted(set(range(self._size)) - answers.keys())} hung for {timeout:g} s",
+                )
             for each in ready:
                 assert isinstance(each, Connection)
                 rank = self._ranks.index(each)
