@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
+import hypothesis
 import pytest
 
 import mpi_landscape
@@ -28,6 +29,13 @@ NOT_STACK = {
     "test_scripting.py",
     "test_train.py",
 }
+
+
+# Every run draws the same examples. `make test-all` asks for many: HYPOTHESIS_PROFILE=exhaustive.
+_DRAWN = {"derandomize": True, "deadline": None, "database": None}
+hypothesis.settings.register_profile("daily", max_examples=60, **_DRAWN)
+hypothesis.settings.register_profile("exhaustive", max_examples=500, **_DRAWN)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -86,7 +86,7 @@ class Standing:
             raise RuntimeError(
                 f"python {' '.join(argv)} on {self._size} standing ranks: {reason}\n{out}\n{err}"
             )
-        left = [f"rank {rank}: {answers[rank]['left']}" for rank in answers if answers[rank]["left"]]
+        left = [f"rank {rank}: {answers[rank]['left']}" for rank in sorted(answers) if answers[rank]["left"]]
         if left:
             self.end()
             raise RuntimeError(f"python {' '.join(argv)} left something behind: {'; '.join(left)}")
