@@ -7,7 +7,7 @@ CONFIG := configs/quickstart.yaml
 RUN := runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help surface test test-fast lint clean
+.PHONY: help surface test test-all test-fast lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,16 +19,24 @@ surface: $(VENV)/ready $(RUN)/final.pt ## Train a small network, compute its los
 $(RUN)/final.pt: | $(VENV)/ready
 	$(BIN)/python -m mpi_landscape.train $(CONFIG)
 
-test: $(VENV)/ready ## Run all tests
+test: $(VENV)/ready ## Run one or two tests of each kind, and the examples in docstrings: minutes
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not mpi and not exhaustive"
+	$(BIN)/python -m pytest -m "mpi and not exhaustive"
+	$(EXAMPLES)
+
+test-all: $(VENV)/ready ## Run all tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not mpi"
 	$(BIN)/python -m pytest -m mpi
+	$(EXAMPLES)
 
 test-fast: $(VENV)/ready ## Run the tests that take seconds
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not mpi"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not mpi and not exhaustive"
 
 # One thread each: as many tests as there are cores run at a time, or as many ranks.
 SIDE_BY_SIDE := -n logical --maxprocesses 8
-test test-fast: export OMP_NUM_THREADS := 1
+EXAMPLES = $(BIN)/python -m pytest --doctest-modules mpi_landscape plotting
+test test-all test-fast: export OMP_NUM_THREADS := 1
+test-all: export HYPOTHESIS_PROFILE := exhaustive
 
 lint: $(VENV)/lint-ready ## Check style and types
 	$(BIN)/ruff check

@@ -50,7 +50,7 @@ def printable(text: str) -> str:
 
     Example:
         >>> printable("red: \x1b[31m")
-        'red: \\\\x1b[31m'
+        'red: \\x1b[31m'
     """
     return text if text.isprintable() else "".join(map(_shown, text))
 

@@ -4,19 +4,20 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
+import hypothesis
 import pytest
 
 import mpi_landscape
 from mpi_landscape.evaluation.engine import steps as engine
 from tests.hosts.cluster import obstacle
 from tests.jobs import cluster
+from tests.standing import Standing, end_group
 
 # Rooms whose tests depend on the MPI and the HDF5 of the environment: they run once in each.
 STACK = {"parallel", "storage", "faults", "hosts", "jobs"}
@@ -28,6 +29,13 @@ NOT_STACK = {
     "test_scripting.py",
     "test_train.py",
 }
+
+
+# Every run draws the same examples. `make test-all` asks for many: HYPOTHESIS_PROFILE=exhaustive.
+_DRAWN = {"derandomize": True, "deadline": None, "database": None}
+hypothesis.settings.register_profile("daily", max_examples=60, **_DRAWN)
+hypothesis.settings.register_profile("exhaustive", max_examples=500, **_DRAWN)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--steps") is not None:
         items[:] = [item for item in items if item.path.name not in ("test_engines.py", "test_engine.py")]
     for item in items:
-        if {"launch", "launcher"} & set(getattr(item, "fixturenames", ())):
+        if {"launch", "launcher", "standing"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mpi)
         room = item.path.relative_to(Path(__file__).parent).parts[0]
         is_mpi = item.get_closest_marker("mpi") is not None
@@ -106,9 +114,15 @@ def launch_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def launch(
-    mpiexec: str, launch_environment: dict[str, str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def launched(launch_environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a launcher, whose ranks import this very house."""
+    house = str(Path(mpi_landscape.__file__).parents[1])
+    path = os.pathsep.join(part for part in (house, os.environ.get("PYTHONPATH")) if part)
+    return {**launch_environment, "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="session")
+def launch(mpiexec: str, launched: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `mpiexec -n size python *argv` to its end; nothing of it is left after the timeout."""
 
     def run(
@@ -116,15 +130,13 @@ def launch(
         *argv: str | Path,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        timeout: float = 120,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
-        house = str(Path(mpi_landscape.__file__).parents[1])
-        path = os.pathsep.join(part for part in (house, os.environ.get("PYTHONPATH")) if part)
         command = [mpiexec, "-n", str(size), sys.executable, *map(str, argv)]
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            env={**os.environ, **launch_environment, "PYTHONPATH": path, **(env or {})},
+            env={**os.environ, **launched, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -146,10 +158,31 @@ def launch(
 
 def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
     """End a launcher with all that it started, and return what they printed."""
-    # TERM first: launchers give their ranks process groups of their own, which only they know.
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=5)
+    end_group(process)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.communicate(timeout=5)
     return "", ""
+
+
+@pytest.fixture(scope="session")
+def standing(
+    mpiexec: str, launched: dict[str, str]
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """The same on ranks that stand ready, see `tests.standing`: for tests that look at files and messages alone."""
+    ready: dict[int, Standing] = {}
+
+    def run(
+        size: int,
+        *argv: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 300,
+    ) -> subprocess.CompletedProcess[str]:
+        if size not in ready:
+            command = [mpiexec, "-n", str(size), sys.executable]
+            ready[size] = Standing(command, size, {**os.environ, **launched})
+        return ready[size].run([str(word) for word in argv], cwd, env or {}, timeout)
+
+    yield run
+    for each in ready.values():
+        each.end()

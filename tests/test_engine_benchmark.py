@@ -49,6 +49,7 @@ def test_every_point_of_the_other_packages_lies_on_our_grid(steps, finer, reason
 
 @pytest.mark.slow
 @pytest.mark.mpi
+@pytest.mark.exhaustive
 @pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec; pip install 'mpi_landscape[mpich]' brings one")
 def test_our_losses_are_those_of_the_usual_protocol(tmp_path, launch_environment):
     found = tmp_path / "found.json"

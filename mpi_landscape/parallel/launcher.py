@@ -25,7 +25,8 @@ def open_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     """Find this process's place in the job; a process alone where mpi4py is absent or nothing launched it.
 
     Returns:
-        The ranks of MPI.COMM_WORLD (duplicated, so that no message of another library is mistaken for ours).
+        The ranks of MPI.COMM_WORLD (duplicated, so that no message of another library is mistaken for ours; `watched`
+        frees the duplicate).
 
     Raises:
         LandscapeError: A launcher started several processes but they are not one job: each would compute everything
@@ -47,13 +48,13 @@ def open_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
             f"{launcher} started {launched} processes, but each of them is alone: {cause}; "
             f"use the launcher that belongs to the MPI library (python -m mpi_landscape.doctor shows both)"
         )
-    if mpi is None:
+    if mpi is None or size == 1:
         return Ranks(host=socket.gethostname())
     comm = mpi.COMM_WORLD.Dup()
     node = comm.Split_type(mpi.COMM_TYPE_SHARED)
     try:
         return Ranks(
-            comm=comm if size > 1 else None,
+            comm=comm,
             rank=comm.Get_rank(),
             size=size,
             local_rank=node.Get_rank(),

@@ -59,7 +59,7 @@ def test_an_unexpected_error_names_its_type_and_place_without_a_traceback(capsys
     assert run(fail(ZeroDivisionError("no\nexamples"))) == 1
     text = capsys.readouterr().err
     assert text.startswith("error: ZeroDivisionError: no examples (")
-    assert "test_program.py:" in text
+    assert "test_execution.py:" in text
     assert "--debug" in text
     assert text.count("\n") == 1
 
@@ -109,7 +109,8 @@ def test_only_rank_0_speaks(capsys):
 def test_a_reader_that_has_enough_is_no_error():
     program = """
         from mpi_landscape.command.execution import execute
-from mpi_landscape.command.parser import parser
+        from mpi_landscape.command.parser import parser
+
         def main(options, ranks):
             for _ in range(100_000):
                 ranks.say("a line")

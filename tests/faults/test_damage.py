@@ -9,6 +9,8 @@ import pytest
 from tests.faults import damage, jobs
 from tests.faults.aftermath import contents
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture
 def complete(tmp_path):

@@ -58,6 +58,7 @@ def _refused(job) -> str:
     return next(line for line in printed.splitlines() if line.startswith("error: "))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9], ids=lambda share: f"{share:.0%} of the file")
 def test_a_file_that_does_not_fit_is_refused_in_a_line_and_leaves_nothing(
     small_disk, tmp_path, writer, undisturbed, share
@@ -77,6 +78,7 @@ def test_a_file_that_does_not_fit_is_refused_in_a_line_and_leaves_nothing(
     assert contents(job.file) == reference
 
 
+@pytest.mark.exhaustive
 def test_a_disk_that_fills_up_during_the_work_costs_no_tile(small_disk, tmp_path, writer, undisturbed):
     # All space that the file will ever need was taken when it was made.
     reference = undisturbed(jobs.light(tmp_path, writer, 2))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults import injection, jobs
 
-pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.usefixtures("strace")]
+pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.usefixtures("strace")]
 
 
 def _kill_at_some(job, reference, most, seed):

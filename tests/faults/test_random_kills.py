@@ -2,13 +2,18 @@
 
 import pytest
 
+from tests.exhaustive import rows
 from tests.faults import jobs, kills
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
-    ("make", "count"), [(jobs.light, 12), (jobs.program, 4)], ids=["light job", "program"]
+    ("make", "count"),
+    rows(
+        {"light job": (jobs.light, 12), "program": (jobs.program, 4), "program, once": (jobs.program, 1)},
+        "program, once",
+    ),
 )
 def test_killed_again_and_again_a_surface_ends_at_the_same_bits(tmp_path, writer, undisturbed, make, count):
     reference = undisturbed(make(tmp_path, writer, 2))

@@ -11,6 +11,8 @@ from mpi_landscape.storage.lock import lock_path
 from tests.faults import jobs, kills
 from tests.faults.aftermath import contents
 
+pytestmark = pytest.mark.exhaustive
+
 
 def _waiting(job, number):
     """Until so many ranks of the light job have begun."""

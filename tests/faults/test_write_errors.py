@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults import injection, jobs
 
-pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.usefixtures("strace")]
+pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.usefixtures("strace")]
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])

@@ -11,7 +11,7 @@ from mpi_landscape import surface
 from mpi_landscape.storage.surface.reader import verify_tiles
 from tests.hosts.conftest import HOSTS
 
-pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.exhaustive]
 
 FAR = 180.0
 

@@ -117,7 +117,7 @@ def slurm() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def library() -> str:
     """The MPI library of this environment, in its own words."""
-    program = "from mpi_landscape.parallel.ranks import library_name; print(library_name())"
+    program = "from mpi_landscape.parallel.launcher import library_name; print(library_name())"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=HOUSE, capture_output=True, text=True, timeout=60
     )

@@ -10,7 +10,7 @@ from mpi_landscape.storage.surface.reader import verify_tiles
 from tests.jobs.cluster import cluster, runs
 from tests.jobs.conftest import Submitted, by_mpirun, edited
 
-pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.exhaustive]
 
 # The sizes of a template for a machine like this one; its configuration and output are the study's.
 FEW_CORES = {"#SBATCH --cpus-per-task=": "#SBATCH --cpus-per-task=1"}

@@ -105,7 +105,7 @@ def test_a_process_without_mpi_is_alone(monkeypatch):
 
 def test_a_broken_launch_is_refused_by_the_real_library(alone, mpiexec):
     # srun without a PMI that fits: the variables are there, the other processes are not.
-    program = "from mpi_landscape.parallel.ranks import open_ranks; open_ranks()"
+    program = "from mpi_landscape.parallel.launcher import open_ranks; open_ranks()"
     done = alone(program, SLURM_STEP_NUM_TASKS="3", SLURM_PROCID="0")
     assert done.returncode == 1
     assert (
@@ -122,7 +122,7 @@ def test_under_the_launcher_of_another_mpi_no_process_takes_itself_for_the_job(m
         pytest.skip(
             "needs a second MPI's mpiexec on the path: apt install openmpi-bin beside pip install mpich"
         )
-    program = "from mpi_landscape.parallel.ranks import open_ranks; print('size', open_ranks().size)"
+    program = "from mpi_landscape.parallel.launcher import open_ranks; print('size', open_ranks().size)"
     done = subprocess.run(
         [other, "-n", "2", sys.executable, "-c", program],
         capture_output=True,
@@ -213,7 +213,7 @@ def test_an_abort_ends_every_rank_at_once_with_what_was_printed(launch, tmp_path
     program = tmp_path / "job.py"
     program.write_text(
         "import sys, time\n"
-        "from mpi_landscape.parallel.ranks import open_ranks\n"
+        "from mpi_landscape.parallel.launcher import open_ranks\n"
         "ranks = open_ranks()\n"
         f"if ranks.rank == {rank}:\n"
         "    print('last words', end='')\n"

@@ -26,6 +26,7 @@ def test_all_ranks_of_a_node_see_what_each_of_them_wrote(outcome, size):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(
     not Path("/dev/shm").is_dir() or shutil.disk_usage("/dev/shm").free < 2**32,
     reason="needs 4 GiB free in /dev/shm",

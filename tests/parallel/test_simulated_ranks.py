@@ -1,11 +1,12 @@
 """The real coordinator against thousands of simulated workers: properties that must hold for any speeds and any stop."""
 
 import importlib.util
-import random
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 pytest.importorskip("mpi4py.MPI", reason="pip install mpi4py mpich, or mpi4py and an MPI library")
 
@@ -19,28 +20,49 @@ def simulated():
     return module
 
 
-def job(seed):
-    """Numbers of ranks and tiles, speeds and costs, as varied as a seed makes them."""
-    chance = random.Random(seed)
-    size, count = chance.choice([1, 2, 3, 7, 40, 200]), chance.choice([0, 1, 2, 5, 60, 400])
-    slow = chance.choice([1.0, 0.5, 0.1, 0.01])
-    tiles = chance.sample(range(10 * count), count)
-    batches = {tile: chance.randint(0, 6) if seed % 3 else 3 for tile in tiles}
+@st.composite
+def cases(draw):
+    """Numbers of ranks and tiles, speeds and costs."""
+    slow = draw(st.sampled_from([1.0, 0.5, 0.1, 0.01]))
+    count = draw(st.integers(0, 60))
+    batches = st.just(3) if draw(st.booleans()) else st.integers(0, 6)
+    tiles = draw(st.permutations(range(count)))
     return {
-        "tiles": tiles,
-        "speeds": [slow if chance.random() < 0.2 else 1.0 for _ in range(size)],
-        "batches": batches.__getitem__,
-        "batch_seconds": chance.choice([1e-4, 1e-2, 1.0]),
-        "jitter": chance.choice([0.0, 0.05, 0.5]),
-        "seed": seed,
-        "ahead": chance.random() < 0.8,
+        "tiles": [10 * tile for tile in tiles],
+        "speeds": draw(st.lists(st.sampled_from([1.0, 1.0, 1.0, slow]), min_size=1, max_size=40)),
+        "batches": dict(zip((10 * tile for tile in tiles), draw(_many(batches, count)), strict=True)),
+        "batch_seconds": draw(st.sampled_from([1e-4, 1e-2, 1.0])),
+        "jitter": draw(st.sampled_from([0.0, 0.05, 0.5])),
+        "seed": draw(st.integers(0, 100)),
+        "ahead": draw(st.booleans()),
     }
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_every_tile_is_evaluated_exactly_once_at_any_speeds(simulated, seed):
-    case = job(seed)
-    done = simulated.simulate(**case)
+def _many(each, count):
+    return st.lists(each, min_size=count, max_size=count)
+
+
+# More than is drawn: every rank has a message or two under way.
+LARGE = {
+    "tiles": list(range(400, 0, -1)),
+    "speeds": [0.1 if rank % 7 == 3 else 1.0 for rank in range(200)],
+    "batches": {tile: tile % 7 for tile in range(401)},
+    "batch_seconds": 1e-2,
+    "jitter": 0.5,
+    "seed": 1,
+    "ahead": True,
+}
+
+
+def run(simulated, case, **more):
+    return simulated.simulate(**{**case, "batches": case["batches"].__getitem__}, **more)
+
+
+@given(case=cases())
+@example(case=LARGE)
+@example(case={**LARGE, "ahead": False, "jitter": 0.0})
+def test_every_tile_is_evaluated_exactly_once_at_any_speeds(simulated, case):
+    done = run(simulated, case)
     assert sorted(tile for _, tile in done.evaluated) == sorted(case["tiles"])
     assert sorted(done.recorded) == sorted(case["tiles"])
     assert done.complete
@@ -48,17 +70,16 @@ def test_every_tile_is_evaluated_exactly_once_at_any_speeds(simulated, seed):
     assert done.stray == 0
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_a_stop_at_any_time_loses_nothing_that_was_evaluated_and_ends_every_rank(simulated, seed):
-    case = job(1000 + seed)
-    chance = random.Random(-seed)
-    whole = simulated.simulate(**case)
-    size = len(case["speeds"])
-    stops = {
-        chance.randrange(size): chance.uniform(0, 1.1) * whole.seconds
-        for _ in range(chance.choice([1, 1, 3]))
-    }
-    done = simulated.simulate(**case, stops=stops)
+# When which rank is told to stop, as shares of all ranks and of the time that the whole takes.
+TOLD = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1.1)), min_size=1, max_size=3)
+
+
+@given(case=cases(), told=TOLD)
+@example(case=LARGE, told=[(0.5, 0.3), (0.0, 0.31)])
+def test_a_stop_at_any_time_loses_nothing_that_was_evaluated_and_ends_every_rank(simulated, case, told):
+    whole = run(simulated, case)
+    last = len(case["speeds"]) - 1
+    done = run(simulated, case, stops={round(who * last): when * whole.seconds for who, when in told})
     evaluated = [tile for _, tile in done.evaluated]
     assert len(set(evaluated)) == len(evaluated)
     assert sorted(done.recorded) == sorted(evaluated)

@@ -1,4 +1,3 @@
-import doctest
 import time
 import tracemalloc
 from fractions import Fraction
@@ -7,17 +6,12 @@ import numpy as np
 import pytest
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.plan import grid as module
 from mpi_landscape.plan.grid import MAX_AXIS_POINTS, Axis, Grid
 
 
 def grid_of(*shape: int) -> Grid:
     axes = [Axis(-1, -1 if num == 1 else 2, num) for num in shape]
     return Grid(*axes)
-
-
-def test_examples_in_docstrings_are_true():
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(
@@ -170,17 +164,17 @@ def test_beta_is_zero_on_a_line():
 
 def test_ten_thousand_squared_grid_costs_only_its_axes():
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     grid = Grid(Axis(-1, 1, 10_000), Axis(-1, 1, 10_000))
     points = grid.points(np.array([0, 3, 10**7, 10**8 - 1]))
     grid.coordinates(points)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # Two axes of 10⁴ float64 and int64 are 0.3 MB, temporaries a few times that; a table over the
     # points would be 800 MB.
     assert peak < 4e6
-    # About 30 ms under tracemalloc; the bound is wide because test machines are shared.
+    # About 30 ms of a core under tracemalloc.
     assert seconds < 1
     assert len(set(points.tolist())) == 4
 

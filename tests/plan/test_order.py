@@ -1,9 +1,6 @@
-import doctest
-
 import numpy as np
 import pytest
 
-from mpi_landscape.plan import order as module
 from mpi_landscape.plan.order import axis_levels, coarse_to_fine
 
 
@@ -36,10 +33,6 @@ def distance_to_done(done: np.ndarray) -> int:
         rows, columns = done.shape
         done = np.any([padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)], axis=0)
     raise AssertionError("nothing is done")
-
-
-def test_examples_in_docstrings_are_true():
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize("num", [*range(1, 20), 51, 64, 65, 1000])

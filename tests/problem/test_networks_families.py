@@ -13,6 +13,8 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.networks.table import build_network
 from mpi_landscape.problem.per_example import cross_entropy, mse, nll
 
+pytestmark = pytest.mark.exhaustive
+
 
 def build(name, **arguments):
     return build_network(ModelConfiguration(name=name, arguments=arguments), where="mine.yaml", folders=[])

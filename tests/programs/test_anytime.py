@@ -15,6 +15,8 @@ import mpi_landscape
 from mpi_landscape import inspect, surface
 from mpi_landscape.storage.cells import Cells
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
+from tests.exhaustive import rows
+from tests.programs.conftest import FAR
 
 # A linear network and a squared error: loss_i = (x_i · w - y_i)², known in closed form from the vectors in the file.
 LINEAR = """
@@ -163,13 +165,17 @@ surface.main({arguments!r})
 """
 
 
-def test_killed_again_and_again_and_resumed_equals_undisturbed(study, contents, computed):
+FOUR = (("write", 30), ("publish", 5), ("write", 150), ("publish", 10))
+
+
+@pytest.mark.parametrize("instants", rows({"once": [FOUR[2]], "four times": list(FOUR)}, "once"))
+def test_killed_again_and_again_and_resumed_equals_undisturbed(study, contents, computed, instants):
     computed("--relative-error", "0.05", "--output", str(study.folder / "reference.h5"))
     done = 0
-    for method, count in (("write", 30), ("publish", 5), ("write", 150), ("publish", 10)):
+    for method, count in instants:
         arguments = [str(study.configuration), "--relative-error", "0.05"]
         text = DYING.format(method=method, count=count, arguments=arguments)
-        ended = subprocess.run([sys.executable, "-c", text], cwd=study.folder, timeout=120, check=False)
+        ended = subprocess.run([sys.executable, "-c", text], cwd=study.folder, timeout=FAR, check=False)
         assert ended.returncode == -signal.SIGKILL
         tiles, before, damaged = verify_tiles(study.output)
         assert damaged == 0
@@ -203,7 +209,7 @@ def test_values_that_a_kill_left_behind_are_written_again(study, contents, compu
 
 @pytest.mark.mpi
 @pytest.mark.slow
-def test_any_number_of_ranks_and_either_writer_give_the_same_bytes(study, launch, contents, computed):
+def test_any_number_of_ranks_and_either_writer_give_the_same_bytes(study, standing, contents, computed):
     computed("--relative-error", "0.05")
     reference = contents(study.output)
     writers = ["root", "parallel"] if h5py.get_config().mpi else ["root"]
@@ -211,12 +217,12 @@ def test_any_number_of_ranks_and_either_writer_give_the_same_bytes(study, launch
         for writer in writers:
             output = study.folder / f"{size}_{writer}.h5"
             arguments = ("--relative-error", "0.05", "--output", str(output), "--writer", writer)
-            done = launch(size, "-m", "mpi_landscape.surface", str(study.configuration), *arguments)
+            done = standing(size, "-m", "mpi_landscape.surface", study.configuration, *arguments)
             assert done.returncode == 0, done.stderr
             assert contents(output) == reference, f"{size} ranks, {writer} writer"
     # The exact rest on other ranks than the estimate.
     computed()
-    done = launch(3, "-m", "mpi_landscape.surface", str(study.configuration), "--output", str(output))
+    done = standing(3, "-m", "mpi_landscape.surface", str(study.configuration), "--output", str(output))
     assert done.returncode == 0, done.stderr
     assert contents(output) == contents(study.output)
 

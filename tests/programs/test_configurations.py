@@ -14,6 +14,7 @@ from mpi_landscape.solutions.member import Member
 from mpi_landscape.solutions.preparing import build_untrained, recipe_of
 from mpi_landscape.training.feed import make_feed
 from mpi_landscape.training.loop import Training
+from tests.exhaustive import rows
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "bases")
@@ -23,6 +24,27 @@ SHAPES = {
     "imagenet": ((3, 224, 224), 1000),
 }
 COUNT = 6
+
+
+# One of each network; all others are one of these with other numbers.
+DAILY = [
+    "batch_size/cnn_batch64.yaml",
+    "batch_size/cnn_noshort_batch64.yaml",
+    "batch_size/linear_batch64.yaml",
+    "beyond_cifar/mobilenet_v2_first8.yaml",
+    "depth/densenet121.yaml",
+    "depth/resnet20_noshort.yaml",
+    "losses/mlp_nll.yaml",
+    "losses/resnet20_hinge.yaml",
+    "quickstart.yaml",
+    "small/sharp_flat/vgg9_batch16_decay0.yaml",
+    "small/training_needs/resnet14_none.yaml",
+    "small/two_phases/alexnet.yaml",
+    "small/width/resnet20_noshort_narrow.yaml",
+    "toys/w1w2_squared.yaml",
+    "toys/w_squared.yaml",
+    "width/wrn56_1.yaml",
+]
 
 
 def name_of(path):
@@ -52,7 +74,7 @@ def everything():
     return [(name_of(path), member) for path in FILES for member in reading.load_members(str(path))]
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", rows({name_of(path): path for path in FILES}, *DAILY))
 def test_it_resolves_and_its_network_takes_a_training_step(path):
     cpu = torch.device("cpu")
     for configuration in reading.load_members(str(path)):
@@ -91,6 +113,11 @@ def test_it_resolves_and_its_network_takes_a_training_step(path):
 
 def stop_at_once():
     raise Stopped
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_it_resolves(path):
+    assert reading.load_members(str(path))
 
 
 def test_no_two_files_write_into_the_same_place(everything):

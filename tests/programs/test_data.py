@@ -14,12 +14,12 @@ COMPARED = 45  # of each rank's own data set, to see that all have the same
 
 
 @pytest.fixture
-def job(launch, tmp_path):
+def job(standing, tmp_path):
     def run(size, *arguments):
         log = tmp_path / f"{size}_{'_'.join(arguments)}.log"
         log.write_text("")
         kind, request, *rest = arguments
-        done = launch(size, "-m", "mpi4py", HERE / "data_job.py", kind, request, log, *rest)
+        done = standing(size, "-m", "mpi4py", HERE / "data_job.py", kind, request, log, *rest)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         return json.loads(lines[-1]), Counter(map(int, log.read_text().split())), lines[:-1]
@@ -95,19 +95,19 @@ output: {folder}/resident.h5
 
 
 @pytest.mark.slow
-def test_a_streamed_surface_is_the_resident_one_bit_for_bit(tmp_path, launch, contents):
+def test_a_streamed_surface_is_the_resident_one_bit_for_bit(tmp_path, standing, contents):
     folder_of_images(tmp_path / "images")
     configuration = tmp_path / "study.yaml"
     configuration.write_text(CONFIGURATION.format(folder=tmp_path))
     program = ("-m", "mpi_landscape.surface", str(configuration))
-    done = launch(1, *program)
+    done = standing(1, *program)
     assert done.returncode == 0, done.stderr
     assert "train resident, 9.31 kB as uint8" in done.stdout
     reference = contents(tmp_path / "resident.h5")
     for size in (1, 2):
         for data in ("resident", "streamed"):
             output = tmp_path / f"{size}_{data}.h5"
-            done = launch(size, *program, "--set", f"compute.data={data}", "--output", str(output))
+            done = standing(size, *program, "--set", f"compute.data={data}", "--output", str(output))
             assert done.returncode == 0, done.stderr
             assert f"train {data}" in done.stdout
             assert contents(output) == reference, f"{data} on {size} ranks"

@@ -27,8 +27,8 @@ def test_a_folder_that_cannot_be_written_is_found(here):
 
 
 @pytest.mark.mpi
-def test_it_shows_every_rank_and_the_writer_that_will_be_used(launch):
-    done = launch(3, "-m", "mpi_landscape.doctor")
+def test_it_shows_every_rank_and_the_writer_that_will_be_used(standing):
+    done = standing(3, "-m", "mpi_landscape.doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3: 3 on " in done.stdout
     assert all(f"rank {rank} on " in done.stdout for rank in range(3))

@@ -11,6 +11,7 @@ from mpi_landscape.evaluation.engine.folding import FOLDED
 from mpi_landscape.evaluation.engine.steps import engine_of
 from mpi_landscape.storage.surface.reader import read_attributes, read_surface
 from mpi_landscape.surfaces import engine as calibration
+from tests.exhaustive import rows
 
 RESNET = """
 model: {{name: resnet8, arguments: {{width: 4, input_size: [1, 8, 8]}}}}
@@ -48,30 +49,30 @@ def settings_of(settings):
 @pytest.mark.mpi
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("text", "settings", "said", "reason"), ENGINES, ids=[reason for *_, reason in ENGINES]
+    ("text", "settings", "said", "reason"), rows({row[-1]: row for row in ENGINES}, "what is tried by itself")
 )
 def test_every_engine_gives_the_same_bits_on_any_number_of_ranks(
-    tmp_path, launch, contents, configured, text, settings, said, reason
+    tmp_path, standing, contents, configured, text, settings, said, reason
 ):
     program = ("-m", "mpi_landscape.surface", configured(text), *settings_of(settings))
-    alone = launch(1, *program)
+    alone = standing(1, *program)
     assert alone.returncode == 0, alone.stderr
     assert said in next(line for line in alone.stdout.splitlines() if line.startswith("engine "))
     reference = contents(tmp_path / "reference.h5")
     for size in (2, 3):
         output = tmp_path / f"{size}.h5"
-        done = launch(size, *program, "--output", str(output))
+        done = standing(size, *program, "--output", str(output))
         assert done.returncode == 0, done.stderr
         assert contents(output) == reference, f"{size} ranks"
 
 
 def test_the_engine_that_is_chosen_by_itself_gives_the_losses_of_the_plain_network(
-    tmp_path, launch, configured
+    tmp_path, standing, configured
 ):
     program = ("-m", "mpi_landscape.surface", configured(RESNET))
-    assert launch(1, *program).returncode == 0
+    assert standing(1, *program).returncode == 0
     plain = tmp_path / "plain.h5"
-    assert launch(1, *program, "--set", "compute.engine=plain", "--output", str(plain)).returncode == 0
+    assert standing(1, *program, "--set", "compute.engine=plain", "--output", str(plain)).returncode == 0
     found, expected = read_surface(tmp_path / "reference.h5"), read_surface(plain)
     for name in ("train_loss", "test_loss"):
         assert found.values[name] == pytest.approx(expected.values[name], rel=1e-5)
@@ -189,7 +190,9 @@ def test_an_approximate_precision_carries_its_measured_error(tmp_path, capsys, c
     assert "bfloat16: losses off float32 by" in capsys.readouterr().out
 
 
-def test_memory_that_runs_out_in_the_run_names_the_setting_and_loses_nothing(study):
+def test_memory_that_runs_out_in_the_run_names_the_setting_and_loses_nothing(
+    study, here, computed, monkeypatch
+):
     study.edit_module(
         "def loss(model, batch):",
         """
@@ -202,25 +205,27 @@ def loss(model, batch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 """,
     )
-    failed = study.surface(check=False, SMALL="1")
-    assert failed.returncode == 2
-    (error,) = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    monkeypatch.setenv("SMALL", "1")
+    failed = here(surface.main, study.configuration)
+    assert failed.status == 2
+    (error,) = [line for line in failed.err.splitlines() if line.startswith("error: ")]
     assert "out of memory" in error
     assert "compute.batch_size" in error
     done = read_surface(study.output).progress
     assert 0 < done < 1
-    study.surface()
+    monkeypatch.delenv("SMALL")
+    computed()
     assert read_surface(study.output).progress == 1
 
 
-def test_a_network_that_cannot_be_computed_in_bfloat16_is_refused(study):
+def test_a_network_that_cannot_be_computed_in_bfloat16_is_refused(study, here):
     study.edit_module(
         "return height + inputs",
         "return (height + inputs).numpy() if inputs.dtype == torch.bfloat16 else height + inputs",
     )
-    refused = study.surface("--set", "compute.precision=bfloat16", check=False)
-    assert refused.returncode == 2
-    assert "compute.precision: bfloat16: the network raised" in refused.stderr
+    refused = here(surface.main, study.configuration, "--set", "compute.precision=bfloat16")
+    assert refused.status == 2
+    assert "compute.precision: bfloat16: the network raised" in refused.err
     assert not study.output.exists()
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from mpi_landscape import surface
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
+from tests.exhaustive import rows, values
+from tests.programs.conftest import FAR
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -74,8 +76,13 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize(("fault", "silent", "words", "reason"), FAULTS, ids=[row[-1] for row in FAULTS])
+@pytest.mark.parametrize(
+    ("fault", "silent", "words", "reason", "rank"),
+    rows(
+        {f"{row[-1]}, rank {rank}": (*row, rank) for row in FAULTS for rank in (0, 1)},
+        "it is killed, by a system short of memory perhaps, rank 1",
+    ),
+)
 def test_a_rank_that_is_gone_or_silent_ends_the_job_in_time_and_nothing_is_lost(
     study, launch, contents, computed, fault, silent, words, reason, rank
 ):
@@ -111,7 +118,7 @@ def test_a_rank_that_is_gone_or_silent_ends_the_job_in_time_and_nothing_is_lost(
     assert contents(study.output) == contents(study.folder / "reference.h5")
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", values([0, 2], 2))
 def test_a_rank_that_never_comes_to_a_meeting_is_named(study, launch, rank):
     study.edit_module(
         "    def __getitem__(self, index):",
@@ -144,13 +151,14 @@ def _start(study, command, *arguments, **environment):
 
 
 def _await(condition, job):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + FAR
     while not condition():
         assert job.poll() is None, job.stdout.read()
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.02)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 @pytest.mark.parametrize("ranks", [0, 2], ids=["alone", "two ranks"])
 def test_a_signal_while_nothing_is_under_way_ends_the_job_at_once(study, launcher, number, ranks):
@@ -165,7 +173,7 @@ def test_a_signal_while_nothing_is_under_way_ends_the_job_at_once(study, launche
     told = max(int(path.name.split("_")[1]) for path in study.folder.glob("rank_*"))
     os.kill(told, number)
     start = time.monotonic()
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=FAR)
     assert time.monotonic() - start < 5, "the bound is the requirement"
     assert job.returncode == (130 if number == signal.SIGINT else 75), output
     assert f"ended at once by {number.name}; run the same command again" in output
@@ -179,7 +187,7 @@ def test_ctrl_c_stops_between_batches_with_its_own_exit_status(study, contents, 
     job = _start(study, [], SLEEP="0.05")
     _await(lambda: study.output.exists() and verify_tiles(study.output)[1] > 1, job)
     job.send_signal(signal.SIGINT)
-    output, _ = job.communicate(timeout=30)
+    output, _ = job.communicate(timeout=FAR)
     assert job.returncode == 130, output
     assert "stopped by SIGINT, with " in output
     assert " tiles left; run the same command again" in output
@@ -188,6 +196,7 @@ def test_ctrl_c_stops_between_batches_with_its_own_exit_status(study, contents, 
     assert contents(study.output) == contents(study.folder / "reference.h5")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_second_signal_ends_a_long_batch_at_once_and_loses_nothing(
     study, contents, computed, number, status
@@ -212,7 +221,7 @@ def test_a_second_signal_ends_a_long_batch_at_once_and_loses_nothing(
     assert job.poll() is None, "the first signal waits for the batch"
     job.send_signal(number)
     start = time.monotonic()
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=FAR)
     assert time.monotonic() - start < 5, "the bound is the requirement"
     assert job.returncode == status, output
     assert f"ended at once by a second signal, {number.name}; run the same command again" in output
@@ -226,7 +235,8 @@ def test_a_second_signal_ends_a_long_batch_at_once_and_loses_nothing(
 STANDING = """
 import sys, time
 from pathlib import Path
-from mpi_landscape import program, surface
+from mpi_landscape import surface
+from mpi_landscape.command import execution as program
 
 def stand(*_):
     Path("standing").touch()
@@ -242,6 +252,7 @@ surface.main()
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("moment", "status", "reason"),
     [("start", 75, "nothing is under way yet"), ("end", 0, "all is done, and stays so")],
@@ -260,6 +271,6 @@ def test_a_signal_before_and_after_the_work_keeps_the_exit_status_honest(study, 
     job.send_signal(signal.SIGUSR1)
     time.sleep(0.3)
     (study.folder / "go").touch()
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=FAR)
     assert job.returncode == status, f"{reason}: {output}"
     assert "Traceback" not in output

@@ -54,18 +54,21 @@ def test_an_unfinished_and_damaged_file_is_described_as_it_is(study, here):
     assert "1 damaged" in here(inspect.main, study.output).out
 
 
-def test_what_is_left_is_said_with_the_command_that_goes_on(study, contents):
-    study.surface()
+def test_what_is_left_is_said_with_the_command_that_goes_on(study, contents, computed, here, monkeypatch):
+    computed()
     reference = contents(study.output)
     study.output.unlink()
-    study.surface("--overwrite", "--set", "compute.threads=1")
+    options = ["--overwrite", "--set", "compute.threads=1"]
+    monkeypatch.setattr(sys, "argv", [surface.__file__, str(study.configuration), *options])
+    computed(*options)
     with h5py.File(study.output, "r+") as file:
         file["tiles/status"][15:] = 0
         file["tiles/train_sums"][0, 0, 0] += 1
 
     def inspected(*arguments):
-        command = [sys.executable, "-m", "mpi_landscape.inspect", str(study.output), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        ended = here(inspect.main, study.output, *arguments)
+        assert ended.status == 0, ended.err
+        return ended.out
 
     left = json.loads(inspected("--json"))["left"]
     assert left["tiles"] == 6

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from mpi_landscape import surface
+from tests.programs.conftest import FAR
 
 LARGE = ["--alpha=-1:1:10000", "--beta=0:2:9999", "--set", "compute.points_per_tile=auto"]
 # Two splits of 8 bytes for a loss and 32 for the sums of a point: 8.0 GB, or 7.45 GiB.
@@ -42,7 +43,7 @@ def test_too_small_a_disk_is_refused_in_a_line(study):
     program = [sys.executable, "-m", "mpi_landscape.surface", str(study.configuration)]
     ls = ["sh", "-c", '"$@"; status=$?; ls -A "$0"; exit $status', str(disk)]
     done = subprocess.run(
-        [*words, *ls, *program, *LARGE, "--output", str(output)], capture_output=True, text=True, timeout=120
+        [*words, *ls, *program, *LARGE, "--output", str(output)], capture_output=True, text=True, timeout=FAR
     )
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()

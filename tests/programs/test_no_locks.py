@@ -8,6 +8,8 @@ from pathlib import Path
 import h5py
 import pytest
 
+from tests.programs.conftest import FAR
+
 WITHOUT = str(Path(__file__).with_name("without_locks.py"))
 WARNING = "its file system has no locks; make sure that no other job writes it"
 
@@ -18,7 +20,7 @@ ERRORS = ["ENOLCK", "EOPNOTSUPP", "ENOSYS"]
 def _without_locks(error, *argv, launcher=()):
     words = [*launcher, sys.executable, WITHOUT, error, sys.executable, *map(str, argv)]
     # Without what an Open MPI in this very process has left for its children.
-    return subprocess.run(words, capture_output=True, text=True, timeout=180, env=dict(os.environ))
+    return subprocess.run(words, capture_output=True, text=True, timeout=FAR, env=dict(os.environ))
 
 
 @pytest.fixture(autouse=True)

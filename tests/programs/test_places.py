@@ -9,8 +9,10 @@ from pathlib import Path
 import h5py
 import pytest
 
-from mpi_landscape import surface
+from mpi_landscape import inspect, surface
 from mpi_landscape.storage.surface.reader import read_surface
+from plotting import __main__ as plotting
+from tests.programs.conftest import FAR
 
 # A path as it may be on somebody's disk, each part for its own reason.
 NAMES = {
@@ -21,29 +23,33 @@ NAMES = {
 }
 
 
-def _shown(path, *arguments):
-    """Inspect and draw a file; both must do without a word of complaint."""
-    for program in (["mpi_landscape.inspect", str(path)], ["plotting", str(path), *arguments]):
-        done = subprocess.run(
-            [sys.executable, "-m", *program], capture_output=True, text=True, errors="surrogateescape"
-        )
-        assert (done.returncode, done.stderr) == (0, ""), program
-    return done.stdout.split("\n")[0]
+@pytest.fixture
+def shown(here):
+    """Inspect and draw a file; both must do without a word of complaint. Returns the picture."""
+
+    def run(path, *arguments):
+        for program, *argv in ([inspect.main, path], [plotting.main, path, *arguments]):
+            ended = here(program, *argv)
+            assert (ended.status, ended.err) == (0, ""), program
+        return ended.out.split("\n")[0]
+
+    return run
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=[name.split(",")[0] for name in NAMES])
-def test_any_name_is_a_name(study, contents, computed, name):
+def test_any_name_is_a_name(study, contents, computed, shown, name):
     computed("--output", str(study.folder / "reference.h5"))
     computed("--output", name)
     assert "complete" in computed("--output", name).out
     assert contents(study.folder / name) == contents(study.folder / "reference.h5")
-    picture = _shown(study.folder / name, "--kind", "heatmap", "--quantity", "train_loss")
+    picture = shown(study.folder / name, "--kind", "heatmap", "--quantity", "train_loss")
     assert Path(picture).parent == (study.folder / name).parent
     assert Path(picture).stat().st_size > 0
 
 
 @pytest.mark.mpi
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("writer", ["root", "parallel"])
 def test_any_name_is_a_name_for_each_writer(study, contents, computed, launch, writer):
     if writer == "parallel" and not h5py.get_config().mpi:
@@ -121,7 +127,7 @@ def read_only(tmp_path):
         # Without what an Open MPI in this very process has left for its children.
         environment = dict(os.environ)
         return subprocess.run(
-            [*words, str(place), *program], capture_output=True, text=True, timeout=120, env=environment
+            [*words, str(place), *program], capture_output=True, text=True, timeout=FAR, env=environment
         )
 
     return run

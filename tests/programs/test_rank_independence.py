@@ -3,6 +3,8 @@
 import h5py
 import pytest
 
+from tests.exhaustive import rows, values
+
 WRITERS = [
     "root",
     pytest.param(
@@ -25,26 +27,34 @@ output: {folder}/reference.h5
 
 @pytest.mark.mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("shards", [1, 4])
-def test_any_number_of_ranks_and_either_writer_give_the_same_bits(tmp_path, launch, contents, shards):
+@pytest.mark.parametrize(
+    ("shards", "sizes"),
+    rows(
+        {"4 shards": (4, (1, 3)), "1 shard": (1, (1, 2, 3, 5)), "4 shards, more ranks": (4, (1, 2, 5))},
+        "4 shards",
+    ),
+)
+def test_any_number_of_ranks_and_either_writer_give_the_same_bits(
+    tmp_path, standing, contents, shards, sizes
+):
     configuration = tmp_path / "resnet.yaml"
     configuration.write_text(RESNET.format(shards=shards, folder=tmp_path))
     program = ("-m", "mpi_landscape.surface", str(configuration))
-    alone = launch(1, *program)
+    alone = standing(sizes[0], *program)
     assert alone.returncode == 0, alone.stderr
     reference = contents(tmp_path / "reference.h5")
     assert {"train_loss", "test_accuracy", "tiles/checksum", "directions/beta"} <= reference.keys()
     writers = ["root", "parallel"] if h5py.get_config().mpi else ["root"]
-    for size in (2, 3, 5):
+    for size in sizes[1:]:
         for writer in writers:
             output = tmp_path / f"{size}_{writer}.h5"
-            done = launch(size, *program, "--writer", writer, "--output", str(output))
+            done = standing(size, *program, "--writer", writer, "--output", str(output))
             assert done.returncode == 0, done.stderr
             assert f"{writer} writer" in done.stdout
             assert contents(output) == reference, f"{size} ranks, {writer} writer"
 
 
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("threads", values([2, 3], 3))
 def test_the_number_of_threads_leaves_no_trace(study, contents, threads, computed):
     computed("--set", "compute.threads=1")
     computed("--set", f"compute.threads={threads}", "--output", str(study.folder / "threads.h5"))
@@ -52,26 +62,27 @@ def test_the_number_of_threads_leaves_no_trace(study, contents, threads, compute
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("size", values([3, 5], 3))
 @pytest.mark.parametrize("writer", WRITERS)
-def test_more_ranks_than_tiles_is_no_trouble(study, launch, contents, writer, computed):
+def test_more_ranks_than_tiles_is_no_trouble(study, standing, contents, writer, size, computed):
     computed("--line", "--alpha=0:1:2", "--set", "compute.points_per_tile=2")
     reference = contents(study.output)
     output = study.folder / "crowded.h5"
     arguments = ("--line", "--alpha=0:1:2", "--set", "compute.points_per_tile=2", "--output", str(output))
-    done = launch(5, "-m", "mpi_landscape.surface", str(study.configuration), *arguments, "--writer", writer)
+    done = standing(size, "-m", "mpi_landscape.surface", study.configuration, *arguments, "--writer", writer)
     assert done.returncode == 0, done.stderr
     assert contents(output) == reference
 
 
 @pytest.mark.mpi
-def test_how_points_are_cut_into_tiles_leaves_no_trace_in_the_results(study, launch, contents, computed):
+def test_how_points_are_cut_into_tiles_leaves_no_trace_in_the_results(study, standing, contents, computed):
     """Tiles follow from a measured cost, and so may differ from run to run."""
     computed("--set", "compute.points_per_tile=1")
     reference = contents(study.output)
     for size, points in [(2, 5), (3, 28)]:
         output = study.folder / f"{points}.h5"
         arguments = ("--set", f"compute.points_per_tile={points}", "--output", str(output))
-        done = launch(size, "-m", "mpi_landscape.surface", str(study.configuration), *arguments)
+        done = standing(size, "-m", "mpi_landscape.surface", study.configuration, *arguments)
         assert done.returncode == 0, done.stderr
         found = contents(output)
         for name in reference.keys() - {"tiles/status", "tiles/checksum", "tile"}:

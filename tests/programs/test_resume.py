@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from mpi_landscape import surface
+from mpi_landscape.storage.lock import lock_path
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
-
-FAR = 120.0
+from tests.exhaustive import values
+from tests.programs.conftest import FAR
 
 
 def _start(study, command, **environment):
@@ -65,8 +66,11 @@ def _tiles_done(path: Path) -> int:
 
 @pytest.mark.mpi
 @pytest.mark.slow
+@pytest.mark.parametrize("count", values([1, 10], 1))
 @pytest.mark.parametrize("writer", ["root", "parallel"])
-def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, contents, writer, computed):
+def test_killed_again_and_again_and_resumed_equals_uninterrupted(
+    study, launcher, contents, writer, count, computed
+):
     if writer == "parallel" and not h5py.get_config().mpi:
         pytest.skip("h5py is built without MPI; .ci/run shows how to build it with parallel HDF5")
     if writer == "root" and h5py.get_config().mpi:
@@ -81,7 +85,7 @@ def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, cont
         before = _tiles_done(study.output)
         command = [*launcher(2)] if writer == "root" else [*launcher(3)]
         job = _start(study, command, SLEEP="0.004")
-        if kills == 10:
+        if kills == count:
             output, _ = job.communicate(timeout=FAR)
             assert job.returncode == 0, output
             break
@@ -98,7 +102,7 @@ def test_killed_ten_times_and_resumed_equals_uninterrupted(study, launcher, cont
 
 @pytest.mark.mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", values([signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2], signal.SIGUSR1))
 def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(
     study, launcher, contents, number, computed
 ):
@@ -108,7 +112,7 @@ def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(
     _wait_for_tiles(study.output, 1, job)
     ranks = [int(path.name.split("_")[1]) for path in study.folder.glob("rank_*")]
     os.kill(max(ranks), number)
-    output, _ = job.communicate(timeout=30)
+    output, _ = job.communicate(timeout=FAR)
     assert job.returncode == 75, output
     assert "run the same command again" in output
     assert read_surface(study.output).progress < 1
@@ -116,12 +120,14 @@ def test_a_signal_to_one_rank_stops_all_cleanly_and_the_rest_is_done_later(
     assert contents(study.output) == contents(study.folder / "reference.h5")
 
 
-def test_a_time_limit_stops_between_batches_and_says_so(study, contents, computed):
+def test_a_time_limit_stops_between_batches_and_says_so(study, here, contents, computed, monkeypatch):
     computed("--output", str(study.folder / "reference.h5"))
-    # Nine batches a tile and 140 in all: one tile fits into the limit, and all of them do not.
-    stopped = study.surface("--time-limit", "1", check=False, SLEEP="0.05")
-    assert stopped.returncode == 75, stopped.stderr
-    assert "the time limit of 1 s" in stopped.stdout
+    # Nine batches a tile and 140 in all: a tile fits into the limit many times, and all of them do not.
+    monkeypatch.setenv("SLEEP", "0.05")
+    stopped = here(surface.main, study.configuration, "--time-limit", "4")
+    assert stopped.status == 75, stopped.err
+    assert "the time limit of 4 s" in stopped.out
+    monkeypatch.delenv("SLEEP")
     computed()
     assert contents(study.output) == contents(study.folder / "reference.h5")
 
@@ -172,24 +178,24 @@ def test_another_run_is_refused_and_the_difference_named(study, here, arguments,
     assert study.output.read_bytes() == before
 
 
-def test_another_checkpoint_is_refused(study, computed):
+def test_another_checkpoint_is_refused(study, here, computed):
     import torch
 
     computed()
     state = torch.load(study.folder / "center.pt")
     state["weight"][0, 0] += 1
     torch.save(state, study.folder / "center.pt")
-    refused = study.surface(check=False)
-    assert refused.returncode == 2
-    assert "center (file: " in refused.stderr
+    refused = here(surface.main, study.configuration)
+    assert refused.status == 2
+    assert "center (file: " in refused.err
 
 
-def test_a_network_whose_code_has_changed_is_refused(study, computed):
+def test_a_network_whose_code_has_changed_is_refused(study, here, computed):
     computed()
     study.edit_module("- 0.5) ** 2", "- 0.25) ** 2")
-    refused = study.surface(check=False)
-    assert refused.returncode == 2
-    assert "the network's code or the loss has changed" in refused.stderr
+    refused = here(surface.main, study.configuration)
+    assert refused.status == 2
+    assert "the network's code or the loss has changed" in refused.err
 
 
 def test_overwrite_replaces_another_run(study, computed):
@@ -198,15 +204,24 @@ def test_overwrite_replaces_another_run(study, computed):
     assert read_surface(study.output).alpha.size == 8
 
 
-def test_a_second_job_on_the_same_file_is_refused_and_the_first_named(study, computed):
+def test_a_second_job_on_the_same_file_is_refused_and_the_first_named(study, here, computed):
     computed()
     reference = shutil.copy(study.output, study.folder / "reference.h5")
     study.output.unlink()
-    first = _start(study, [], SLEEP="0.1")
-    _wait_for_tiles(study.output, 1, first)
-    second = study.surface(check=False)
-    assert second.returncode == 2
-    assert f"process {first.pid}" in second.stderr
+    # The first stands in its first batch for as long as the second takes.
+    study.edit_module(
+        "time.sleep(",
+        "\n            ".join(["while os.path.exists('hold'):", "    time.sleep(0.02)", "time.sleep("]),
+    )
+    (study.folder / "hold").touch()
+    first = _start(study, [])
+    while not (lock_path(study.output).exists() and lock_path(study.output).read_text()):
+        assert first.poll() is None, "it never began"
+        time.sleep(0.02)
+    second = here(surface.main, study.configuration)
+    assert second.status == 2
+    assert f"process {first.pid}" in second.err
+    (study.folder / "hold").unlink()
     assert first.wait(FAR) == 0
     with h5py.File(study.output, "r") as found, h5py.File(reference, "r") as expected:
         assert np.array_equal(found["train_loss"][...], expected["train_loss"][...])

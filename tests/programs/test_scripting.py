@@ -86,11 +86,11 @@ def test_bad_arguments_are_refused_like_a_bad_configuration(linear, tmp_path):
     assert not (tmp_path / "x.h5").exists()
 
 
-def test_the_same_script_runs_on_many_ranks(tmp_path, launch, contents):
+def test_the_same_script_runs_on_many_ranks(tmp_path, standing, contents):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     for size in (1, 3):
-        done = launch(size, str(script), str(tmp_path / f"{size}.h5"))
+        done = standing(size, str(script), str(tmp_path / f"{size}.h5"))
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("progress 1.0") == size
     assert contents(tmp_path / "1.h5") == contents(tmp_path / "3.h5")

@@ -17,6 +17,8 @@ import torch
 from mpi_landscape import surface, train
 from mpi_landscape.problem.checkpoints import read_state
 from mpi_landscape.storage.history.records import read_history
+from tests.exhaustive import values
+from tests.programs.conftest import FAR
 
 CONFIGURATION = """
 model: {{name: mlp, arguments: {{input_size: [1, 8, 8], hidden: [12]}}}}
@@ -300,8 +302,8 @@ def kill(job):
     ranks = psutil.Process(job.pid).children(recursive=True)
     for process in (job, *ranks):
         process.kill()
-    job.communicate(timeout=60)
-    psutil.wait_procs(ranks, timeout=60)
+    job.communicate(timeout=FAR)
+    psutil.wait_procs(ranks, timeout=FAR)
 
 
 def test_stopped_in_the_middle_of_epochs_costs_no_step_and_changes_no_bit(study, here, long):
@@ -312,7 +314,7 @@ def test_stopped_in_the_middle_of_epochs_costs_no_step_and_changes_no_bit(study,
         begun.append(going(job, "parameters" if stop == 0 else "goes on after"))
         time.sleep(1.0)
         job.send_signal(signal.SIGTERM)
-        output, _ = job.communicate(timeout=60)
+        output, _ = job.communicate(timeout=FAR)
         assert job.returncode == 75, output
         assert "run the same command again" in output
         assert (study.folder / "run" / "state.pt").exists()
@@ -330,29 +332,31 @@ def going(job, words: str) -> str:
     pytest.fail("the job ended before it began")
 
 
-def test_a_time_limit_stops_cleanly_and_says_so(study, here, long):
-    job = start(study, long, "--time-limit", "0.5", sleep="0.1")
-    output, _ = job.communicate(timeout=120)
-    assert job.returncode == 75, output
-    assert "the time limit of 0.5 s" in output
+def test_a_time_limit_stops_cleanly_and_says_so(study, here, long, monkeypatch):
+    monkeypatch.setenv("SLEEP", "0.1")
+    stopped = here(train.main, long, "--time-limit", "0.5")
+    assert stopped.status == 75, stopped.err
+    assert "the time limit of 0.5 s" in stopped.out
+    monkeypatch.delenv("SLEEP")
     assert not (study.folder / "run" / "final.pt").exists()
     assert here(train.main, long).status == 0
 
 
 @pytest.mark.slow
-def test_killed_at_random_instants_and_resumed_equals_uninterrupted(study, here, long):
+@pytest.mark.parametrize("count", values([1, 6], 1))
+def test_killed_at_random_instants_and_resumed_equals_uninterrupted(study, here, long, count):
     from mpi_landscape.solutions import following as room
 
     assert here(train.main, long, "--set", f"training.output={study.folder}/reference").status == 0
     # Every state is kept, so that each start gets further than the last.
     saving = study.folder / "saving.py"
     saving.write_text(
-        "import sys\nfrom mpi_landscape import solution, train\n"
-        "solution._SAVE_STEP = solution._SAVE_EPOCH = 0.0\ntrain.main(sys.argv[1:])\n"
+        "import sys\nfrom mpi_landscape import train\nfrom mpi_landscape.solutions import following\n"
+        "following._SAVE_STEP = following._SAVE_EPOCH = 0.0\ntrain.main(sys.argv[1:])\n"
     )
     assert room._SAVE_STEP > 0
     chance, kills = random.Random(3), 0
-    while kills < 6:
+    while kills < count:
         job = subprocess.Popen(
             [sys.executable, str(saving), str(long)],
             cwd=study.folder,
@@ -365,7 +369,7 @@ def test_killed_at_random_instants_and_resumed_equals_uninterrupted(study, here,
         time.sleep(chance.uniform(0, 0.4) if kills else 1.0)
         assert job.poll() is None, "finished before anything was shown"
         job.kill()
-        job.communicate(timeout=60)
+        job.communicate(timeout=FAR)
         kills += 1
         history = read_history(study.folder / "run" / "history.h5")
         assert history.epoch.size == 6, "it opens whenever it was killed"
@@ -397,11 +401,11 @@ def test_an_error_in_the_middle_of_a_step_does_not_spoil_the_state(study, here, 
 def test_data_that_have_changed_since_are_refused(study, here, long, monkeypatch):
     job = start(study, long, sleep="0.1")
     going(job, "parameters")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + FAR
     while not (study.folder / "run" / "epoch_0001.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     job.send_signal(signal.SIGTERM)
-    job.communicate(timeout=60)
+    job.communicate(timeout=FAR)
     state = torch.load(study.folder / "run" / "state.pt", weights_only=True)
     # As at the end of an epoch, with parameters that are not those of the history's last loss.
     state["step"] = 0
@@ -439,9 +443,9 @@ def members(folder):
     return {path.parent.name: solution(path.parent) for path in folder.glob("*/final.pt")}
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_sweep_gives_the_same_bits_on_any_number_of_ranks(study, launch, long, separately, size):
-    done = launch(size, "-m", "mpi_landscape.train", long, *SWEEP, cwd=study.folder)
+@pytest.mark.parametrize("size", values([1, 2, 3], 1, 3))
+def test_a_sweep_gives_the_same_bits_on_any_number_of_ranks(study, standing, long, separately, size):
+    done = standing(size, "-m", "mpi_landscape.train", long, *SWEEP, cwd=study.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert members(study.folder / "run") == separately
     table = done.stdout.splitlines()[-4:]
@@ -450,25 +454,27 @@ def test_a_sweep_gives_the_same_bits_on_any_number_of_ranks(study, launch, long,
 
 @pytest.mark.mpi
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_sweep_killed_in_the_middle_and_resumed_equals_uninterrupted(study, launcher, long, separately):
     job = start(study, long, *SWEEP, launcher=launcher(2), sleep="0.02")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + FAR
     while not members(study.folder / "run") and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     kill(job)
     done = len(members(study.folder / "run"))
     assert 0 < done < 4, "killed too early or too late to show anything"
     again = start(study, long, *SWEEP, launcher=launcher(2), sleep="0")
-    output, _ = again.communicate(timeout=120)
+    output, _ = again.communicate(timeout=FAR)
     assert again.returncode == 0, output
     assert output.count("complete before") >= done
     assert members(study.folder / "run") == separately
 
 
 @pytest.mark.mpi
+@pytest.mark.exhaustive
 def test_a_signal_to_one_rank_stops_a_sweep_and_the_same_command_goes_on(study, launcher, long, separately):
     job = start(study, long, *SWEEP, launcher=launcher(2), sleep="0.03")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + FAR
     while len(list(study.folder.glob("run/*/epoch_0001.pt"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     # Not the launcher and its proxies: the youngest process is a rank.
@@ -478,18 +484,18 @@ def test_a_signal_to_one_rank_stops_a_sweep_and_the_same_command_goes_on(study, 
         if "mpi_landscape.train" in each.cmdline()
     ]
     ranks[-1].send_signal(signal.SIGUSR1)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=FAR)
     assert job.returncode == 75, output
     assert len(list(study.folder.glob("run/*/state.pt"))) == 2, "each rank kept where it was"
     again = start(study, long, *SWEEP, launcher=launcher(3), sleep="0")
-    output, _ = again.communicate(timeout=120)
+    output, _ = again.communicate(timeout=FAR)
     assert again.returncode == 0, output
     assert members(study.folder / "run") == separately
 
 
 def test_a_second_training_in_the_same_folder_is_refused_and_the_first_named(study, here, long):
     first = start(study, long, sleep="0.1")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + FAR
     while not (study.folder / "run" / "history.h5").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     second = here(train.main, long)

@@ -15,6 +15,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import HistoryWriter, create_history, is_history, read_history
 from mpi_landscape.storage.surface import schema
 from mpi_landscape.storage.surface.reader import read_surface
+from tests.exhaustive import values
 
 SPLITS = ("train", "valid_2")
 NAMES = [
@@ -299,7 +300,7 @@ def check(path):
     return count
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", values(range(4), 0))
 def test_a_history_whose_writer_is_killed_opens_and_its_epochs_are_whole(history_file, seed):
     path = history_file(num_epochs=LONG - 1)
     generator = random.Random(seed)

@@ -13,6 +13,7 @@ import pytest
 from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.tiles import open_tiles
+from tests.exhaustive import values
 from tests.storage.known import totals_of
 
 # 1,200 points in 60 x 3 tiles: tens of milliseconds of writing, some 100 kB that the library may hold back.
@@ -78,7 +79,7 @@ def check(path, made):
     return verified
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", values(range(6), 0))
 def test_a_file_whose_writer_is_killed_opens_and_its_tiles_are_right(surface_file, seed):
     path, made = surface_file(**SETTINGS)
     generator = random.Random(seed)

@@ -20,6 +20,7 @@ import torch
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.checkpoints import read_state
+from tests.exhaustive import rows, values
 
 
 class Runs:
@@ -81,7 +82,14 @@ PROTOCOLS = {
 }
 
 
-@pytest.mark.parametrize(("call", "protocol", "form"), PROTOCOLS.values(), ids=PROTOCOLS)
+@pytest.mark.parametrize(
+    ("call", "protocol", "form"),
+    rows(
+        PROTOCOLS,
+        *(f"os.system, protocol {protocol}, {form}" for protocol in (2, 4) for form in ("zip", "bare")),
+        *("torch.load, protocol 2, zip", "a whole network, protocol 2, zip", "memory, protocol 2, zip"),
+    ),
+)
 def test_a_pickle_that_calls_is_refused_and_calls_nothing(study, refused, call, protocol, form):
     content = pickle.dumps({"weight": call, "state_dict": state()}, protocol=protocol)
     path = study.folder / "center.pt"
@@ -269,7 +277,30 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+@pytest.mark.parametrize(
+    "content",
+    rows(
+        FILES,
+        "nothing",
+        "noise",
+        "a bomb of two gigabytes",
+        "a pickle of the oldest kind that calls",
+        "a tar that calls",
+        "a stack of marks",
+        "a text that claims four gigabytes",
+        "an array of objects",
+        "a tensor",
+        "mappings in mappings, six to the forty",
+        "a sparse tensor",
+        "a quantised tensor",
+        "tensors of other shapes",
+        "a shape of ten to the twelve",
+        "an offset behind its storage",
+        "a storage that is not there",
+        "no pickle",
+        "a TorchScript archive",
+    ),
+)
 def test_a_file_that_is_no_checkpoint_of_the_network_is_refused_wherever_it_is_named(study, refused, content):
     (study.folder / "whole.pt").write_bytes((study.folder / "center.pt").read_bytes())
     (study.folder / "center.pt").write_bytes(content)
@@ -284,7 +315,7 @@ LARGER = {
 }
 
 
-@pytest.mark.parametrize("content", LARGER.values(), ids=LARGER)
+@pytest.mark.parametrize("content", rows(LARGER, "an escape sequence for a name"))
 def test_tensors_that_the_network_has_not_are_refused_in_a_short_line(study, refused, content):
     (study.folder / "whole.pt").write_bytes((study.folder / "center.pt").read_bytes())
     (study.folder / "center.pt").write_bytes(content)
@@ -292,7 +323,7 @@ def test_tensors_that_the_network_has_not_are_refused_in_a_short_line(study, ref
         assert "center.pt" in refused(*WAYS[way], folder=study.folder)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", values(range(60), 0, 1))
 def test_a_damaged_checkpoint_is_refused_or_taken_with_the_values_that_are_in_it(study, harmless, seed):
     """torch.load checks no sums, so a value may be another one; nothing else may come of it."""
     chance = random.Random(seed)
@@ -347,7 +378,7 @@ def header(shape, kind="<f4"):
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-@pytest.mark.parametrize("name", NUMPY)
+@pytest.mark.parametrize("name", values(NUMPY, "nothing", "objects", "a trillion values"))
 def test_an_array_that_means_harm_is_refused(study, refused, name):
     path = study.folder / "direction.npy"
     if name == "objects":

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mpi_landscape
+from tests.exhaustive import rows
 
 
 def run(folder, *argv, seconds=120):
@@ -59,18 +60,26 @@ def noise(folder):
 
 @pytest.mark.parametrize(
     ("make", "argv"),
-    [
-        (bomb, ["mpi_landscape.surface", "hostile.yaml"]),
-        (tag, ["mpi_landscape.train", "hostile.yaml"]),
-        (calling, ["mpi_landscape.surface", "study.yaml"]),
-        (pipe, ["mpi_landscape.inspect", "hostile.h5"]),
-        (pipe, ["plotting", "hostile.h5"]),
-        (pipe, ["mpi_landscape.surface", "study.yaml", "--output", "hostile.h5"]),
-        (noise, ["mpi_landscape.inspect", "hostile.h5", "--json"]),
-        (noise, ["plotting", "hostile.h5"]),
-        (noise, ["mpi_landscape.surface", "study.yaml", "--output", "hostile.h5"]),
-    ],
-    ids=lambda part: part.__name__ if callable(part) else part[0],
+    rows(
+        {
+            f"{make.__name__}-{argv[0]}": (make, argv)
+            for make, argv in [
+                (bomb, ["mpi_landscape.surface", "hostile.yaml"]),
+                (tag, ["mpi_landscape.train", "hostile.yaml"]),
+                (calling, ["mpi_landscape.surface", "study.yaml"]),
+                (pipe, ["mpi_landscape.inspect", "hostile.h5"]),
+                (pipe, ["plotting", "hostile.h5"]),
+                (pipe, ["mpi_landscape.surface", "study.yaml", "--output", "hostile.h5"]),
+                (noise, ["mpi_landscape.inspect", "hostile.h5", "--json"]),
+                (noise, ["plotting", "hostile.h5"]),
+                (noise, ["mpi_landscape.surface", "study.yaml", "--output", "hostile.h5"]),
+            ]
+        },
+        "tag-mpi_landscape.train",
+        "calling-mpi_landscape.surface",
+        "pipe-plotting",
+        "noise-mpi_landscape.inspect",
+    ),
 )
 def test_the_command_refuses_in_one_line_with_status_two(study, make, argv):
     make(study.folder)

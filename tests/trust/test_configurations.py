@@ -5,6 +5,8 @@ import random
 
 import pytest
 
+from tests.exhaustive import EXHAUSTIVE, rows, values
+
 # A command that would leave a file behind, in every tag by which YAML has ever run code.
 COMMAND = "touch executed"
 TAGS = [
@@ -154,28 +156,56 @@ BYTES = {
 }
 
 
-@pytest.mark.parametrize("tag", TAGS, ids=[tag[:50] for tag in TAGS])
+@pytest.mark.parametrize(
+    "tag", rows({tag[:50]: tag for tag in TAGS}, TAGS[0][:50], TAGS[5], TAGS[14][:50], "!unknown x")
+)
 def test_a_tag_makes_no_object_and_runs_nothing(study, refused, tag):
     for place in (tag, f"model: {{name: mlp, arguments: {{x: {tag}}}}}\ndata: digits\noutput: x.h5"):
         (study.folder / "hostile.yaml").write_text(place)
         assert "hostile.yaml" in refused("surface", "hostile.yaml", "--dry-run", folder=study.folder)
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize(
+    "text",
+    rows(
+        TEXTS,
+        "a billion laughs",
+        "a mapping that holds itself",
+        "nested in brackets",
+        "a whole number of a megabit",
+        "an exponent beyond all",
+        "a megabyte of text",
+        "a hundred thousand anchors",
+        "a key given twice inside",
+        "a list as a key",
+        "NUL in an output",
+        "half of a surrogate pair",
+        "an escape sequence as a value",
+        "look-alike letters in a field",
+        "two documents",
+        "a base that is itself",
+        "a base that is a device",
+        "a target through a path",
+        "a grid beyond any axis",
+        "a sweep of billions",
+    ),
+)
 def test_a_hostile_text_is_refused(study, refused, text):
     (study.folder / "hostile.yaml").write_text(text, encoding="utf-8")
     line = refused("surface", "hostile.yaml", folder=study.folder)
     assert "hostile.yaml" in line or "owned" not in line
 
 
-@pytest.mark.parametrize("content", BYTES.values(), ids=BYTES)
+@pytest.mark.parametrize(
+    "content", rows(BYTES, "nothing", "NUL within", "bad UTF-8", "UTF-16 without", "a program")
+)
 def test_bytes_that_are_no_configuration_are_refused(study, refused, content):
     (study.folder / "hostile.yaml").write_bytes(content)
     for program in ("surface", "train"):
         assert "hostile.yaml" in refused(program, "hostile.yaml", "--dry-run", folder=study.folder)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", values(range(40), 0, 1))
 def test_a_configuration_with_bytes_changed_is_taken_or_refused_and_nothing_else(study, harmless, seed):
     chance = random.Random(seed)
     content = bytearray(study.configuration.read_bytes())
@@ -219,7 +249,9 @@ NO_FILES = {
 }
 
 
-@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+@pytest.mark.parametrize(
+    "make", rows(NO_FILES, "a pipe that nobody writes", "a link to a device that never ends")
+)
 @pytest.mark.parametrize("name", ["hostile.yaml", "hostile.pt", "hostile.h5", "hostile.npy"])
 def test_what_is_no_regular_file_is_refused_before_it_is_read(study, refused, make, name):
     make(study.folder / name)
@@ -281,11 +313,25 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=[setting[:40] or "nothing" for setting in SETTINGS])
+@pytest.mark.parametrize(
+    "setting",
+    rows(
+        {setting[:40] or "nothing": setting for setting in SETTINGS},
+        *(
+            "a..b=1",
+            "grid.alpha.num=*a",
+            SETTINGS[14][:40],
+            SETTINGS[18][:40],
+            "compute=1",
+            "model.__init__=1",
+        ),
+    ),
+)
 def test_a_setting_that_is_nonsense_is_refused(study, refused, setting):
     refused("surface", "study.yaml", "--dry-run", "--set", setting, folder=study.folder)
 
 
+@EXHAUSTIVE
 def test_bases_ten_times_ten_deep_are_refused_before_they_are_read_a_billion_times(study, refused):
     for level in range(9):
         (study.folder / f"level{level}.yaml").write_text(
@@ -328,7 +374,10 @@ EXTREMES = [
 ]
 
 
-@pytest.mark.parametrize("setting", EXTREMES, ids=[setting[:60] for setting in EXTREMES])
+@pytest.mark.parametrize(
+    "setting",
+    rows({setting[:60]: setting for setting in EXTREMES}, EXTREMES[0], EXTREMES[4], EXTREMES[-1][:60]),
+)
 def test_an_extreme_value_is_planned_or_refused(study, harmless, setting):
     harmless("surface", "study.yaml", "--dry-run", "--set", setting, folder=study.folder)
 

@@ -14,6 +14,7 @@ from mpi_landscape.configuration import reading
 from mpi_landscape.configuration.sections import fields
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
+from tests.exhaustive import values
 
 # Everything else that stands in the configuration; a field's section lies over it.
 REST = {
@@ -206,7 +207,7 @@ def test_a_value_of_a_wrong_type_is_refused_in_one_line_that_names_the_field(tmp
     assert tried >= 10
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", values(range(30), 0, 1))
 def test_a_wrong_value_is_refused_by_the_programs_too(study, refused, seed):
     chance = random.Random(seed)
     place, kind = chance.choice([leaf for leaf in LEAVES if leaf[1] not in ("section", "Arguments")])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mpi_landscape.storage.history.records import HistoryWriter, create_history
+from tests import exhaustive
 
 
 @pytest.fixture(scope="session")
@@ -250,7 +251,31 @@ SPOILED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+@pytest.mark.parametrize(
+    "spoil",
+    exhaustive.rows(
+        SPOILED,
+        "alpha with NaN",
+        "alpha of two dimensions",
+        "alpha of text",
+        "losses of another shape",
+        "losses of ten to the twelve",
+        "losses that are a group",
+        "losses in everybody's file, by a link",
+        "losses in another file, virtually",
+        "losses in everybody's file, by raw bytes",
+        "no tiles",
+        "a status of floats",
+        "a split that is not there",
+        "a split with a path",
+        "shards of two to the sixty",
+        "points per tile of text",
+        "another program",
+        "a schema of NaN",
+        "a surface that says it is a history",
+        "a certificate of text",
+    ),
+)
 def test_a_spoiled_surface_file_is_refused_by_every_reader_and_not_resumed(copy, refused, spoil):
     with h5py.File(copy / "surface.h5", "r+") as file:
         spoil(file)
@@ -276,7 +301,10 @@ DIRECTIONS = {
 }
 
 
-@pytest.mark.parametrize("spoil", DIRECTIONS.values(), ids=DIRECTIONS)
+@pytest.mark.parametrize(
+    "spoil",
+    exhaustive.rows(DIRECTIONS, "no directions", "a direction of another length", "names of another network"),
+)
 def test_a_spoiled_direction_is_refused(copy, refused, spoil):
     with h5py.File(copy / "sampled.h5", "r+") as file:
         spoil(file)
@@ -302,7 +330,9 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("spoil", (SAMPLES | ORDERS).values(), ids=SAMPLES | ORDERS)
+@pytest.mark.parametrize(
+    "spoil", exhaustive.rows(SAMPLES | ORDERS, "strata that jump", "targets", "an order out of range")
+)
 def test_spoiled_samples_are_refused(copy, refused, spoil):
     with h5py.File(copy / "sampled.h5", "r+") as file:
         spoil(file)
@@ -341,7 +371,12 @@ HISTORIES = {
 }
 
 
-@pytest.mark.parametrize("spoil", HISTORIES.values(), ids=HISTORIES)
+@pytest.mark.parametrize(
+    "spoil",
+    exhaustive.rows(
+        HISTORIES, "epochs that fall", "losses of raw bytes", "losses of ten to the twelve", "no schema"
+    ),
+)
 def test_a_spoiled_history_is_refused(copy, refused, spoil):
     with h5py.File(copy / "history.h5", "r+") as file:
         spoil(file)
@@ -389,7 +424,19 @@ STRANGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("spoil", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize(
+    "spoil",
+    exhaustive.rows(
+        STRANGE,
+        "numbers near the largest",
+        "NaN with a message",
+        "coordinates near nothing",
+        "a title of escapes",
+        "a title of dollars",
+        "a provenance of references",
+        "a configuration of escapes",
+    ),
+)
 def test_a_strange_surface_file_is_shown_or_refused_and_steers_no_terminal(copy, harmless, spoil):
     with h5py.File(copy / "surface.h5", "r+") as file:
         spoil(file)
@@ -404,7 +451,7 @@ def test_a_strange_surface_file_is_shown_or_refused_and_steers_no_terminal(copy,
 
 
 @pytest.mark.parametrize("part", ["header", "anywhere", "cut", "zeros", "noise"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", exhaustive.values(range(12), 0, 1))
 @pytest.mark.parametrize("name", ["surface.h5", "sampled.h5", "history.h5"])
 def test_a_damaged_file_is_shown_or_refused(copy, harmless, name, part, seed):
     chance = random.Random(f"{name} {part} {seed}")
