@@ -29,7 +29,8 @@ Point = tuple[float, ...]
 class GradientNorm:
     """The norm of the full mean loss's gradient over the parameters that move, by the plain network.
 
-    A parameter tensor counts where any direction is not zero in it; buffers never count. Every thread has a copy of the
+    A parameter tensor counts where any direction is not zero in it, as zero where it has no influence on the loss; buffers
+    never count. Every thread has a copy of the
     network and of the point. The gradients of batches are added in the order of the batches, in float64, so that the
     bits depend neither on the number of threads nor on the pieces.
 
@@ -106,7 +107,7 @@ class GradientNorm:
             (len(points), 1) float64, nats per unit of the parameters.
 
         Raises:
-            LandscapeError: A point lies off the plane, or the loss has no gradient.
+            LandscapeError: A point lies off the plane.
         """
         for point in points:
             self._replicas[0].vectors.check(point)
@@ -114,8 +115,8 @@ class GradientNorm:
         count = 0
         for piece in pieces if self._size else ():
             count += self._add(gradients, piece, points, between)
-        means = gradients.div_(count) if self._size else gradients
-        norms: NDArray[np.float64] = torch.linalg.vector_norm(means, dim=1, keepdim=True).cpu().numpy()
+        gradients /= max(count, 1)
+        norms: NDArray[np.float64] = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).cpu().numpy()
         return norms
 
     def _add(
@@ -196,8 +197,6 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
     parameters = _only(network, [name for name, _ in network.named_parameters()])
     try:
         found = _gradients(loss, network, batch, parameters)
-    except LandscapeError:
-        raise
     except Exception as error:
         raise LandscapeError(
             f"gradient_norm: the gradient of the loss raised {type(error).__name__}: {one_line(error)}; "
@@ -205,7 +204,11 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
             f"otherwise"
         ) from error
     if all(each is None for each in found):
-        raise LandscapeError(_NO_GRADIENT)
+        raise LandscapeError(
+            "gradient_norm: the loss has no gradient with respect to the network's parameters; leave out of the network and "
+            "the loss what cuts it off (detach(), .data, argmax and other counts, torch.no_grad(), "
+            "torch.inference_mode()), or leave gradient_norm out of compute.quantities"
+        )
 
 
 def _only(network: nn.Module, names: Sequence[str]) -> list[nn.Parameter]:
@@ -219,11 +222,11 @@ def _only(network: nn.Module, names: Sequence[str]) -> list[nn.Parameter]:
 def _gradients(
     loss: LossFunction, network: nn.Module, batch: Batch, parameters: Sequence[nn.Parameter]
 ) -> Sequence[Tensor | None]:
-    """Of the sum of a batch's valid losses; None for a parameter without influence."""
+    """The gradients of the sum of a batch's valid losses; None for a parameter without influence."""
     with torch.enable_grad():
         losses = losses_of(loss(network, batch.data))[: batch.valid]
         if not losses.requires_grad:
-            raise LandscapeError(_NO_GRADIENT)
+            return [None] * len(parameters)
         return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True)
 
 

@@ -176,6 +176,17 @@ def test_an_embedding_and_parameters_without_influence(sparse):
         assert value == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_plane_that_moves_only_what_has_no_influence_has_no_gradient_in_it():
+    torch.manual_seed(9)
+    model = Words(False)
+    examples = [(torch.randint(20, (5,)), index % 3) for index in range(4)]
+    (direction,) = drawn(len(flat(model)), 1)
+    for entry in layout_of(model).entries:
+        direction[entry.offset : entry.stop] *= entry.name.startswith("unused")
+    with norm_of(model, cross_entropy, [direction]) as norm:
+        assert norm.row([batches_of(examples, 3)], [(0.0,), (1.0,)]).tolist() == [[0], [0]]
+
+
 def test_a_tied_parameter_counts_once_with_its_whole_gradient():
     torch.manual_seed(2)
     model = Tied()
@@ -233,9 +244,11 @@ def test_neither_a_no_grad_of_the_caller_nor_frozen_parameters_matter_and_the_mo
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
 
 
-def test_a_plane_that_moves_nothing_has_no_gradient_in_it():
+def test_a_plane_that_moves_nothing_or_has_no_data_has_no_gradient_in_it():
     with norm_of(line_network([1.0, 2.0]), squared_error, [torch.zeros(2)]) as norm:
         assert norm.row([batches_of([(torch.ones(2), 0.0)], 1)], [(0.0,), (1.0,)]).tolist() == [[0], [0]]
+    with norm_of(line_network([1.0, 2.0]), squared_error, [torch.ones(2)]) as norm:
+        assert norm.row([], [(0.0,), (1.0,)]).tolist() == [[0], [0]]
 
 
 def test_between_is_called_in_the_caller_s_thread_and_what_it_raises_ends_the_work():
