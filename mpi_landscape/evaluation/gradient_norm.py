@@ -229,9 +229,3 @@ def _gradients(
             return [None] * len(parameters)
         return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True)
 
-
-_NO_GRADIENT = (
-    "gradient_norm: the loss has no gradient with respect to the network's parameters; leave out of the network and the "
-    "loss what cuts it off (detach(), .data, argmax and other counts, torch.no_grad(), torch.inference_mode()), or "
-    "leave gradient_norm out"
-)
