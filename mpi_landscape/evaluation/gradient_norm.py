@@ -228,4 +228,3 @@ def _gradients(
         if not losses.requires_grad:
             return [None] * len(parameters)
         return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True)
-
