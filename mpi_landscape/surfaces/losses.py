@@ -149,12 +149,14 @@ def prepare_losses(
         directions=list(plane.directions.values()),
         device=placed.device,
     )
-    engine = agree_engine(setting, compute, grid, splits, ranks, decided.engine, dtype=placed.precision.data)
+    engine = agree_engine(setting, request, placed, ranks, decided.engine)
     with ranks.together():
-        shards = cut_data(grid.num_points, compute, splits, decided.shards, placed.quantities)
+        shards = cut_data(request, placed, decided.shards)
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
     # Rank 0's number for all: it is in the plan.
-    at_once = 1 if sampled or placed.on_gpu else ranks.share(_at_once(placed, shards, plane.layout.size))
+    at_once = (
+        1 if sampled or placed.on_gpu else ranks.share(points_at_once(placed, shards, plane.layout.size))
+    )
     with ranks.together():
         evaluator = _evaluator(setting, placed, engine, at_once)
         further = [_computing(name, setting, placed) for name in placed.quantities.computed]
@@ -166,7 +168,7 @@ def prepare_losses(
     certificate, seconds = certify(placed, ranks, evaluator)
     # The center alone kept one point's threads busy.
     seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: _seconds_of(further, placed))) or 0.0)
-    plan = make_plan(grid, compute, shards, splits, engine, at_once, seconds, decided.points_per_tile)
+    plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)
     chosen: Sampling | None = None
     if sampled and (found is None or found.fits(splits)):
         chosen = found or sampling.draw(ranks, evaluator, splits, grid, placed.precision)
@@ -196,13 +198,6 @@ def prepare_losses(
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
-
-
-def _at_once(placed: Placed, shards: Mapping[str, int], num_parameters: int) -> int:
-    # An eighth of what is free may go into further points.
-    free = placed.free_bytes
-    spare = placed.threads if free is None else free // (32 * num_parameters)
-    return points_at_once(placed.threads, shards, placed.splits, spare)
 
 
 def _computing(name: str, setting: Setting, placed: Placed) -> Computing:

@@ -28,7 +28,7 @@ def measure_error(
     evaluator: Evaluator,
     precision: Precision,
     grid: Grid,
-    resident: Examples,
+    examples: Examples,
     ranks: Ranks,
 ) -> dict[str, float]:
     """How far losses in an approximate precision are from those of the plain network in float32. Collective.
@@ -38,7 +38,7 @@ def measure_error(
         evaluator: The one that will compute.
         precision: The format.
         grid: The points.
-        resident: The first split.
+        examples: The first split.
         ranks: Who share the points.
 
     Returns:
@@ -49,7 +49,7 @@ def measure_error(
     """
     points = all_over(grid)
     mine = points[ranks.rank :: ranks.size]
-    sample = first_batches(resident, max(1, min(resident.num_batches, MEASURED // resident.batch_size)))
+    sample = first_batches(examples, max(1, min(examples.num_batches, MEASURED // examples.batch_size)))
     with ranks.together():
         worst = _worst(setting, evaluator, precision, sample, mine)
     return {
