@@ -200,8 +200,8 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
     except Exception as error:
         raise LandscapeError(
             f"gradient_norm: the gradient of the loss raised {type(error).__name__}: {one_line(error)}; "
-            f"valid is a network and a loss that torch can differentiate in evaluation mode; leave gradient_norm out "
-            f"otherwise"
+            f"valid is a network and a loss that torch can differentiate in evaluation mode; otherwise leave gradient_norm "
+            f"out of compute.quantities"
         ) from error
     if all(each is None for each in found):
         raise LandscapeError(
