@@ -6,13 +6,14 @@ python benchmarks/bits.py main . --only training,surface             # some of t
 
 Both sides run the same trainings and surfaces by this interpreter, in a folder of their own and with the same words, one
 after the other. Then every dataset and attribute of every HDF5 file, every tensor of every checkpoint and every written
-configuration is compared bit for bit. The exit status is 1 where anything differs.
+configuration is compared bit for bit. The exit status is 1 where anything differs, texts too unless they may.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import shutil
 import subprocess
@@ -115,6 +116,9 @@ def main() -> None:
     parser.add_argument("new", metavar="NEW", help="likewise")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="where the files of both sides stay")
     parser.add_argument("--only", metavar="RUNS", default=",".join(RUNS), help="of %(default)s")
+    parser.add_argument(
+        "--texts-may-differ", action="store_true", help="only numbers count: configurations gain fields"
+    )
     options = parser.parse_args()
     names = options.only.split(",")
     for name in names:
@@ -129,7 +133,7 @@ def main() -> None:
                 execute(RUNS[name], source, side)
             print(f"ran {name}", file=sys.stderr, flush=True)
         found = compare_folders(*sides)
-    sys.exit(report(found))
+    sys.exit(report(found, texts_may_differ=options.texts_may_differ))
 
 
 def checkout(said: str, stack: contextlib.ExitStack) -> Path:
@@ -183,7 +187,16 @@ def execute(run: Run, source: Path, folder: Path) -> None:
         sys.exit(f"bits.py: {source}: {' '.join(run.words)} failed:\n{done.stdout}{done.stderr}")
 
 
-def compare_folders(old: Path, new: Path) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class Difference:
+    """Something that is not the same on both sides: its name and what is known of it; numbers, or a text about them."""
+
+    name: str
+    known: str
+    is_text: bool = False
+
+
+def compare_folders(old: Path, new: Path) -> dict[str, list[Difference]]:
     """What differs, by file of either side; an empty list for what is the same."""
     names = sorted(
         {
@@ -197,24 +210,33 @@ def compare_folders(old: Path, new: Path) -> dict[str, list[str]]:
     for name in names:
         absent = [side for side in (old, new) if not (side / name).exists()]
         found[name] = (
-            [f"is missing on the side {absent[0].name}"] if absent else differences(old / name, new / name)
+            [Difference("the file", f"missing on the side {absent[0].name}")]
+            if absent
+            else differences(old / name, new / name)
         )
     return found
 
 
-def differences(old: Path, new: Path) -> list[str]:
-    """Names of what is not the same in two files, with both values where they are short."""
+def differences(old: Path, new: Path) -> list[Difference]:
+    """What is not the same in two files."""
     one, other = contents(old), contents(new)
-    lines = [f"{name} is on one side alone" for name in sorted(one.keys() ^ other.keys())]
+    found = [Difference(name, "on one side alone") for name in sorted(one.keys() ^ other.keys())]
     for name in sorted(one.keys() & other.keys()):
-        if one[name] != other[name]:
-            texts = [" ".join(map(str, side[name][:2])) for side in (one, other)]
-            lines.append(f"{name}: {' | '.join(text[:90] for text in texts)}")
-    return lines
+        if one[name] == other[name]:
+            continue
+        if one[name][0] is TEXT and other[name][0] is TEXT:
+            pair = [side[name][1].splitlines() for side in (one, other)]
+            lines = [line for line in difflib.ndiff(*pair) if line[0] in "+-"]
+            found.append(Difference(name, "; ".join(lines)[:400], is_text=True))
+        else:
+            texts = [" ".join(map(str, side[name][:2]))[:90] for side in (one, other)]
+            found.append(Difference(name, " | ".join(texts)))
+    return found
 
 
 # What is compared of a thing: what people may read first, then all of its bytes.
 Kept = tuple[Any, ...]
+TEXT = "text"  # the first entry of a text, whose second is all of it
 
 
 def contents(path: Path) -> dict[str, Kept]:
@@ -225,7 +247,7 @@ def contents(path: Path) -> dict[str, Kept]:
         import torch
 
         return dict(_of_nest("", torch.load(path, weights_only=True)))
-    return {"text": (path.read_text(),)}
+    return {"all of it": (TEXT, path.read_text())}
 
 
 def _of_hdf5(path: Path) -> Iterator[tuple[str, Kept]]:
@@ -257,6 +279,8 @@ def _of_attribute(file: Any, thing: Any, name: str) -> Kept:
         # References are addresses in the file; what they lead to is compared.
         lists = [np.atleast_1d(each) for each in value] if name == "DIMENSION_LIST" else [value["dataset"]]
         return ([sorted(file[each].name for each in references) for references in lists],)
+    if isinstance(value, bytes | str):
+        return (TEXT, value.decode() if isinstance(value, bytes) else value)
     kind = h5py.h5a.open(thing.id, name.encode()).dtype
     return (str(value), str(kind), np.asarray(value).tobytes())
 
@@ -280,19 +304,20 @@ def _of_nest(name: str, value: Any) -> Iterator[tuple[str, Kept]]:
         yield name, (repr(value),)
 
 
-def report(found: dict[str, list[str]]) -> int:
+def report(found: dict[str, list[Difference]], *, texts_may_differ: bool = False) -> int:
     """Print a line for each file, what differs, and a summary; returns the exit status."""
-    for name, lines in found.items():
-        print(f"{'differs' if lines else 'same':8}{name}")
-        for line in lines:
-            print(f"            {line}")
-    differing = sum(map(bool, found.values()))
-    print(f"{len(found)} files, {differing} differ")
+    for name, all_of_it in found.items():
+        print(f"{'differs' if all_of_it else 'same':8}{name}")
+        for each in all_of_it:
+            print(f"            {each.name}: {each.known}")
+    in_numbers = sum(any(not each.is_text for each in all_of_it) for all_of_it in found.values())
+    in_texts = sum(map(bool, found.values())) - in_numbers
+    print(f"{len(found)} files: {in_numbers} differ in numbers, {in_texts} in texts alone")
     print(
         f"not compared: attributes {', '.join(ELSEWHERE)}... (place, hour, what is installed); "
         f"dataset {', '.join(CLOCKS)} (a clock's)"
     )
-    return int(differing > 0 or not found)
+    return int(not found or in_numbers > 0 or (in_texts > 0 and not texts_may_differ))
 
 
 if __name__ == "__main__":
