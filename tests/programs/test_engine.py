@@ -9,8 +9,8 @@ from mpi_landscape.evaluation import choosing
 from mpi_landscape.evaluation.engine.channels_last import CHANNELS_LAST
 from mpi_landscape.evaluation.engine.folding import FOLDED
 from mpi_landscape.evaluation.engine.steps import engine_of
+from mpi_landscape.placement import memory
 from mpi_landscape.storage.surface.reader import read_attributes, read_surface
-from mpi_landscape.surfaces import engine as calibration
 from tests.exhaustive import rows
 
 RESNET = """
@@ -105,7 +105,7 @@ def test_a_resumed_run_takes_the_engine_and_the_batch_size_from_the_file(finishe
         raise AssertionError("the engine was chosen again")
 
     monkeypatch.setattr(choosing, "choose_engine", never)
-    monkeypatch.setattr(calibration, "choose_batch_size", never)
+    monkeypatch.setattr(memory, "choose_batch_size", never)
     status, _, err = run()
     assert status == 0, err
     assert contents(path) == reference
