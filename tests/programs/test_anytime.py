@@ -15,7 +15,7 @@ import mpi_landscape
 from mpi_landscape import inspect, surface
 from mpi_landscape.storage.cells import Cells
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
-from tests.exhaustive import rows
+from tests.exhaustive import rows, values
 from tests.programs.conftest import FAR
 
 # A linear network and a squared error: loss_i = (x_i · w - y_i)², known in closed form from the vectors in the file.
@@ -89,7 +89,7 @@ def truth(study):
     return make
 
 
-@pytest.mark.parametrize("target", [0.05, 0.02])
+@pytest.mark.parametrize("target", values([0.05, 0.02], 0.05))
 def test_every_point_meets_the_target_and_the_truth_is_near(study, computed, truth, target):
     ended = computed("--relative-error", str(target))
     assert "of the evaluations of an exact surface" in ended.out
@@ -108,6 +108,7 @@ def test_every_point_meets_the_target_and_the_truth_is_near(study, computed, tru
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_truth_is_within_two_standard_errors_at_nine_points_in_ten(study, computed, truth, monkeypatch):
     inside = []
     for seed in range(10):

@@ -210,8 +210,7 @@ def test_a_second_job_on_the_same_file_is_refused_and_the_first_named(study, her
     study.output.unlink()
     # The first stands in its first batch for as long as the second takes.
     study.edit_module(
-        "time.sleep(",
-        "\n            ".join(["while os.path.exists('hold'):", "    time.sleep(0.02)", "time.sleep("]),
+        "time.sleep(", "while os.path.exists('hold'):\n            time.sleep(0.02)\n        time.sleep("
     )
     (study.folder / "hold").touch()
     first = _start(study, [])
