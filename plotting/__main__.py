@@ -1,7 +1,5 @@
 """Draw pictures from surface files and training histories: `python -m plotting FILE... [--kind KIND]`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
@@ -37,7 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
     add(
         "--kind",
-        action="append",
+        action="extend",
+        type=_names,
         default=[],
         metavar="KIND[,KIND]",
         help="contour, filled, surface (3-D), heatmap, line, history, or all that fit; "
@@ -45,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--quantity",
-        action="append",
+        action="extend",
+        type=_names,
         default=[],
         metavar="NAME[,NAME]",
         help="e.g. train_loss; default: all but fractions such as accuracies, for a line these too; for a history all",
@@ -87,24 +87,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser  # fmt: skip
 
 
-def _names(options: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for option in options for name in option.split(",") if name.strip())
+def _names(option: str) -> list[str]:
+    return [name.strip() for name in option.split(",") if name.strip()]
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Draw what parsed arguments ask for.
+    """Draw what parsed arguments ask for; the paths of the pictures, in the order drawn.
 
-    Returns:
-        The paths of the pictures, in the order drawn.
-
-    Raises:
-        LandscapeError: Bad input; nothing has been drawn unless the output cannot be written.
+    Bad input is refused before anything is drawn, but for an output that cannot be written.
     """
     if not 10 <= arguments.dpi <= 2400:
         raise LandscapeError(f"--dpi {arguments.dpi} is not between 10 and 2400")
     request = Request(
-        kinds=_names(arguments.kind),
-        quantities=_names(arguments.quantity),
+        kinds=tuple(arguments.kind),
+        quantities=tuple(arguments.quantity),
         output=arguments.output,
         format=arguments.format,
         scale=arguments.scale,

@@ -1,7 +1,5 @@
 """Which pictures of surfaces a command line asks for: kinds, quantities and scales."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +43,6 @@ def plan_pictures(surfaces: Sequence[Surface], request: Request) -> list[Picture
 
     With a picture as output, kind and quantity that were left open become the first default one, so that one
     picture results.
-
-    Args:
-        surfaces: One per file, in the order given.
-        request: What is wanted.
-
-    Returns:
-        Pictures with different paths.
-
-    Raises:
-        LandscapeError: A kind, quantity, suffix or output that does not fit; says which do.
     """
     groups = [list(surfaces)] if request.together and surfaces else [[surface] for surface in surfaces]
     single = output_file(request) is not None
@@ -115,18 +103,7 @@ def _areas(group: Sequence[Surface], request: Request, kind: str) -> list[tuple[
 def fields_and_scales(
     pictures: Sequence[Picture], request: Request
 ) -> list[tuple[list[list[Field]], list[Scale]]]:
-    """The fields of all pictures, taken out of their surfaces, and the scales to draw them on.
-
-    Args:
-        pictures: From `plan_pictures`.
-        request: What is wanted.
-
-    Returns:
-        Per picture: the fields of each panel, and one scale per panel, the same object where it is common.
-
-    Raises:
-        LandscapeError: The scale asked for does not fit the values.
-    """
+    """Per picture the fields of each panel, and one scale per panel, the same object where it is common."""
     drawn = [_panel_fields(picture, request) for picture in pictures]
     if not request.common_scale:
         return [

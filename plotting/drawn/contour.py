@@ -1,7 +1,5 @@
 """Contour lines and filled contours of a field, complete or not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -31,12 +29,7 @@ from plotting.picture.scale import Extend, Scale
 
 
 def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
-    """Draw thin lines at the levels of a scale, from blue (low) to green (high).
-
-    Args:
-        ax: Where to draw.
-        field: A field with at least two points on both axes.
-        scale: Its levels are the lines.
+    """Draw thin lines at the levels of a scale, from blue (low) to green (high), over two points or more per axis.
 
     Returns:
         The lines, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
@@ -58,16 +51,7 @@ def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | Non
 
 
 def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
-    """Draw colored bands between the levels of a scale, one step of color per band.
-
-    Args:
-        ax: Where to draw.
-        field: A field with at least two points on both axes.
-        scale: Its levels and ends bound the bands.
-
-    Returns:
-        The bands, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
-    """
+    """Draw colored bands between the levels and ends of a scale, one step of color per band; returns likewise."""
     shown = field.done & scale.shows(field.values)
     extend = scale.extend(field.values[field.done])
     options = {

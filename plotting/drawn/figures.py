@@ -1,7 +1,5 @@
 """Figures: one or several panels with their titles, color bars and legends, and how they are saved."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,15 +38,12 @@ _MAX_COLUMNS = 4
 
 
 def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[Scale]) -> Figure:
-    """Draw panels of one kind side by side.
+    """Draw panels of one kind side by side, in a figure that is attached to no window.
 
     Args:
         kind: "contour", "filled", "surface", "heatmap" or "line".
         panels: The fields of each panel; one field but for a line.
         scales: One per panel; the same object for all means one color bar for all.
-
-    Returns:
-        The figure, not attached to any window.
     """
     with style():
         rows = -(-len(panels) // _MAX_COLUMNS)
@@ -160,15 +155,9 @@ def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
-    """Write a figure to a file; the same figure gives the same bytes.
+    """Write a figure to a file, whose suffix says the format; the same figure gives the same bytes.
 
-    Args:
-        figure: What to write.
-        path: The file, whose suffix says the format; missing folders are made.
-        dpi: Dots per inch of a PNG, and of heat maps within the others.
-
-    Raises:
-        LandscapeError: The file cannot be written.
+    Missing folders are made. Dots per inch are those of a PNG, and of heat maps within the other formats.
     """
     suffix = path.suffix.lower().lstrip(".")
     # A date would make every picture of the same file another file.

@@ -1,7 +1,5 @@
 """A heat map of a field: one cell per point, and nothing between them."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -32,11 +30,6 @@ def color_norm(scale: Scale) -> Normalize:
 
 def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[Artist]]:
     """Draw one colored cell per point, gray where there is no result, hatched where it has no color.
-
-    Args:
-        ax: Where to draw.
-        field: A field with two axes, of any lengths.
-        scale: Its ends are the ends of the colors; its levels play no part.
 
     Returns:
         The cells, masked where no color is due, and legend entries.

@@ -4,8 +4,6 @@ Train solid, test dashed, as in Li et al. 2018, arXiv:1712.09913, figures 2 and 
 usual form for training curves (He et al. 2015, arXiv:1512.03385, figure 6).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -48,7 +46,7 @@ def draw_history(
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Figure:
-    """Draw the curves of one training, or of several on top of each other.
+    """Draw the curves of one training, or of several on top of each other, in a figure attached to no window.
 
     Args:
         histories: At least one.
@@ -58,12 +56,6 @@ def draw_history(
         scale: The scale of every panel; "auto" is logarithmic for losses and learning rates where all are positive.
         vmin: Lower end, when there is one panel.
         vmax: Upper end, when there is one panel.
-
-    Returns:
-        The figure, not attached to any window.
-
-    Raises:
-        LandscapeError: The scale asked for does not fit the values.
     """
     with style():
         heights = [_HEIGHTS[panel.name] * (1.6 if len(panels) == 1 else 1) for panel in panels]

@@ -1,9 +1,6 @@
 """Where the numbers stand on contour lines: one or two per level, on straight and free stretches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,24 +15,11 @@ _MAX_CANDIDATES = 150
 _MAX_OBSTACLES = 4000
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Label:
-    """A label that has its place, in pixels."""
-
-    place: NDArray[np.float64]
-    width: float
-
-
 def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None:
     """Write the level on each line that has room for it, clear of other lines, labels and the center.
 
     matplotlib places each label without regard to those of other levels, so on dense contours they collide;
-    here a line without a free stretch goes without.
-
-    Args:
-        ax: The axes, laid out as they will be drawn.
-        contours: Lines from `contour` or `tricontour`.
-        texts: One per level.
+    here a line without a free stretch goes without. The axes must be laid out as they will be drawn.
     """
     figure = ax.get_figure(root=True)
     pixels_per_point = (figure.dpi if figure is not None else 100) / 72
@@ -44,8 +28,8 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
     obstacles = [
         _resample(np.concatenate(polygons), _MAX_OBSTACLES) if polygons else None for polygons in lines
     ]
-    placed = [_Label(place=ax.transData.transform((0.0, 0.0)), width=2 * line)]
-    chosen = []
+    # Places and widths; the first keeps the center free.
+    placed = [(ax.transData.transform((0.0, 0.0)), 2 * line)]
     # Short lines have the least choice, so they choose first.
     for k in sorted(range(len(texts)), key=lambda k: sum(_length(polygon) for polygon in lines[k])):
         others = [points for j, points in enumerate(obstacles) if j != k and points is not None]
@@ -55,10 +39,9 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
                 continue
             place = _best_place(ax, polygon, others, placed, width, line)
             if place is not None:
-                placed.append(_Label(place=place, width=width))
-                chosen.append(place)
-    if chosen:
-        places = ax.transData.inverted().transform(np.array(chosen))
+                placed.append((place, width))
+    if len(placed) > 1:
+        places = ax.transData.inverted().transform(np.array([place for place, _ in placed[1:]]))
         names = {float(level): text for level, text in zip(contours.levels, texts, strict=True)}
         written = contours.clabel(
             fontsize=_SIZE, fmt=names, inline=True, inline_spacing=3, colors=INK,
@@ -94,7 +77,7 @@ def _best_place(
     ax: Axes,
     polygon: NDArray[np.float64],
     others: list[NDArray[np.float64]],
-    placed: Sequence[_Label],
+    placed: Sequence[tuple[NDArray[np.float64], float]],
     width: float,
     line: float,
 ) -> NDArray[np.float64] | None:
@@ -118,8 +101,8 @@ def _best_place(
         distance = np.hypot(*(points[:, None] - obstacle[None]).transpose(2, 0, 1))
         free = np.minimum(free, distance.min(axis=1))
     apart = np.full(len(points), np.inf)
-    for label in placed:
-        apart = np.minimum(apart, np.hypot(*(points - label.place).T) - 0.55 * (width + label.width))
+    for place, room in placed:
+        apart = np.minimum(apart, np.hypot(*(points - place).T) - 0.55 * (width + room))
     allowed = (straight > 0.8) & (rim > 0.6 * width) & (free > 0.6 * line) & (apart > 0)
     if not allowed.any():
         return None

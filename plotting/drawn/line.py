@@ -1,7 +1,5 @@
 """Quantities along a line; loss and accuracy on two axes (Li et al. 2018, arXiv:1712.09913, figure 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,12 +18,9 @@ from plotting.picture.scale import Scale, choose_scale
 
 
 def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | None, list[Artist]]:
-    """Draw quantities along a line: fractions on the right axis, others left; train solid, test dashed.
+    """Draw quantities of one surface along a line, one measure per axis: fractions right, unless they are alone.
 
-    Args:
-        ax: The left axis; if all quantities are fractions, theirs.
-        fields: Lines of one surface, of one measure on each axis.
-        scale: The scale of the left axis; its levels play no part.
+    The scale is that of the left axis.
 
     Returns:
         The right axis if there is one, and legend entries.
@@ -99,14 +94,7 @@ def _draw_one(ax: Axes, field: Field, color: str, *, log: bool) -> list[Artist]:
 
 
 def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
-    """Give the vertical axis a scale, a little air, and readable ticks.
-
-    Args:
-        ax: The axes.
-        scale: The scale.
-        percent: Whether fractions are written in percent.
-        count: About how many ticks a logarithmic scale gets.
-    """
+    """Give the vertical axis a scale, a little air, and readable ticks, about `count` if it is logarithmic."""
     if scale.kind == "log":
         ax.set_yscale("log")
         pad = (scale.vmax / scale.vmin) ** 0.04

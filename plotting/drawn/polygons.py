@@ -1,7 +1,5 @@
 """Polygons and triangles of a field as matplotlib takes them."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.path import Path
 from matplotlib.tri import Triangulation
@@ -23,10 +21,6 @@ def triangulate(field: Field, shown: NDArray[np.bool_]) -> Triangulation | None:
 
     A point whose result cannot be shown is a corner all the same, and its triangles are masked: nothing is
     interpolated across it.
-
-    Args:
-        field: A field with two axes.
-        shown: (num_alpha, num_beta) bool: results that have a place on the scale.
 
     Returns:
         The triangulation over `numpy.nonzero(field.done)`; None with fewer than three points, or all in one row.

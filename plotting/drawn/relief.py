@@ -1,7 +1,5 @@
 """A field as a 3-D surface, lit, over its plane."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -31,10 +29,7 @@ _MESH_LIMIT = 12_000
 def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollection | None, list[Artist]]:
     """Draw the surface from its finished points; heights beyond the ends of the scale are cut flat.
 
-    Args:
-        ax: 3-D axes.
-        field: A field with at least two points on both axes.
-        scale: Height and color; a logarithmic one is drawn as the decimal logarithm, with values as ticks.
+    The field has at least two points on both axes; a logarithmic scale is drawn as the decimal logarithm.
 
     Returns:
         The faces, or None if there are none, and legend entries.

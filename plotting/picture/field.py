@@ -1,7 +1,5 @@
 """A field: one quantity of one surface, with what is known of each of its points."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -71,17 +69,7 @@ class Field:
 
 
 def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_line: bool = False) -> Field:
-    """One quantity, taken out of a surface.
-
-    Args:
-        surface: The surface, finished or not.
-        quantity: One of its quantities.
-        title: Instead of the title in the file.
-        as_line: Whether a grid that is one point wide is to become a line along its longer axis.
-
-    Returns:
-        The field; its arrays other than the values are views where possible.
-    """
+    """One quantity of a surface; with `as_line` a grid that is one point wide becomes a line along its longer axis."""
     values, done = drawable(surface.values[quantity]), surface.done_of(quantity)
     field = Field(
         title=title_of(surface) if title is None else title,

@@ -1,7 +1,5 @@
 """Levels of a contour picture: few, readable, and where the values are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -26,16 +24,7 @@ _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 
 
 
 def parse_levels(text: str) -> int | tuple[float, ...]:
-    """Read `--levels`: a number of levels (`12`), or the levels themselves (`0.1,0.5,1`; `0.5,` for one).
-
-    Args:
-        text: What the user wrote.
-
-    Returns:
-        The number, or the levels in ascending order without repeats.
-
-    Raises:
-        LandscapeError: The text is neither, or a number outside 1 to 100.
+    """Read `--levels`: how many from 1 to 100 (`12`), or which (`0.1,0.5,1`; `0.5,` for one), then ascending.
 
     Example:
         >>> parse_levels("12"), parse_levels("1,0.5,"), parse_levels("0.5,")
@@ -79,10 +68,7 @@ def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:
 
     Args:
         values: Any shape, float64; positive where `kind` is "log".
-        kind: "linear" or "log".
-
-    Returns:
-        The same shape, float64.
+        kind: The scale.
 
     Example:
         >>> height([0.01, 1000.0], "log").tolist()
@@ -222,15 +208,7 @@ def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[floa
 
 
 def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str:
-    """A number as a picture writes it: `0.02`, `1500`, `2×10⁻⁵`, `NaN`, `−∞`, `93.1 %`.
-
-    Args:
-        value: Any float.
-        digits: Significant digits at most.
-        percent: Whether a fraction is to be written in percent.
-
-    Returns:
-        Plain text with the true minus sign.
+    """A number as a picture writes it, with at most so many significant digits: `0.02`, `1500`, `NaN`, `−∞`.
 
     Example:
         >>> format_value(-2.5), format_value(2e-5), format_value(0.931, percent=True)
@@ -254,10 +232,6 @@ def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str
 
 def format_levels(levels: Sequence[float], *, percent: bool = False) -> list[str]:
     """Levels as texts, with as few digits as tell each from the others and from its own value.
-
-    Args:
-        levels: Any number of levels.
-        percent: Whether fractions are to be written in percent.
 
     Example:
         >>> format_levels([2.3025, 2.4, 20.0])

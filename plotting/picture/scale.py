@@ -1,7 +1,5 @@
 """The scale of a picture: linear or logarithmic, from where to where, and the levels on it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -19,11 +17,11 @@ _DEFAULT_LEVELS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What color, height and contour lines mean.
+    """What color, height and contour lines mean, in the unit of the quantity.
 
     Attributes:
-        kind: "linear" or "log".
-        vmin: The value at the lower end, in the unit of the quantity.
+        kind: How far apart values lie.
+        vmin: The value at the lower end.
         vmax: The value at the upper end, above `vmin`.
         levels: The contour levels, ascending, strictly between the ends.
     """
@@ -74,8 +72,8 @@ def choose_scale(
         kind: "auto" takes the logarithm where a linear scale would press half of the points into its
             lowest twentieth, and spaces the levels by quantiles; the others space them evenly.
         levels: How many, or which; None for about ten.
-        vmin: Lower end; None for the smallest value.
-        vmax: Upper end; None for the largest value.
+        vmin: The lower end; None for the smallest value.
+        vmax: The upper end; None for the largest value.
         fraction: Whether the values are fractions of 1: "auto" is linear then, and a linear scale whose ends are
             left open reaches from 0 to 1, so that pictures can be compared.
 
