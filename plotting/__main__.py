@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import NoReturn
 
 from mpi_landscape.errors import LandscapeError
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
     add(
         "--kind",
+        dest="kinds",
         action="extend",
         type=_names,
         default=[],
@@ -44,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--quantity",
+        dest="quantities",
         action="extend",
         type=_names,
         default=[],
@@ -98,19 +101,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     """
     if not 10 <= arguments.dpi <= 2400:
         raise LandscapeError(f"--dpi {arguments.dpi} is not between 10 and 2400")
-    request = Request(
-        kinds=tuple(arguments.kind),
-        quantities=tuple(arguments.quantity),
-        output=arguments.output,
-        format=arguments.format,
-        scale=arguments.scale,
-        levels=None if arguments.levels is None else parse_levels(arguments.levels),
-        vmin=arguments.vmin,
-        vmax=arguments.vmax,
-        title=arguments.title,
-        common_scale=arguments.common_scale,
-        together=arguments.together,
-    )
+    options = vars(arguments) | {
+        "kinds": tuple(arguments.kinds),
+        "quantities": tuple(arguments.quantities),
+        "levels": None if arguments.levels is None else parse_levels(arguments.levels),
+    }
+    request = Request(**{field.name: options[field.name] for field in fields(Request)})
     return _draw_all(arguments.files, request, dpi=arguments.dpi)
 
 
@@ -125,7 +121,7 @@ def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
             f"({histories[0].path}) are two pictures; draw them one by one or give a folder"
         )
     curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
-    fields = fields_and_scales(pictures, request)
+    drawn = fields_and_scales(pictures, request)
     for curve in curves:
         figure = draw_history(
             curve.histories,
@@ -137,7 +133,7 @@ def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
             vmax=request.vmax,
         )
         save(figure, curve.path, dpi=dpi)
-    for picture, (panels, scales) in zip(pictures, fields, strict=True):
+    for picture, (panels, scales) in zip(pictures, drawn, strict=True):
         save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)
     return [str(path) for path in [*(c.path for c in curves), *(p.path for p in pictures)]]
 

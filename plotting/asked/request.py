@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mpi_landscape.errors import LandscapeError
-from plotting.picture.levels import Kind
+from plotting.picture.levels import Kind, Levels
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -20,7 +20,7 @@ class Request:
     output: str | None = None
     format: str | None = None
     scale: Kind | Literal["auto"] = "auto"
-    levels: int | tuple[float, ...] | None = None
+    levels: Levels | None = None
     vmin: float | None = None
     vmax: float | None = None
     title: str | None = None

@@ -22,7 +22,6 @@ from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
 from plotting.picture.field import Field, progress_facts
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
-from plotting.picture.quantities import label_of
 from plotting.picture.scale import Scale
 
 # Points per axis beyond which a picture gets slower but not finer.
@@ -57,18 +56,18 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
             figure.subplots_adjust(left=0.02, right=0.92, bottom=0.04, top=0.9, wspace=0.12, hspace=0.2)
         options = {"projection": "3d"} if kind == "surface" else {}
         axes = [figure.add_subplot(rows, columns, k + 1, **options) for k in range(len(panels))]
-        afterwards = []
-        for ax, fields, scale in zip(axes, panels, scales, strict=True):
-            afterwards.append(_draw_panel(ax, kind, fields, scale))
+        lines = [
+            _draw_panel(ax, kind, fields, scale)
+            for ax, fields, scale in zip(axes, panels, scales, strict=True)
+        ]
         if kind in ("filled", "heatmap"):
             _add_color_bars(axes, kind, [fields[0] for fields in panels], scales, columns)
         figure.draw_without_rendering()
         # Labels need the final place of every line.
-        for ax, contours, (field, *_), scale in zip(axes, afterwards, panels, scales, strict=True):
+        for ax, contours, (field, *_), scale in zip(axes, lines, panels, scales, strict=True):
             if contours is not None:
-                levels = [
-                    level for level in scale.levels if np.isin(height(level, scale.kind), contours.levels)
-                ]
+                drawn = np.isin(height(scale.levels, scale.kind), contours.levels)
+                levels = np.array(scale.levels)[drawn].tolist()
                 label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
         return figure
 
@@ -106,7 +105,7 @@ def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> A
         _, handles = draw_filled(ax, field, scale)
     else:
         _, handles = draw_heatmap(ax, field, scale)
-    entitle(ax, f"{field.title}: {label_of(field.quantity)}", facts)
+    entitle(ax, f"{field.title}: {field.label}", facts)
     if kind != "surface":
         dress(ax, field)
     legend_below(ax, handles, gap=0.03 if kind == "surface" else 0.13)

@@ -6,16 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, Normalize
 
-from plotting.drawn.marks import (
-    NO_LOGARITHM,
-    PENDING,
-    UNDEFINED,
-    draw_polygons,
-    mark_center,
-    missing_handles,
-    say,
-    why_empty,
-)
+from plotting.drawn import marks
 from plotting.drawn.style import color_map
 from plotting.picture.cells import edges, rectangles
 from plotting.picture.field import Field
@@ -48,15 +39,15 @@ def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[A
         zorder=1,
     )
     for mask, look in (
-        (~field.done, PENDING),
-        (field.finite & ~shown, NO_LOGARITHM),
-        (field.undefined, UNDEFINED),
+        (~field.done, marks.PENDING),
+        (field.finite & ~shown, marks.NO_LOGARITHM),
+        (field.undefined, marks.UNDEFINED),
     ):
-        draw_polygons(ax, rectangles(mask, across, along), {**look, "linewidth": 0.0}, zorder=1.5)
-    reason = why_empty(field, shown)
+        marks.draw_polygons(ax, rectangles(mask, across, along), {**look, "linewidth": 0.0}, zorder=1.5)
+    reason = marks.why_empty(field, shown)
     if reason is not None:
-        say(ax, reason)
+        marks.say(ax, reason)
     ax.set_xlim(across[0], across[-1])
     ax.set_ylim(along[0], along[-1])
-    mark_center(ax, field)
-    return mesh, missing_handles(field, shown, pending=True)
+    marks.mark_center(ax, field)
+    return mesh, marks.missing_handles(field, shown, pending=True)

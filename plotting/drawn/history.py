@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -95,10 +96,7 @@ def _colors(count: int) -> list[str | None]:
     if count <= len(_OVERLAY):
         return list(_OVERLAY[:count])
     # With many they are a sweep, whose order a sequence of colors shows.
-    return [
-        "#" + "".join(f"{round(255 * part):02x}" for part in line_color_map()(k / (count - 1))[:3])
-        for k in range(count)
-    ]
+    return [to_hex(line_color_map()(k / (count - 1))) for k in range(count)]
 
 
 def _dashes(histories: Sequence[History], panels: Sequence[Panel]) -> dict[str, LineStyleType]:

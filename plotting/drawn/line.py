@@ -13,7 +13,6 @@ from plotting.drawn.style import ACCURACY_COLOR, FAINT, LOSS_COLOR
 from plotting.picture.cells import edges
 from plotting.picture.field import Field, sides
 from plotting.picture.levels import even_levels, format_levels, format_value
-from plotting.picture.quantities import label_of
 from plotting.picture.scale import Scale, choose_scale
 
 
@@ -84,7 +83,7 @@ def _draw_one(ax: Axes, field: Field, color: str, *, log: bool) -> list[Artist]:
         marker="o" if dots or lonely.any() else "",
         markersize=2.5,
         markevery=None if dots else np.nonzero(lonely)[0].tolist(),
-        label=label_of(field.quantity),
+        label=field.label,
         zorder=3,
     )
     if field.stderr is not None:
@@ -130,6 +129,6 @@ def _missing(fields: Sequence[Field], *, log: bool) -> list[Artist]:
     for field in fields:
         shown = np.isfinite(field.values) & ((field.values > 0) | (not log))
         for handle in missing_handles(field, shown, pending=False):
-            handle.set_label(f"{label_of(field.quantity)}: {handle.get_label()}")
+            handle.set_label(f"{field.label}: {handle.get_label()}")
             handles.append(handle)
     return handles

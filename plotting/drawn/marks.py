@@ -8,10 +8,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from plotting.drawn.polygons import polygons_path
 from plotting.drawn.style import FAINT, INK, halo
 from plotting.picture.field import Field
 from plotting.picture.levels import format_value
@@ -49,7 +49,11 @@ def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) ->
 def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: Look, *, zorder: float) -> None:
     """Draw polygons, (number, corners, 2) float64, as one patch, so that hatches run on across cells."""
     if len(polygons):
-        ax.add_patch(PathPatch(polygons_path(polygons), zorder=zorder, **look))
+        closed = np.concatenate([polygons, polygons[:, :1]], axis=1)
+        codes = np.full(closed.shape[:2], Path.LINETO, dtype=np.uint8)
+        codes[:, 0], codes[:, -1] = Path.MOVETO, Path.CLOSEPOLY
+        path = Path(closed.reshape(-1, 2), codes.reshape(-1))
+        ax.add_patch(PathPatch(path, zorder=zorder, **look))
 
 
 def draw_points(ax: Axes, field: Field, *, color: str) -> list[Artist]:

@@ -9,8 +9,8 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-u
 from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from plotting.drawn.contour import triangulate
 from plotting.drawn.marks import NO_LOGARITHM, UNDEFINED, axis_ticks, missing_handles, why_empty
-from plotting.drawn.polygons import triangulate
 from plotting.drawn.style import FAINT, INK, color_map, halo
 from plotting.picture.cells import gaps
 from plotting.picture.field import Field

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mpi_landscape.errors import LandscapeError
 
 Kind = Literal["linear", "log"]
+Levels = int | tuple[float, ...]  # how many, or which
 
 MAX_LEVELS = 100
 # Lines closer than this share of the range would lie on top of each other on a plateau.
@@ -23,7 +24,7 @@ _STEPS = (1, 2, 2.5, 5, 10)
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
 
 
-def parse_levels(text: str) -> int | tuple[float, ...]:
+def parse_levels(text: str) -> Levels:
     """Read `--levels`: how many from 1 to 100 (`12`), or which (`0.1,0.5,1`; `0.5,` for one), then ascending.
 
     Example:

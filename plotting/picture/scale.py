@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from plotting.picture.levels import Kind, even_levels, format_value, is_constant, quantile_levels
+from plotting.picture.levels import Kind, Levels, even_levels, format_value, is_constant, quantile_levels
 
 Extend = Literal["neither", "min", "max", "both"]
 
@@ -59,7 +59,7 @@ def choose_scale(
     *,
     where: str,
     kind: Kind | Literal["auto"] = "auto",
-    levels: int | tuple[float, ...] | None = None,
+    levels: Levels | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     fraction: bool = False,
@@ -110,7 +110,7 @@ def choose_scale(
             f"the values lie between {format_value(bottom)} and {format_value(top)}, "
             f"choose --vmin and --vmax around them"
         )
-    chosen = _levels_between(finite, low, high, levels, "auto" if kind == "auto" else "even", drawn_kind)
+    chosen = _levels_between(finite, low, high, levels or _DEFAULT_LEVELS, drawn_kind, even=kind != "auto")
     if fraction and drawn_kind == "linear":
         low, high = min(low, 0.0) if vmin is None else low, max(high, 1.0) if vmax is None else high
     if is_constant(low, high):
@@ -139,22 +139,14 @@ def _kind_of(finite: NDArray[np.float64], vmin: float | None) -> Kind:
 
 
 def _levels_between(
-    finite: NDArray[np.float64],
-    low: float,
-    high: float,
-    levels: int | tuple[float, ...] | None,
-    spacing: Literal["auto", "even"],
-    kind: Kind,
+    finite: NDArray[np.float64], low: float, high: float, levels: Levels, kind: Kind, *, even: bool
 ) -> tuple[float, ...]:
     if isinstance(levels, tuple):
         return tuple(level for level in levels if low < level < high)
-    count = _DEFAULT_LEVELS if levels is None else levels
     inside = finite[(finite >= low) & (finite <= high)]
     if not inside.size:
         return ()
-    if spacing == "auto":
-        return quantile_levels(inside, count, kind)
-    return even_levels(low, high, count, kind)
+    return even_levels(low, high, levels, kind) if even else quantile_levels(inside, levels, kind)
 
 
 def _widen(low: float, high: float, kind: Kind) -> tuple[float, float]:
