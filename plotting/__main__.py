@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import is_history, read_history
@@ -33,24 +33,21 @@ def build_parser() -> argparse.ArgumentParser:
         "needs neither torch nor MPI.",
     )
     add = parser.add_argument
+    names: dict[str, Any] = {"action": "extend", "type": _names, "default": []}
     add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
     add(
         "--kind",
         dest="kinds",
-        action="extend",
-        type=_names,
-        default=[],
         metavar="KIND[,KIND]",
+        **names,
         help="contour, filled, surface (3-D), heatmap, line, history, or all that fit; "
         "default: contour and surface, or line; history for a training history",
     )
     add(
         "--quantity",
         dest="quantities",
-        action="extend",
-        type=_names,
-        default=[],
         metavar="NAME[,NAME]",
+        **names,
         help="e.g. train_loss; default: all but fractions such as accuracies, for a line these too; for a history all",
     )
     add(
@@ -87,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the files in one figure: surfaces side by side, histories on top of each other",
     )
     add("--debug", action="store_true", help="show tracebacks")
-    return parser  # fmt: skip
+    return parser
 
 
 def _names(option: str) -> list[str]:
@@ -123,15 +120,8 @@ def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
     curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
     drawn = fields_and_scales(pictures, request)
     for curve in curves:
-        figure = draw_history(
-            curve.histories,
-            curve.panels,
-            title=curve.title,
-            labels=curve.labels,
-            scale=request.scale,
-            vmin=request.vmin,
-            vmax=request.vmax,
-        )
+        scale: Any = {"scale": request.scale, "vmin": request.vmin, "vmax": request.vmax}
+        figure = draw_history(curve.histories, curve.panels, title=curve.title, labels=curve.labels, **scale)
         save(figure, curve.path, dpi=dpi)
     for picture, (panels, scales) in zip(pictures, drawn, strict=True):
         save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)

@@ -38,11 +38,7 @@ class Wanted:
 
 
 def places(wanted: Sequence[Wanted], request: Request) -> list[Path]:
-    """Where each picture goes: to the one file asked for, or `<folder>/<stem>_<quantity>_<kind>.<format>`.
-
-    Raises:
-        LandscapeError: Several pictures would be one file.
-    """
+    """Where each picture goes: to the one file asked for, or `<folder>/<stem>_<quantity>_<kind>.<format>`."""
     file = output_file(request)
     if file is not None:
         if len(wanted) > 1:

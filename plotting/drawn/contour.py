@@ -21,8 +21,7 @@ from plotting.picture.scale import Extend, Scale
 def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
     """Draw thin lines at the levels of a scale, from blue (low) to green (high), over two points or more per axis.
 
-    Returns:
-        The lines, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
+    Returns the lines, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
     """
     shown = field.done & scale.shows(field.values)
     low, high = _range(field.values[shown])

@@ -33,16 +33,19 @@ _SIZES = {
     "surface": (5.2, 4.6),
     "line": (5.6, 3.9),
 }
+_DRAW: dict[str, Any] = {
+    "contour": draw_contour,
+    "filled": draw_filled,
+    "heatmap": draw_heatmap,
+    "surface": draw_surface,
+}
 _MAX_COLUMNS = 4
 
 
 def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[Scale]) -> Figure:
     """Draw panels of one kind side by side, in a figure that is attached to no window.
 
-    Args:
-        kind: "contour", "filled", "surface", "heatmap" or "line".
-        panels: The fields of each panel; one field but for a line.
-        scales: One per panel; the same object for all means one color bar for all.
+    A panel has one field, or several if it is a line, and a scale; the same object for all means one color bar.
     """
     with style():
         rows = -(-len(panels) // _MAX_COLUMNS)
@@ -88,7 +91,6 @@ def _size(kind: str, field: Field) -> tuple[float, float]:
 def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Any:
     field, note = thin(fields[0], _LIMITS.get(kind, 0))
     facts = (*field.facts, *progress_facts(fields), *([note] if note else []))
-    lines = None
     if kind == "line":
         _, handles = draw_line(ax, fields, scale)
         entitle(ax, field.title, facts, width=54)
@@ -97,19 +99,12 @@ def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> A
             ncol=4 if len(handles) > 2 else 2, frameon=False, columnspacing=1.2,
         )  # fmt: skip
         return None
-    if kind == "surface":
-        _, handles = draw_surface(ax, field, scale)
-    elif kind == "contour":
-        lines, handles = draw_contour(ax, field, scale)
-    elif kind == "filled":
-        _, handles = draw_filled(ax, field, scale)
-    else:
-        _, handles = draw_heatmap(ax, field, scale)
+    drawn, handles = _DRAW[kind](ax, field, scale)
     entitle(ax, f"{field.title}: {field.label}", facts)
     if kind != "surface":
         dress(ax, field)
     legend_below(ax, handles, gap=0.03 if kind == "surface" else 0.13)
-    return lines
+    return drawn if kind == "contour" else None
 
 
 def _add_color_bars(

@@ -22,8 +22,7 @@ def color_norm(scale: Scale) -> Normalize:
 def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[Artist]]:
     """Draw one colored cell per point, gray where there is no result, hatched where it has no color.
 
-    Returns:
-        The cells, masked where no color is due, and legend entries.
+    Returns the cells, masked where no color is due, and legend entries.
     """
     alpha, beta = field.plane
     across, along = edges(alpha), edges(beta)

@@ -49,14 +49,8 @@ def draw_history(
 ) -> Figure:
     """Draw the curves of one training, or of several on top of each other, in a figure attached to no window.
 
-    Args:
-        histories: At least one.
-        panels: The panels from top to bottom.
-        title: The figure's title.
-        labels: One per history when there are several.
-        scale: The scale of every panel; "auto" is logarithmic for losses and learning rates where all are positive.
-        vmin: Lower end, when there is one panel.
-        vmax: Upper end, when there is one panel.
+    Several need a label each. A scale of "auto" is logarithmic for losses and learning rates where all are positive;
+    its ends are for a single panel.
     """
     with style():
         heights = [_HEIGHTS[panel.name] * (1.6 if len(panels) == 1 else 1) for panel in panels]

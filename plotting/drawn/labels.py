@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from plotting.drawn.style import INK, halo
 
+Points = NDArray[np.float64]  # (n, 2), in pixels
+Placed = list[tuple[NDArray[np.float64], float]]  # the places of labels and their widths, in pixels
+
 _SIZE = 7.0  # points
 _SPACING = 4  # pixels between two candidates
 _MAX_CANDIDATES = 150
@@ -28,8 +31,8 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
     obstacles = [
         _resample(np.concatenate(polygons), _MAX_OBSTACLES) if polygons else None for polygons in lines
     ]
-    # Places and widths; the first keeps the center free.
-    placed = [(ax.transData.transform((0.0, 0.0)), 2 * line)]
+    # The first keeps the center free.
+    placed: Placed = [(ax.transData.transform((0.0, 0.0)), 2 * line)]
     # Short lines have the least choice, so they choose first.
     for k in sorted(range(len(texts)), key=lambda k: sum(_length(polygon) for polygon in lines[k])):
         others = [points for j, points in enumerate(obstacles) if j != k and points is not None]
@@ -51,18 +54,18 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
             text.set_path_effects(halo())
 
 
-def _pixels(ax: Axes, contours: ContourSet, k: int) -> list[NDArray[np.float64]]:
-    """The polygons of one level in pixels, each (n, 2)."""
+def _pixels(ax: Axes, contours: ContourSet, k: int) -> list[Points]:
+    """The polygons of one level."""
     # Transformed before it is split: splitting simplifies by a ninth of a unit, meant for pixels.
     polygons = contours.get_paths()[k].to_polygons(transform=ax.transData, closed_only=False)
     return [points for points in map(np.asarray, polygons) if len(points) > 1]
 
 
-def _length(polygon: NDArray[np.float64]) -> float:
+def _length(polygon: Points) -> float:
     return float(np.hypot(*np.diff(polygon, axis=0).T).sum())
 
 
-def _resample(points: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
+def _resample(points: Points, limit: int) -> Points:
     """The points and more on long straight pieces, thinned: distances to points stand for distances to lines."""
     steps = np.hypot(*np.diff(points, axis=0).T)
     pieces = [points]
@@ -74,19 +77,14 @@ def _resample(points: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
 
 
 def _best_place(
-    ax: Axes,
-    polygon: NDArray[np.float64],
-    others: list[NDArray[np.float64]],
-    placed: Sequence[tuple[NDArray[np.float64], float]],
-    width: float,
-    line: float,
+    ax: Axes, polygon: Points, others: list[Points], placed: Placed, width: float, line: float
 ) -> NDArray[np.float64] | None:
     """The candidate with the clearest, straightest surroundings; None if none is clear enough."""
     reach = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(polygon, axis=0).T))])
     count = min(_MAX_CANDIDATES, max(3, int(reach[-1] / _SPACING)))
     along = np.linspace(0, reach[-1], count)
 
-    def at(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    def at(distance: NDArray[np.float64]) -> Points:
         if np.allclose(polygon[0], polygon[-1]):
             distance = distance % reach[-1]
         return np.stack([np.interp(distance, reach, polygon[:, axis]) for axis in (0, 1)], axis=1)

@@ -28,8 +28,8 @@ EQUAL_ASPECT_LIMIT = 2.5
 
 def undefined_label(values: NDArray[np.float64]) -> str:
     """What is not finite among values: `NaN`, `∞`, `NaN or ∞`."""
-    tests = {"NaN": np.isnan, "∞": np.isposinf, "−∞": np.isneginf}
-    return " or ".join(name for name, test in tests.items() if test(values).any())
+    kinds = {"NaN": np.isnan(values), "∞": np.isposinf(values), "−∞": np.isneginf(values)}
+    return " or ".join(name for name, present in kinds.items() if present.any())
 
 
 def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) -> list[Artist]:

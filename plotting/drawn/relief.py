@@ -30,9 +30,7 @@ def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollecti
     """Draw the surface from its finished points; heights beyond the ends of the scale are cut flat.
 
     The field has at least two points on both axes; a logarithmic scale is drawn as the decimal logarithm.
-
-    Returns:
-        The faces, or None if there are none, and legend entries.
+    Returns the faces, or None if there are none, and legend entries.
     """
     shown = field.done & scale.shows(field.values)
     bottom, top = (float(end) for end in height([scale.vmin, scale.vmax], scale.kind))

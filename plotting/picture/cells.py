@@ -65,14 +65,10 @@ def rectangles(
 
 
 def gaps(field: Field, shown: NDArray[np.bool_], cause: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What contours leave empty between the points of a complete grid, as polygons.
+    """What contours leave empty between the points of a complete grid that are `shown`, as polygons.
 
     Of a mesh with one corner that cannot be shown matplotlib draws the opposite triangle; of others nothing.
-
-    Args:
-        field: A field with two axes.
-        shown: The points that can be shown.
-        cause: Only meshes that touch one of these points are returned.
+    Here are the meshes that touch a point of `cause`.
 
     Returns:
         (number, 4, 2) float64; a triangle repeats its last corner.

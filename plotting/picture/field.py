@@ -132,15 +132,16 @@ def _facts(
     finite = done & np.isfinite(values)
     if finite.any() and values[finite].min() < values[finite].max():
         fill, pick, name = (-np.inf, np.argmax, "maximum") if percent else (np.inf, np.argmin, "minimum")
-        best = np.unravel_index(int(pick(np.where(finite, values, fill))), values.shape)
+        place = np.unravel_index(int(pick(np.where(finite, values, fill))), values.shape)
+        best = tuple(int(i) for i in place)
         if best == center:
             facts[-1] += f", the {name}"
         else:
             # The other axis of a grid that is drawn as a line has one point, which says nothing.
             told = [(axis, i) for axis, i in zip(axes, best, strict=True) if not as_line or len(axis) > 1]
-            place = ", ".join(format_value(float(axis[i]), 2) for axis, i in told)
+            where = ", ".join(format_value(float(axis[i]), 2) for axis, i in told)
             value = format_value(float(values[best]), percent=percent)
-            facts.append(f"{name} {value} at {place if as_line else f'({place})'}")
+            facts.append(f"{name} {value} at {where if as_line else f'({where})'}")
     # Only losses are sampled with a standard error.
     error = surface.relative_errors.get(quantity.removesuffix("_loss"))
     if error:

@@ -65,11 +65,8 @@ def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:
     """Values on the scale that they are drawn on: themselves, or their decimal logarithm.
 
     Contours of a loss over many decades are interpolated on this scale too: between 1 and 10,000
-    a straight line in the loss would put nearly all levels next to the lower grid point.
-
-    Args:
-        values: Any shape, float64; positive where `kind` is "log".
-        kind: The scale.
+    a straight line in the loss would put nearly all levels next to the lower grid point. The shape stays;
+    for a logarithm all values are positive.
 
     Example:
         >>> height([0.01, 1000.0], "log").tolist()

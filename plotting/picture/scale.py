@@ -110,7 +110,8 @@ def choose_scale(
             f"the values lie between {format_value(bottom)} and {format_value(top)}, "
             f"choose --vmin and --vmax around them"
         )
-    chosen = _levels_between(finite, low, high, levels or _DEFAULT_LEVELS, drawn_kind, even=kind != "auto")
+    wanted = _DEFAULT_LEVELS if levels is None else levels
+    chosen = _levels_between(finite, low, high, wanted, drawn_kind, even=kind != "auto")
     if fraction and drawn_kind == "linear":
         low, high = min(low, 0.0) if vmin is None else low, max(high, 1.0) if vmax is None else high
     if is_constant(low, high):
