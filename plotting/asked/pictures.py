@@ -119,11 +119,9 @@ def _panel_fields(picture: Picture, request: Request) -> list[list[Field]]:
     """The fields of each panel, named so that panels beside each other can be told apart."""
     surfaces = [panel.surface for panel in picture.panels]
     names = distinct_names(surfaces) if request.title is None else [request.title] * len(surfaces)
+    as_line = picture.kind == "line"
     return [
-        [
-            field_of(panel.surface, quantity, title=name, as_line=picture.kind == "line")
-            for quantity in panel.quantities
-        ]
+        [field_of(panel.surface, each, title=name, as_line=as_line) for each in panel.quantities]
         for panel, name in zip(picture.panels, names, strict=True)
     ]
 

@@ -24,33 +24,25 @@ def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | Non
     Returns the lines, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
     """
     shown = field.done & scale.shows(field.values)
-    low, high = _range(field.values[shown])
+    values = field.values[shown]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     levels = [level for level in scale.levels if low < level < high]
     empty = marks.why_empty(field, shown)
     if empty is None and not levels:
         empty = f"no level lies between {format_value(low)} and {format_value(high)}"
-    colors = line_color_map()(np.linspace(0, 1, max(len(scale.levels), 2)))
-    options = {
-        "levels": height(levels, scale.kind),
-        "colors": [tuple(colors[scale.levels.index(level)]) for level in levels],
-        "linewidths": 0.9,
-        "zorder": 3,
-    }
-    return _draw(ax, field, shown, scale, options, empty, filled=False)
+    palette = line_color_map()(np.linspace(0, 1, max(len(scale.levels), 2)))
+    colors = [tuple(palette[scale.levels.index(level)]) for level in levels]
+    options = {"levels": height(levels, scale.kind), "colors": colors, "linewidths": 0.9, "zorder": 3}
+    return _draw(ax, field, scale, options, empty, filled=False)
 
 
 def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
     """Draw colored bands between the levels and ends of a scale, one step of color per band; returns likewise."""
     shown = field.done & scale.shows(field.values)
     extend = scale.extend(field.values[field.done])
-    options = {
-        "levels": band_edges(scale),
-        "extend": extend,
-        "cmap": color_map(),
-        "norm": band_norm(scale, extend),
-    }
-    empty = marks.why_empty(field, shown)
-    return _draw(ax, field, shown, scale, options, empty, filled=True)
+    norm = band_norm(scale, extend)
+    options = {"levels": band_edges(scale), "extend": extend, "cmap": color_map(), "norm": norm}
+    return _draw(ax, field, scale, options, marks.why_empty(field, shown), filled=True)
 
 
 def band_edges(scale: Scale) -> NDArray[np.float64]:
@@ -63,21 +55,11 @@ def band_norm(scale: Scale, extend: Extend) -> BoundaryNorm:
     return BoundaryNorm(band_edges(scale).tolist(), color_map().N, extend=extend)
 
 
-def _range(values: NDArray[np.float64]) -> tuple[float, float]:
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-
-
 def _draw(
-    ax: Axes,
-    field: Field,
-    shown: NDArray[np.bool_],
-    scale: Scale,
-    options: dict[str, Any],
-    empty: str | None,
-    *,
-    filled: bool,
+    ax: Axes, field: Field, scale: Scale, options: dict[str, Any], empty: str | None, *, filled: bool
 ) -> tuple[ContourSet | None, list[Artist]]:
     alpha, beta = field.plane
+    shown = field.done & scale.shows(field.values)
     # Heights that cannot be shown are masked wherever they are used; zero keeps them out of the logarithm.
     heights = np.zeros(field.values.shape)
     heights[shown] = height(field.values[shown], scale.kind)

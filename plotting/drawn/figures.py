@@ -142,10 +142,8 @@ def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -
     bar.ax.tick_params(length=2.5)
     bar.outline.set_linewidth(0.5)
     names = {field.quantity for field in fields}
-    bar.set_label(
-        measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log"),
-        parse_math=False,
-    )
+    label = measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log")
+    bar.set_label(label, parse_math=False)
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:

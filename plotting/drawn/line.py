@@ -40,9 +40,8 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
     if len(alpha) and alpha[0] < 0 < alpha[-1]:
         ax.axvline(0, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="center")
     if not any(field.finite.any() for field in fields):
-        say(
-            ax, "no finite value" if any(field.done.any() for field in fields) else "no point is computed yet"
-        )
+        computed = any(field.done.any() for field in fields)
+        say(ax, "no finite value" if computed else "no point is computed yet")
     return right, handles + missing
 
 

@@ -131,7 +131,7 @@ def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) ->
     )  # fmt: skip
 
 
-def legend_below(ax: Axes, handles: list[Artist], *, gap: float = 0.13) -> None:
+def legend_below(ax: Axes, handles: list[Artist], *, gap: float) -> None:
     """Explain grays and dots below the axes, where they hide nothing."""
     if handles:
         ax.legend(

@@ -66,16 +66,13 @@ def panels_of(histories: Sequence[History], asked: Sequence[str] = ()) -> list[P
     They have the quantities asked for, or all that any history knows but the duration.
     """
     names = list(dict.fromkeys(name for history in histories for name in history.values))
-    wanted = asked or [name for name in names if name != "seconds" and _is_known(histories, name)]
+    known = [name for name in names if any(len(curve_of(history, name).epoch) for history in histories)]
+    wanted = asked or [name for name in known if name != "seconds"]
     groups: dict[str, list[str]] = {}
     for name in ("loss", "error", "weight norm", "learning rate", "seconds"):
         groups[name] = [quantity for quantity in names if quantity in wanted and panel_of(quantity) == name]
     found = [Panel(name=name, quantities=tuple(members)) for name, members in groups.items() if members]
     return found or [Panel(name="loss", quantities=tuple(n for n in names if panel_of(n) == "loss"))]
-
-
-def _is_known(histories: Sequence[History], name: str) -> bool:
-    return any(name in history.values and len(curve_of(history, name).epoch) for history in histories)
 
 
 def curve_of(history: History, quantity: str) -> Curve:
@@ -112,16 +109,11 @@ def rules_of(history: History) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def common_rules(histories: Sequence[History]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The rules of several histories, less those that one of them contradicts which has come as far."""
-    rules = [rules_of(history) for history in histories]
-    ends = [reached(history) for history in histories]
+    rules = [(rules_of(history), reached(history)) for history in histories]
 
     def agreed(which: int) -> tuple[int, ...]:
-        epochs = sorted({epoch for rule in rules for epoch in rule[which]})
-        return tuple(
-            epoch
-            for epoch in epochs
-            if all(epoch in rule[which] or end <= epoch for rule, end in zip(rules, ends, strict=True))
-        )
+        epochs = sorted({epoch for rule, _ in rules for epoch in rule[which]})
+        return tuple(e for e in epochs if all(e in rule[which] or end <= e for rule, end in rules))
 
     return agreed(0), agreed(1)
 

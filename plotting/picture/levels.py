@@ -100,7 +100,7 @@ def quantile_levels(values: NDArray[np.float64], count: int, kind: Kind) -> tupl
     if is_constant(low, high):
         return ()
     chosen = np.quantile(values, (np.arange(count) + 0.5) / count)
-    apart = _keep_apart(chosen.tolist(), low, high, kind, _MIN_GAP)
+    apart = _keep_apart(chosen.tolist(), low, high, kind)
     return _round_apart(_fill_gaps(apart, low, high, count, kind), low, high)
 
 
@@ -164,14 +164,15 @@ def is_constant(low: float, high: float) -> bool:
     return high - low <= 1e-12 * max(abs(low), abs(high))
 
 
-def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind, gap: float) -> list[float]:
-    """The levels but those that lie within `gap` of the range of the one before or of the ends."""
+def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind) -> list[float]:
+    """The levels but those that lie too near to the one before or to the ends."""
     bottom, top = float(height(low, kind)), float(height(high, kind))
+    gap = _MIN_GAP * (top - bottom)
     kept: list[float] = []
     previous = bottom
     for level in sorted(levels):
         here = float(height(level, kind))
-        if here - previous >= gap * (top - bottom) and top - here >= 0.25 * gap * (top - bottom):
+        if here - previous >= gap and top - here >= 0.25 * gap:
             kept.append(level)
             previous = here
     return kept
@@ -185,7 +186,7 @@ def _fill_gaps(levels: Sequence[float], low: float, high: float, count: int, kin
     for k, share in enumerate(np.diff(heights) / (heights[-1] - heights[0])):
         if share > 2.5 / count:
             filled += even_levels(fence[k], fence[k + 1], max(1, round(share * count) - 1), kind)
-    return _keep_apart(filled, low, high, kind, _MIN_GAP)
+    return _keep_apart(filled, low, high, kind)
 
 
 def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[float, ...]:
