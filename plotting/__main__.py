@@ -1,11 +1,10 @@
 """Draw pictures from surface files and training histories: `python -m plotting FILE... [--kind KIND]`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from dataclasses import fields
+from typing import Any, NoReturn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import is_history, read_history
@@ -34,20 +33,21 @@ def build_parser() -> argparse.ArgumentParser:
         "needs neither torch nor MPI.",
     )
     add = parser.add_argument
+    names: dict[str, Any] = {"action": "extend", "type": _names, "default": []}
     add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
     add(
         "--kind",
-        action="append",
-        default=[],
+        dest="kinds",
         metavar="KIND[,KIND]",
+        **names,
         help="contour, filled, surface (3-D), heatmap, line, history, or all that fit; "
         "default: contour and surface, or line; history for a training history",
     )
     add(
         "--quantity",
-        action="append",
-        default=[],
+        dest="quantities",
         metavar="NAME[,NAME]",
+        **names,
         help="e.g. train_loss; default: all but fractions such as accuracies, for a line these too; for a history all",
     )
     add(
@@ -84,37 +84,26 @@ def build_parser() -> argparse.ArgumentParser:
         help="the files in one figure: surfaces side by side, histories on top of each other",
     )
     add("--debug", action="store_true", help="show tracebacks")
-    return parser  # fmt: skip
+    return parser
 
 
-def _names(options: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for option in options for name in option.split(",") if name.strip())
+def _names(option: str) -> list[str]:
+    return [name.strip() for name in option.split(",") if name.strip()]
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Draw what parsed arguments ask for.
+    """Draw what parsed arguments ask for; the paths of the pictures, in the order drawn.
 
-    Returns:
-        The paths of the pictures, in the order drawn.
-
-    Raises:
-        LandscapeError: Bad input; nothing has been drawn unless the output cannot be written.
+    Bad input is refused before anything is drawn, but for an output that cannot be written.
     """
     if not 10 <= arguments.dpi <= 2400:
         raise LandscapeError(f"--dpi {arguments.dpi} is not between 10 and 2400")
-    request = Request(
-        kinds=_names(arguments.kind),
-        quantities=_names(arguments.quantity),
-        output=arguments.output,
-        format=arguments.format,
-        scale=arguments.scale,
-        levels=None if arguments.levels is None else parse_levels(arguments.levels),
-        vmin=arguments.vmin,
-        vmax=arguments.vmax,
-        title=arguments.title,
-        common_scale=arguments.common_scale,
-        together=arguments.together,
-    )
+    options = vars(arguments) | {
+        "kinds": tuple(arguments.kinds),
+        "quantities": tuple(arguments.quantities),
+        "levels": None if arguments.levels is None else parse_levels(arguments.levels),
+    }
+    request = Request(**{field.name: options[field.name] for field in fields(Request)})
     return _draw_all(arguments.files, request, dpi=arguments.dpi)
 
 
@@ -129,19 +118,12 @@ def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
             f"({histories[0].path}) are two pictures; draw them one by one or give a folder"
         )
     curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
-    fields = fields_and_scales(pictures, request)
+    drawn = fields_and_scales(pictures, request)
     for curve in curves:
-        figure = draw_history(
-            curve.histories,
-            curve.panels,
-            title=curve.title,
-            labels=curve.labels,
-            scale=request.scale,
-            vmin=request.vmin,
-            vmax=request.vmax,
-        )
+        scale: Any = {"scale": request.scale, "vmin": request.vmin, "vmax": request.vmax}
+        figure = draw_history(curve.histories, curve.panels, title=curve.title, labels=curve.labels, **scale)
         save(figure, curve.path, dpi=dpi)
-    for picture, (panels, scales) in zip(pictures, fields, strict=True):
+    for picture, (panels, scales) in zip(pictures, drawn, strict=True):
         save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)
     return [str(path) for path in [*(c.path for c in curves), *(p.path for p in pictures)]]
 

@@ -1,7 +1,5 @@
 """Which pictures of training histories a command line asks for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,7 @@ from plotting.picture.quantities import check_kind, check_quantities, title_of
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryPicture:
-    """One picture to draw.
-
-    Attributes:
-        histories: One, or several on top of each other.
-        panels: The panels from top to bottom.
-        title: The picture's title.
-        labels: One per history.
-        path: The file that it goes to.
-    """
+    """One picture to draw: histories on top of each other, with a label each, in panels from top to bottom."""
 
     histories: tuple[History, ...]
     panels: tuple[Panel, ...]
@@ -34,18 +24,7 @@ class HistoryPicture:
 
 
 def plan_histories(histories: Sequence[History], request: Request) -> list[HistoryPicture]:
-    """The pictures of histories that a request asks for: one per file, or one of all together.
-
-    Args:
-        histories: One per file, in the order given.
-        request: What is wanted.
-
-    Returns:
-        Pictures with different paths.
-
-    Raises:
-        LandscapeError: A kind, quantity, option or output that does not fit; says which do.
-    """
+    """The pictures of histories that a request asks for: one per file, or one of all together."""
     for history in histories:
         _check(history, request)
     groups = [list(histories)] if request.together and histories else [[history] for history in histories]

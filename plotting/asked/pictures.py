@@ -1,7 +1,5 @@
 """Which pictures of surfaces a command line asks for: kinds, quantities and scales."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +10,7 @@ from mpi_landscape.storage.surface.value import Surface
 from plotting.asked.request import Request, Wanted, output_file, places
 from plotting.picture.field import Field, field_of, sides
 from plotting.picture.names import distinct_names
-from plotting.picture.quantities import (
-    Measure,
-    choose_kinds,
-    choose_quantities,
-    figures_of_line,
-    label_of,
-    measure_of,
-)
+from plotting.picture.quantities import Measure, choose_kinds, choose_quantities, figures_of_line, measure_of
 from plotting.picture.scale import Scale, choose_scale
 
 
@@ -45,25 +36,14 @@ def plan_pictures(surfaces: Sequence[Surface], request: Request) -> list[Picture
 
     With a picture as output, kind and quantity that were left open become the first default one, so that one
     picture results.
-
-    Args:
-        surfaces: One per file, in the order given.
-        request: What is wanted.
-
-    Returns:
-        Pictures with different paths.
-
-    Raises:
-        LandscapeError: A kind, quantity, suffix or output that does not fit; says which do.
     """
     groups = [list(surfaces)] if request.together and surfaces else [[surface] for surface in surfaces]
     single = output_file(request) is not None
     drawn = [picture for group in groups for picture in _drawn(group, request, single=single)]
+    paths = places([wanted for wanted, _ in drawn], request)
     return [
         Picture(kind=wanted.kind, panels=panels, path=path)
-        for (wanted, panels), path in zip(
-            drawn, places([wanted for wanted, _ in drawn], request), strict=True
-        )
+        for (wanted, panels), path in zip(drawn, paths, strict=True)
     ]
 
 
@@ -115,59 +95,44 @@ def _areas(group: Sequence[Surface], request: Request, kind: str) -> list[tuple[
 def fields_and_scales(
     pictures: Sequence[Picture], request: Request
 ) -> list[tuple[list[list[Field]], list[Scale]]]:
-    """The fields of all pictures, taken out of their surfaces, and the scales to draw them on.
-
-    Args:
-        pictures: From `plan_pictures`.
-        request: What is wanted.
-
-    Returns:
-        Per picture: the fields of each panel, and one scale per panel, the same object where it is common.
-
-    Raises:
-        LandscapeError: The scale asked for does not fit the values.
-    """
-    drawn = [_panel_fields(picture, request) for picture in pictures]
+    """Per picture the fields of each panel, and one scale per panel, the same object where it is common."""
+    drawn = [(_panel_fields(picture, request), picture.kind == "line") for picture in pictures]
     if not request.common_scale:
         return [
-            (panels, [_scale([fields], picture.kind, request) for fields in panels])
-            for picture, panels in zip(pictures, drawn, strict=True)
+            (panels, [_scale([fields], request, is_line=is_line) for fields in panels])
+            for panels, is_line in drawn
         ]
-    keys = [
-        [(sides(fields)[0][0].measure, picture.kind == "line") for fields in panels]
-        for picture, panels in zip(pictures, drawn, strict=True)
-    ]
-    groups: dict[tuple[Measure, bool], list[tuple[str, list[Field]]]] = {}
-    for picture, panels, known in zip(pictures, drawn, keys, strict=True):
-        for fields, key in zip(panels, known, strict=True):
-            groups.setdefault(key, []).append((picture.kind, fields))
-    scales = {
-        key: _scale([fields for _, fields in members], members[0][0], request)
-        for key, members in groups.items()
-    }
-    return [(panels, [scales[key] for key in known]) for panels, known in zip(drawn, keys, strict=True)]
+    groups: dict[tuple[Measure, bool], list[list[Field]]] = {}
+    for panels, is_line in drawn:
+        for fields in panels:
+            groups.setdefault((_measure(fields), is_line), []).append(fields)
+    scales = {key: _scale(members, request, is_line=key[1]) for key, members in groups.items()}
+    return [(panels, [scales[_measure(fields), is_line] for fields in panels]) for panels, is_line in drawn]
+
+
+def _measure(fields: Sequence[Field]) -> Measure:
+    """What the left axis of a panel measures."""
+    return sides(fields)[0][0].measure
 
 
 def _panel_fields(picture: Picture, request: Request) -> list[list[Field]]:
     """The fields of each panel, named so that panels beside each other can be told apart."""
     surfaces = [panel.surface for panel in picture.panels]
     names = distinct_names(surfaces) if request.title is None else [request.title] * len(surfaces)
+    as_line = picture.kind == "line"
     return [
-        [
-            field_of(panel.surface, quantity, title=name, as_line=picture.kind == "line")
-            for quantity in panel.quantities
-        ]
+        [field_of(panel.surface, each, title=name, as_line=as_line) for each in panel.quantities]
         for panel, name in zip(picture.panels, names, strict=True)
     ]
 
 
-def _scale(panels: Sequence[Sequence[Field]], kind: str, request: Request) -> Scale:
+def _scale(panels: Sequence[Sequence[Field]], request: Request, *, is_line: bool) -> Scale:
     fields = [field for panel in panels for field in sides(panel)[0]]
     return choose_scale(
         np.concatenate([field.results for field in fields]),
-        where=f"{fields[0].title}: {label_of(fields[0].quantity)}",
+        where=f"{fields[0].title}: {fields[0].label}",
         kind=request.scale,
-        levels=None if kind == "line" else request.levels,
+        levels=None if is_line else request.levels,
         vmin=request.vmin,
         vmax=request.vmax,
         fraction=fields[0].measure.is_fraction,

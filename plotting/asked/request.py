@@ -1,42 +1,26 @@
 """What a command line asks for, and the files that its pictures go to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mpi_landscape.errors import LandscapeError
-from plotting.picture.levels import Kind
+from plotting.picture.levels import Kind, Levels
 
 FORMATS = ("png", "pdf", "svg")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user wants, as the command line says it.
-
-    Attributes:
-        kinds: Kinds of picture; empty for the default.
-        quantities: Quantities; empty for the default.
-        output: A picture or a folder; None for beside each file.
-        format: "png", "pdf" or "svg"; None for what `output` says, or PNG.
-        scale: "auto", "linear" or "log".
-        levels: How many contour levels, or which; None for about ten.
-        vmin: Lower end of the scale.
-        vmax: Upper end of the scale.
-        title: Instead of the title in the file.
-        common_scale: Whether all pictures of losses share one scale, all of accuracies another, and so on.
-        together: Whether the files stand side by side in one figure.
-    """
+    """What the user wants: each option of the command line, empty or None for its default."""
 
     kinds: tuple[str, ...] = ()
     quantities: tuple[str, ...] = ()
     output: str | None = None
     format: str | None = None
     scale: Kind | Literal["auto"] = "auto"
-    levels: int | tuple[float, ...] | None = None
+    levels: Levels | None = None
     vmin: float | None = None
     vmax: float | None = None
     title: str | None = None
@@ -46,32 +30,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A picture that is to get a name.
-
-    Attributes:
-        kind: The kind of picture.
-        sources: The files that it shows, at least one.
-        quantities: The quantities that its name tells; empty where they are the usual ones.
-    """
+    """A picture that is to get a name, which tells its quantities unless they are the usual ones."""
 
     kind: str
     sources: tuple[str, ...]
-    quantities: tuple[str, ...] = ()
+    quantities: tuple[str, ...]
 
 
 def places(wanted: Sequence[Wanted], request: Request) -> list[Path]:
-    """Where each picture goes: to the one file asked for, or `<folder>/<stem>_<quantity>_<kind>.<format>`.
-
-    Args:
-        wanted: The pictures.
-        request: What is wanted.
-
-    Returns:
-        Different paths, one per picture.
-
-    Raises:
-        LandscapeError: Several pictures would be one file.
-    """
+    """Where each picture goes: to the one file asked for, or `<folder>/<stem>_<quantity>_<kind>.<format>`."""
     file = output_file(request)
     if file is not None:
         if len(wanted) > 1:
@@ -79,7 +46,7 @@ def places(wanted: Sequence[Wanted], request: Request) -> list[Path]:
                 f"--output {request.output} is one file, but {len(wanted)} pictures are asked for; choose one "
                 f"--kind and one --quantity, put several files --together, or give a folder"
             )
-        return [file for _ in wanted]
+        return [file] * len(wanted)
     seen: dict[Path, Wanted] = {}
     for picture in wanted:
         path = _name(picture, request)

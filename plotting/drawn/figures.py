@@ -1,7 +1,5 @@
 """Figures: one or several panels with their titles, color bars and legends, and how they are saved."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +22,6 @@ from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
 from plotting.picture.field import Field, progress_facts
 from plotting.picture.levels import even_levels, format_levels, format_value, height, is_constant
-from plotting.picture.quantities import label_of
 from plotting.picture.scale import Scale
 
 # Points per axis beyond which a picture gets slower but not finer.
@@ -36,19 +33,19 @@ _SIZES = {
     "surface": (5.2, 4.6),
     "line": (5.6, 3.9),
 }
+_DRAW: dict[str, Any] = {
+    "contour": draw_contour,
+    "filled": draw_filled,
+    "heatmap": draw_heatmap,
+    "surface": draw_surface,
+}
 _MAX_COLUMNS = 4
 
 
 def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[Scale]) -> Figure:
-    """Draw panels of one kind side by side.
+    """Draw panels of one kind side by side, in a figure that is attached to no window.
 
-    Args:
-        kind: "contour", "filled", "surface", "heatmap" or "line".
-        panels: The fields of each panel; one field but for a line.
-        scales: One per panel; the same object for all means one color bar for all.
-
-    Returns:
-        The figure, not attached to any window.
+    A panel has one field, or several if it is a line, and a scale; the same object for all means one color bar.
     """
     with style():
         rows = -(-len(panels) // _MAX_COLUMNS)
@@ -62,18 +59,18 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
             figure.subplots_adjust(left=0.02, right=0.92, bottom=0.04, top=0.9, wspace=0.12, hspace=0.2)
         options = {"projection": "3d"} if kind == "surface" else {}
         axes = [figure.add_subplot(rows, columns, k + 1, **options) for k in range(len(panels))]
-        afterwards = []
-        for ax, fields, scale in zip(axes, panels, scales, strict=True):
-            afterwards.append(_draw_panel(ax, kind, fields, scale))
+        lines = [
+            _draw_panel(ax, kind, fields, scale)
+            for ax, fields, scale in zip(axes, panels, scales, strict=True)
+        ]
         if kind in ("filled", "heatmap"):
             _add_color_bars(axes, kind, [fields[0] for fields in panels], scales, columns)
         figure.draw_without_rendering()
         # Labels need the final place of every line.
-        for ax, contours, (field, *_), scale in zip(axes, afterwards, panels, scales, strict=True):
+        for ax, contours, (field, *_), scale in zip(axes, lines, panels, scales, strict=True):
             if contours is not None:
-                levels = [
-                    level for level in scale.levels if np.isin(height(level, scale.kind), contours.levels)
-                ]
+                drawn = np.isin(height(scale.levels, scale.kind), contours.levels)
+                levels = np.array(scale.levels)[drawn].tolist()
                 label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
         return figure
 
@@ -94,7 +91,6 @@ def _size(kind: str, field: Field) -> tuple[float, float]:
 def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Any:
     field, note = thin(fields[0], _LIMITS.get(kind, 0))
     facts = (*field.facts, *progress_facts(fields), *([note] if note else []))
-    lines = None
     if kind == "line":
         _, handles = draw_line(ax, fields, scale)
         entitle(ax, field.title, facts, width=54)
@@ -103,19 +99,12 @@ def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> A
             ncol=4 if len(handles) > 2 else 2, frameon=False, columnspacing=1.2,
         )  # fmt: skip
         return None
-    if kind == "surface":
-        _, handles = draw_surface(ax, field, scale)
-    elif kind == "contour":
-        lines, handles = draw_contour(ax, field, scale)
-    elif kind == "filled":
-        _, handles = draw_filled(ax, field, scale)
-    else:
-        _, handles = draw_heatmap(ax, field, scale)
-    entitle(ax, f"{field.title}: {label_of(field.quantity)}", facts)
+    drawn, handles = _DRAW[kind](ax, field, scale)
+    entitle(ax, f"{field.title}: {field.label}", facts)
     if kind != "surface":
         dress(ax, field)
     legend_below(ax, handles, gap=0.03 if kind == "surface" else 0.13)
-    return lines
+    return drawn if kind == "contour" else None
 
 
 def _add_color_bars(
@@ -153,22 +142,14 @@ def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -
     bar.ax.tick_params(length=2.5)
     bar.outline.set_linewidth(0.5)
     names = {field.quantity for field in fields}
-    bar.set_label(
-        measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log"),
-        parse_math=False,
-    )
+    label = measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log")
+    bar.set_label(label, parse_math=False)
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
-    """Write a figure to a file; the same figure gives the same bytes.
+    """Write a figure to a file, whose suffix says the format; the same figure gives the same bytes.
 
-    Args:
-        figure: What to write.
-        path: The file, whose suffix says the format; missing folders are made.
-        dpi: Dots per inch of a PNG, and of heat maps within the others.
-
-    Raises:
-        LandscapeError: The file cannot be written.
+    Missing folders are made. Dots per inch are those of a PNG, and of heat maps within the other formats.
     """
     suffix = path.suffix.lower().lstrip(".")
     # A date would make every picture of the same file another file.

@@ -1,23 +1,12 @@
 """A heat map of a field: one cell per point, and nothing between them."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, Normalize
 
-from plotting.drawn.marks import (
-    NO_LOGARITHM,
-    PENDING,
-    UNDEFINED,
-    draw_polygons,
-    mark_center,
-    missing_handles,
-    say,
-    why_empty,
-)
+from plotting.drawn import marks
 from plotting.drawn.style import color_map
 from plotting.picture.cells import edges, rectangles
 from plotting.picture.field import Field
@@ -33,13 +22,7 @@ def color_norm(scale: Scale) -> Normalize:
 def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[Artist]]:
     """Draw one colored cell per point, gray where there is no result, hatched where it has no color.
 
-    Args:
-        ax: Where to draw.
-        field: A field with two axes, of any lengths.
-        scale: Its ends are the ends of the colors; its levels play no part.
-
-    Returns:
-        The cells, masked where no color is due, and legend entries.
+    Returns the cells, masked where no color is due, and legend entries.
     """
     alpha, beta = field.plane
     across, along = edges(alpha), edges(beta)
@@ -55,15 +38,15 @@ def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[A
         zorder=1,
     )
     for mask, look in (
-        (~field.done, PENDING),
-        (field.finite & ~shown, NO_LOGARITHM),
-        (field.undefined, UNDEFINED),
+        (~field.done, marks.PENDING),
+        (field.finite & ~shown, marks.NO_LOGARITHM),
+        (field.undefined, marks.UNDEFINED),
     ):
-        draw_polygons(ax, rectangles(mask, across, along), {**look, "linewidth": 0.0}, zorder=1.5)
-    reason = why_empty(field, shown)
+        marks.draw_polygons(ax, rectangles(mask, across, along), {**look, "linewidth": 0.0}, zorder=1.5)
+    reason = marks.why_empty(field, shown)
     if reason is not None:
-        say(ax, reason)
+        marks.say(ax, reason)
     ax.set_xlim(across[0], across[-1])
     ax.set_ylim(along[0], along[-1])
-    mark_center(ax, field)
-    return mesh, missing_handles(field, shown, pending=True)
+    marks.mark_center(ax, field)
+    return mesh, marks.missing_handles(field, shown, pending=True)

@@ -4,14 +4,13 @@ Train solid, test dashed, as in Li et al. 2018, arXiv:1712.09913, figures 2 and 
 usual form for training curves (He et al. 2015, arXiv:1512.03385, figure 6).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -48,22 +47,10 @@ def draw_history(
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Figure:
-    """Draw the curves of one training, or of several on top of each other.
+    """Draw the curves of one training, or of several on top of each other, in a figure attached to no window.
 
-    Args:
-        histories: At least one.
-        panels: The panels from top to bottom.
-        title: The figure's title.
-        labels: One per history when there are several.
-        scale: The scale of every panel; "auto" is logarithmic for losses and learning rates where all are positive.
-        vmin: Lower end, when there is one panel.
-        vmax: Upper end, when there is one panel.
-
-    Returns:
-        The figure, not attached to any window.
-
-    Raises:
-        LandscapeError: The scale asked for does not fit the values.
+    Several need a label each. A scale of "auto" is logarithmic for losses and learning rates where all are positive;
+    its ends are for a single panel.
     """
     with style():
         heights = [_HEIGHTS[panel.name] * (1.6 if len(panels) == 1 else 1) for panel in panels]
@@ -103,10 +90,7 @@ def _colors(count: int) -> list[str | None]:
     if count <= len(_OVERLAY):
         return list(_OVERLAY[:count])
     # With many they are a sweep, whose order a sequence of colors shows.
-    return [
-        "#" + "".join(f"{round(255 * part):02x}" for part in line_color_map()(k / (count - 1))[:3])
-        for k in range(count)
-    ]
+    return [to_hex(line_color_map()(k / (count - 1))) for k in range(count)]
 
 
 def _dashes(histories: Sequence[History], panels: Sequence[Panel]) -> dict[str, LineStyleType]:

@@ -1,9 +1,6 @@
 """Where the numbers stand on contour lines: one or two per level, on straight and free stretches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,30 +9,20 @@ from numpy.typing import NDArray
 
 from plotting.drawn.style import INK, halo
 
+Points = NDArray[np.float64]  # (n, 2), in pixels
+Placed = list[tuple[NDArray[np.float64], float]]  # the places of labels and their widths, in pixels
+
 _SIZE = 7.0  # points
 _SPACING = 4  # pixels between two candidates
 _MAX_CANDIDATES = 150
 _MAX_OBSTACLES = 4000
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Label:
-    """A label that has its place, in pixels."""
-
-    place: NDArray[np.float64]
-    width: float
-
-
 def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None:
     """Write the level on each line that has room for it, clear of other lines, labels and the center.
 
     matplotlib places each label without regard to those of other levels, so on dense contours they collide;
-    here a line without a free stretch goes without.
-
-    Args:
-        ax: The axes, laid out as they will be drawn.
-        contours: Lines from `contour` or `tricontour`.
-        texts: One per level.
+    here a line without a free stretch goes without. The axes must be laid out as they will be drawn.
     """
     figure = ax.get_figure(root=True)
     pixels_per_point = (figure.dpi if figure is not None else 100) / 72
@@ -44,8 +31,8 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
     obstacles = [
         _resample(np.concatenate(polygons), _MAX_OBSTACLES) if polygons else None for polygons in lines
     ]
-    placed = [_Label(place=ax.transData.transform((0.0, 0.0)), width=2 * line)]
-    chosen = []
+    # The first keeps the center free.
+    placed: Placed = [(ax.transData.transform((0.0, 0.0)), 2 * line)]
     # Short lines have the least choice, so they choose first.
     for k in sorted(range(len(texts)), key=lambda k: sum(_length(polygon) for polygon in lines[k])):
         others = [points for j, points in enumerate(obstacles) if j != k and points is not None]
@@ -55,10 +42,9 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
                 continue
             place = _best_place(ax, polygon, others, placed, width, line)
             if place is not None:
-                placed.append(_Label(place=place, width=width))
-                chosen.append(place)
-    if chosen:
-        places = ax.transData.inverted().transform(np.array(chosen))
+                placed.append((place, width))
+    if len(placed) > 1:
+        places = ax.transData.inverted().transform(np.array([place for place, _ in placed[1:]]))
         names = {float(level): text for level, text in zip(contours.levels, texts, strict=True)}
         written = contours.clabel(
             fontsize=_SIZE, fmt=names, inline=True, inline_spacing=3, colors=INK,
@@ -68,18 +54,18 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
             text.set_path_effects(halo())
 
 
-def _pixels(ax: Axes, contours: ContourSet, k: int) -> list[NDArray[np.float64]]:
-    """The polygons of one level in pixels, each (n, 2)."""
+def _pixels(ax: Axes, contours: ContourSet, k: int) -> list[Points]:
+    """The polygons of one level."""
     # Transformed before it is split: splitting simplifies by a ninth of a unit, meant for pixels.
     polygons = contours.get_paths()[k].to_polygons(transform=ax.transData, closed_only=False)
     return [points for points in map(np.asarray, polygons) if len(points) > 1]
 
 
-def _length(polygon: NDArray[np.float64]) -> float:
+def _length(polygon: Points) -> float:
     return float(np.hypot(*np.diff(polygon, axis=0).T).sum())
 
 
-def _resample(points: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
+def _resample(points: Points, limit: int) -> Points:
     """The points and more on long straight pieces, thinned: distances to points stand for distances to lines."""
     steps = np.hypot(*np.diff(points, axis=0).T)
     pieces = [points]
@@ -91,19 +77,14 @@ def _resample(points: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
 
 
 def _best_place(
-    ax: Axes,
-    polygon: NDArray[np.float64],
-    others: list[NDArray[np.float64]],
-    placed: Sequence[_Label],
-    width: float,
-    line: float,
+    ax: Axes, polygon: Points, others: list[Points], placed: Placed, width: float, line: float
 ) -> NDArray[np.float64] | None:
     """The candidate with the clearest, straightest surroundings; None if none is clear enough."""
     reach = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(polygon, axis=0).T))])
     count = min(_MAX_CANDIDATES, max(3, int(reach[-1] / _SPACING)))
     along = np.linspace(0, reach[-1], count)
 
-    def at(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    def at(distance: NDArray[np.float64]) -> Points:
         if np.allclose(polygon[0], polygon[-1]):
             distance = distance % reach[-1]
         return np.stack([np.interp(distance, reach, polygon[:, axis]) for axis in (0, 1)], axis=1)
@@ -118,8 +99,8 @@ def _best_place(
         distance = np.hypot(*(points[:, None] - obstacle[None]).transpose(2, 0, 1))
         free = np.minimum(free, distance.min(axis=1))
     apart = np.full(len(points), np.inf)
-    for label in placed:
-        apart = np.minimum(apart, np.hypot(*(points - label.place).T) - 0.55 * (width + label.width))
+    for place, room in placed:
+        apart = np.minimum(apart, np.hypot(*(points - place).T) - 0.55 * (width + room))
     allowed = (straight > 0.8) & (rim > 0.6 * width) & (free > 0.6 * line) & (apart > 0)
     if not allowed.any():
         return None

@@ -1,7 +1,5 @@
 """Quantities along a line; loss and accuracy on two axes (Li et al. 2018, arXiv:1712.09913, figure 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,31 +13,23 @@ from plotting.drawn.style import ACCURACY_COLOR, FAINT, LOSS_COLOR
 from plotting.picture.cells import edges
 from plotting.picture.field import Field, sides
 from plotting.picture.levels import even_levels, format_levels, format_value
-from plotting.picture.quantities import label_of
 from plotting.picture.scale import Scale, choose_scale
 
 
 def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | None, list[Artist]]:
-    """Draw quantities along a line: fractions on the right axis, others left; train solid, test dashed.
+    """Draw quantities of one surface along a line, one measure per axis: fractions right, unless they are alone.
 
-    Args:
-        ax: The left axis; if all quantities are fractions, theirs.
-        fields: Lines of one surface, of one measure on each axis.
-        scale: The scale of the left axis; its levels play no part.
-
-    Returns:
-        The right axis if there is one, and legend entries.
+    The scale is that of the left axis. Returns the right axis if there is one, and legend entries.
     """
     left, fractions = sides(fields)
-    handles, right = _draw_side(ax, left, scale), None
+    handles, missing, right = _draw_side(ax, left, scale), _missing(left, scale), None
     if fractions:
         right = ax.twinx()
         results = np.concatenate([field.results for field in fractions])
-        handles += _draw_side(
-            right, fractions, choose_scale(results, where=fractions[0].quantity, fraction=True)
-        )
+        shares = choose_scale(results, where=fractions[0].quantity, fraction=True)
+        handles += _draw_side(right, fractions, shares)
+        missing += _missing(fractions, shares)
     _hatch_undefined(ax, fields)
-    handles += _missing(left, log=scale.kind == "log") + _missing(fractions, log=False)
     ax.set_xlabel(fields[0].axis, fontsize=11)
     alpha = fields[0].alpha
     if len(alpha) > 1:
@@ -50,63 +40,44 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
     if len(alpha) and alpha[0] < 0 < alpha[-1]:
         ax.axvline(0, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="center")
     if not any(field.finite.any() for field in fields):
-        say(
-            ax, "no finite value" if any(field.done.any() for field in fields) else "no point is computed yet"
-        )
-    return right, handles
+        computed = any(field.done.any() for field in fields)
+        say(ax, "no finite value" if computed else "no point is computed yet")
+    return right, handles + missing
 
 
 def _draw_side(ax: Axes, fields: Sequence[Field], scale: Scale) -> list[Artist]:
     """Draw the curves of one axis, which has their color."""
     measure = fields[0].measure
     color = ACCURACY_COLOR if measure.is_fraction else LOSS_COLOR
-    handles = [artist for field in fields for artist in _draw_one(ax, field, color, log=scale.kind == "log")]
+    handles: list[Artist] = [_draw_one(ax, field, color, scale) for field in fields]
     ax.set_ylabel(measure.axis_label(), color=color, parse_math=False)
     ax.tick_params(axis="y", colors=color, direction="out", length=3)
     set_scale(ax, scale, percent=measure.is_fraction)
     return handles
 
 
-def _style_of(quantity: str) -> str:
-    """Solid, but dashed on the test split, as in Li et al. 2018, figure 2, and dash-dotted on a validation split."""
-    return {"test": "--", "val": "-."}.get(quantity.split("_")[0], "-")
-
-
-def _draw_one(ax: Axes, field: Field, color: str, *, log: bool) -> list[Artist]:
+def _draw_one(ax: Axes, field: Field, color: str, scale: Scale) -> Artist:
     """Draw one curve through the finished points; a result without a place interrupts it."""
     alpha, values = field.alpha[field.done], field.values[field.done]
-    shown = np.isfinite(values) & ((values > 0) | (not log))
+    shown = scale.shows(values)
     curve = np.where(shown, values, np.nan)
     lonely = shown & ~(np.roll(shown, 1) & (np.arange(len(shown)) > 0))
     lonely &= ~(np.roll(shown, -1) & (np.arange(len(shown)) < len(shown) - 1))
     dots = field.is_partial or len(field.alpha) == 1
+    # Dashed on the test split, as in Li et al. 2018, figure 2.
+    dash = {"test": "--", "val": "-."}.get(field.quantity.split("_")[0], "-")
     (drawn,) = ax.plot(
-        alpha,
-        curve,
-        color=color,
-        linestyle=_style_of(field.quantity),
-        linewidth=1.5,
-        marker="o" if dots or lonely.any() else "",
-        markersize=2.5,
-        markevery=None if dots else np.nonzero(lonely)[0].tolist(),
-        label=label_of(field.quantity),
-        zorder=3,
-    )
+        alpha, curve, color=color, linestyle=dash, linewidth=1.5, marker="o" if dots or lonely.any() else "",
+        markersize=2.5, markevery=None if dots else np.nonzero(lonely)[0].tolist(), label=field.label, zorder=3,
+    )  # fmt: skip
     if field.stderr is not None:
         error = np.where(shown, field.stderr[field.done], np.nan)
         ax.fill_between(alpha, curve - error, curve + error, color=color, alpha=0.2, linewidth=0, zorder=2)
-    return [drawn]
+    return drawn
 
 
 def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
-    """Give the vertical axis a scale, a little air, and readable ticks.
-
-    Args:
-        ax: The axes.
-        scale: The scale.
-        percent: Whether fractions are written in percent.
-        count: About how many ticks a logarithmic scale gets.
-    """
+    """Give the vertical axis a scale, a little air, and readable ticks, about `count` if it is logarithmic."""
     if scale.kind == "log":
         ax.set_yscale("log")
         pad = (scale.vmax / scale.vmin) ** 0.04
@@ -117,15 +88,11 @@ def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
     else:
         pad = 0.04 * (scale.vmax - scale.vmin)
         ax.set_ylim(scale.vmin - pad, scale.vmax + pad)
-        ax.yaxis.set_major_formatter(FuncFormatter(_percent if percent else _plain))
 
+        def text(value: float, _: object) -> str:
+            return f"{100 * value:.4g} %" if percent else format_value(value, 5)
 
-def _percent(value: float, _: object) -> str:
-    return f"{100 * value:.4g} %"
-
-
-def _plain(value: float, _: object) -> str:
-    return format_value(value, 5)
+        ax.yaxis.set_major_formatter(FuncFormatter(text))
 
 
 def _hatch_undefined(ax: Axes, fields: Sequence[Field]) -> None:
@@ -136,12 +103,11 @@ def _hatch_undefined(ax: Axes, fields: Sequence[Field]) -> None:
         ax.axvspan(borders[k], borders[k + 1], zorder=0.5, **UNDEFINED)
 
 
-def _missing(fields: Sequence[Field], *, log: bool) -> list[Artist]:
+def _missing(fields: Sequence[Field], scale: Scale) -> list[Artist]:
     """The legend entries for results without a place, which name their quantity."""
     handles: list[Artist] = []
     for field in fields:
-        shown = np.isfinite(field.values) & ((field.values > 0) | (not log))
-        for handle in missing_handles(field, shown, pending=False):
-            handle.set_label(f"{label_of(field.quantity)}: {handle.get_label()}")
+        for handle in missing_handles(field, scale.shows(field.values), pending=False):
+            handle.set_label(f"{field.label}: {handle.get_label()}")
             handles.append(handle)
     return handles

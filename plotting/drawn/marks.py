@@ -1,7 +1,5 @@
 """Everything on a picture that is not the quantity: axes, titles, the center, points without a value."""
 
-from __future__ import annotations
-
 import textwrap
 from typing import Any
 
@@ -10,27 +8,19 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from plotting.drawn.polygons import polygons_path
 from plotting.drawn.style import FAINT, INK, halo
 from plotting.picture.field import Field
 from plotting.picture.levels import format_value
 
-UNDEFINED: dict[str, Any] = {
-    "facecolor": "#bdbdbd",
-    "edgecolor": "#555555",
-    "hatch": "/////",
-    "linewidth": 0.0,
-}
-NO_LOGARITHM: dict[str, Any] = {
-    "facecolor": "#dedede",
-    "edgecolor": "#777777",
-    "hatch": ".....",
-    "linewidth": 0.0,
-}
-PENDING: dict[str, Any] = {"facecolor": "#f0f0f0", "edgecolor": "#aaaaaa", "linewidth": 0.5}
+Look = dict[str, Any]
+
+UNDEFINED: Look = {"facecolor": "#bdbdbd", "edgecolor": "#555555", "hatch": "/////", "linewidth": 0.0}
+NO_LOGARITHM: Look = {"facecolor": "#dedede", "edgecolor": "#777777", "hatch": ".....", "linewidth": 0.0}
+PENDING: Look = {"facecolor": "#f0f0f0", "edgecolor": "#aaaaaa", "linewidth": 0.5}
 
 # Beyond this ratio of the ranges equal units would make one axis too short to read.
 EQUAL_ASPECT_LIMIT = 2.5
@@ -38,29 +28,12 @@ EQUAL_ASPECT_LIMIT = 2.5
 
 def undefined_label(values: NDArray[np.float64]) -> str:
     """What is not finite among values: `NaN`, `∞`, `NaN or ∞`."""
-    kinds = [
-        name
-        for name, present in (
-            ("NaN", np.isnan(values)),
-            ("∞", np.isposinf(values)),
-            ("−∞", np.isneginf(values)),
-        )
-        if present.any()
-    ]
-    return " or ".join(kinds)
+    kinds = {"NaN": np.isnan(values), "∞": np.isposinf(values), "−∞": np.isneginf(values)}
+    return " or ".join(name for name, present in kinds.items() if present.any())
 
 
 def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) -> list[Artist]:
-    """The legend entries for the points that a picture of this field cannot show.
-
-    Args:
-        field: The field.
-        shown: Where its values have a place on the scale; the shape of the values.
-        pending: Whether cells that are not computed yet have a color of their own in this picture.
-
-    Returns:
-        As many entries as there are reasons.
-    """
+    """The legend entries for points that have no place on the scale and, where they have a color, pending ones."""
     handles: list[Artist] = []
     if field.undefined.any():
         handles.append(
@@ -73,10 +46,14 @@ def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) ->
     return handles
 
 
-def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: dict[str, Any], *, zorder: float) -> None:
+def draw_polygons(ax: Axes, polygons: NDArray[np.float64], look: Look, *, zorder: float) -> None:
     """Draw polygons, (number, corners, 2) float64, as one patch, so that hatches run on across cells."""
     if len(polygons):
-        ax.add_patch(PathPatch(polygons_path(polygons), zorder=zorder, **look))
+        closed = np.concatenate([polygons, polygons[:, :1]], axis=1)
+        codes = np.full(closed.shape[:2], Path.LINETO, dtype=np.uint8)
+        codes[:, 0], codes[:, -1] = Path.MOVETO, Path.CLOSEPOLY
+        path = Path(closed.reshape(-1, 2), codes.reshape(-1))
+        ax.add_patch(PathPatch(path, zorder=zorder, **look))
 
 
 def draw_points(ax: Axes, field: Field, *, color: str) -> list[Artist]:
@@ -86,7 +63,7 @@ def draw_points(ax: Axes, field: Field, *, color: str) -> list[Artist]:
     if not len(rows):
         return []
     size = float(np.clip(60 / np.sqrt(len(rows)), 0.8, 2.5))
-    look: dict[str, Any] = {"marker": ".", "color": color, "markeredgewidth": 0.0, "linestyle": "none"}
+    look: Look = {"marker": ".", "color": color, "markeredgewidth": 0.0, "linestyle": "none"}
     ax.add_line(Line2D(alpha[rows], beta[columns], markersize=size, zorder=2.5, gid="points", **look))
     return [Line2D([], [], markersize=6, label="computed points", **look)]
 
@@ -95,17 +72,8 @@ def mark_center(ax: Axes, field: Field) -> None:
     """Mark the trained network, (0, 0), if it lies within the ranges."""
     alpha, beta = field.plane
     if alpha[0] <= 0 <= alpha[-1] and beta[0] <= 0 <= beta[-1]:
-        ax.plot(
-            0,
-            0,
-            "+",
-            color=INK,
-            markersize=9,
-            markeredgewidth=1.3,
-            path_effects=halo(3),
-            zorder=6,
-            gid="center",
-        )
+        look: Look = {"color": INK, "markersize": 9, "markeredgewidth": 1.3, "path_effects": halo(3)}
+        ax.plot(0, 0, "+", zorder=6, gid="center", **look)
 
 
 def say(ax: Axes, text: str) -> None:
@@ -150,14 +118,7 @@ def dress(ax: Axes, field: Field) -> None:
 
 
 def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) -> None:
-    """Write the title and, smaller below it, what is known at single points.
-
-    Args:
-        ax: The axes, of either projection.
-        title: Any text; dollar signs stay dollar signs.
-        facts: Joined by dots.
-        width: Characters per line of the title.
-    """
+    """Write the title, in lines of `width` characters, and smaller below it what is known at single points."""
     # Lines break between facts, not within them.
     joined = " · ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
     small = textwrap.fill(joined.replace(" ·", "\N{NO-BREAK SPACE}·"), round(1.35 * width))
@@ -170,7 +131,7 @@ def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) ->
     )  # fmt: skip
 
 
-def legend_below(ax: Axes, handles: list[Artist], *, gap: float = 0.13) -> None:
+def legend_below(ax: Axes, handles: list[Artist], *, gap: float) -> None:
     """Explain grays and dots below the axes, where they hide nothing."""
     if handles:
         ax.legend(

@@ -1,9 +1,5 @@
 """A field as a 3-D surface, lit, over its plane."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.colors import Normalize
@@ -11,8 +7,8 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-u
 from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from plotting.drawn.marks import NO_LOGARITHM, UNDEFINED, axis_ticks, missing_handles, why_empty
-from plotting.drawn.polygons import triangulate
+from plotting.drawn.contour import triangulate
+from plotting.drawn.marks import NO_LOGARITHM, UNDEFINED, Look, axis_ticks, missing_handles, why_empty
 from plotting.drawn.style import FAINT, INK, color_map, halo
 from plotting.picture.cells import gaps
 from plotting.picture.field import Field
@@ -31,26 +27,23 @@ _MESH_LIMIT = 12_000
 def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollection | None, list[Artist]]:
     """Draw the surface from its finished points; heights beyond the ends of the scale are cut flat.
 
-    Args:
-        ax: 3-D axes.
-        field: A field with at least two points on both axes.
-        scale: Height and color; a logarithmic one is drawn as the decimal logarithm, with values as ticks.
-
-    Returns:
-        The faces, or None if there are none, and legend entries.
+    The field has at least two points on both axes; a logarithmic scale is drawn as the decimal logarithm.
+    Returns the faces, or None if there are none, and legend entries.
     """
     shown = field.done & scale.shows(field.values)
     bottom, top = (float(end) for end in height([scale.vmin, scale.vmax], scale.kind))
     heights = np.zeros(field.values.shape)
     heights[shown] = np.clip(height(field.values[shown], scale.kind), bottom, top)
     _frame(ax, field, scale, bottom, top)
-    reason = why_empty(field, shown)
     faces, floor = _faces(field, shown, heights)
     for polygons, look in floor:
         _draw_floor(ax, polygons, look)
     handles = missing_handles(field, shown, pending=False)
     if not len(faces):
-        text = reason or f"only {int(field.done.sum())} points are computed: too few for a surface"
+        text = (
+            why_empty(field, shown)
+            or f"only {int(field.done.sum())} points are computed: too few for a surface"
+        )
         ax.text2D(0.5, 0.55, text, transform=ax.transAxes, ha="center", color=INK)
         return None, handles
     collection = _light(faces, field, bottom, top)
@@ -61,7 +54,7 @@ def draw_surface(ax: Axes3D, field: Field, scale: Scale) -> tuple[Poly3DCollecti
 
 def _faces(
     field: Field, shown: NDArray[np.bool_], heights: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], list[tuple[NDArray[np.float64], dict[str, Any]]]]:
+) -> tuple[NDArray[np.float64], list[tuple[NDArray[np.float64], Look]]]:
     """The faces (n, 4, 3), and what lies on the floor because it has no height."""
     alpha, beta = field.plane
     causes = ((field.finite & ~shown, NO_LOGARITHM), (field.undefined, UNDEFINED))
@@ -151,7 +144,7 @@ def _frame(ax: Axes3D, field: Field, scale: Scale, bottom: float, top: float) ->
         ax.text2D(0.02, 0.9, text, transform=ax.transAxes, fontsize=7.5, color=FAINT)
 
 
-def _draw_floor(ax: Axes3D, polygons: NDArray[np.float64], look: dict[str, Any]) -> None:
+def _draw_floor(ax: Axes3D, polygons: NDArray[np.float64], look: Look) -> None:
     if len(polygons):
         low = ax.get_zlim()[0]
         corners = np.concatenate([polygons, np.full((*polygons.shape[:2], 1), low)], axis=-1)

@@ -1,7 +1,5 @@
 """How pictures look, whatever the user's own settings say: the same file gives the same picture."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Points and cells of a field as polygons: what can be drawn, what cannot, and where it lies."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -31,10 +29,7 @@ def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The runs of True along beta, so that a large region is few rectangles.
-
-    Args:
-        mask: (num_alpha, num_beta) bool.
+    """The runs of True along beta in a (num_alpha, num_beta) mask, so that a large region is few rectangles.
 
     Returns:
         (n, 3) int64: index along alpha, first and one past the last index along beta.
@@ -54,12 +49,7 @@ def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 def rectangles(
     mask: NDArray[np.bool_], across: NDArray[np.float64], along: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The rectangles of a mask, runs along beta joined.
-
-    Args:
-        mask: (m, n) bool.
-        across: (m + 1,) float64, borders along alpha.
-        along: (n + 1,) float64, borders along beta.
+    """The rectangles of a (m, n) mask, runs along beta joined, between m + 1 and n + 1 borders.
 
     Returns:
         (number, 4, 2) float64, corners in data coordinates (alpha, beta).
@@ -75,14 +65,10 @@ def rectangles(
 
 
 def gaps(field: Field, shown: NDArray[np.bool_], cause: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What contours leave empty between the points of a complete grid, as polygons.
+    """What contours leave empty between the points of a complete grid that are `shown`, as polygons.
 
     Of a mesh with one corner that cannot be shown matplotlib draws the opposite triangle; of others nothing.
-
-    Args:
-        field: A field with two axes.
-        shown: (num_alpha, num_beta) bool: points that can be shown.
-        cause: The same shape: only meshes that touch one of these points are returned.
+    Here are the meshes that touch a point of `cause`.
 
     Returns:
         (number, 4, 2) float64; a triangle repeats its last corner.
@@ -106,16 +92,9 @@ def gaps(field: Field, shown: NDArray[np.bool_], cause: NDArray[np.bool_]) -> ND
 
 
 def thin(field: Field, limit: int) -> tuple[Field, str | None]:
-    """A field with at most `limit` points per axis, where it is too fine for its kind of picture.
+    """A field with at most `limit` points per axis, and a note for the picture if any were left out.
 
     A kept point takes over "undefined" from any point that it stands for, so no such region is lost.
-
-    Args:
-        field: A field with two axes.
-        limit: Points per axis.
-
-    Returns:
-        The field, and a note for the picture if anything was left out.
     """
     if field.beta is None or max(field.values.shape) <= limit:
         return field, None
@@ -127,10 +106,8 @@ def thin(field: Field, limit: int) -> tuple[Field, str | None]:
     values[undefined] = np.nan
     done = field.done[np.ix_(rows, columns)] | undefined
     thinned = replace(field, alpha=field.alpha[rows], beta=field.beta[columns], values=values, done=done)
-    return (
-        thinned,
-        f"drawn with {len(rows)} × {len(columns)} of {' × '.join(map(str, field.values.shape))} points",
-    )
+    all_points = " × ".join(map(str, field.values.shape))
+    return thinned, f"drawn with {len(rows)} × {len(columns)} of {all_points} points"
 
 
 def _kept(finished: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

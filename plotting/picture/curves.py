@@ -1,7 +1,5 @@
 """Curves of a training history: what is drawn of each quantity, in which panels, and where a rule stands."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,12 +16,7 @@ _MAX_RULES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One panel and the quantities in it.
-
-    Attributes:
-        name: "loss", "error", "weight norm", "learning rate" or "seconds".
-        quantities: As the file names them.
-    """
+    """One panel and the quantities in it, as the file names them."""
 
     name: str
     quantities: tuple[str, ...]
@@ -44,7 +37,7 @@ class Curve:
     """One quantity of one history as it is drawn.
 
     Attributes:
-        quantity: As the file names it.
+        quantity: Its name in the file.
         epoch: (n,) int64, ascending.
         value: (n,) float64: losses in nats per example, errors (1 - accuracy) as fractions; NaN interrupts the curve
             where the result is infinite.
@@ -68,17 +61,13 @@ def panel_of(quantity: str) -> str:
 
 
 def panels_of(histories: Sequence[History], asked: Sequence[str] = ()) -> list[Panel]:
-    """The panels of a figure, from top to bottom.
+    """The panels of a figure, from top to bottom, at least one.
 
-    Args:
-        histories: All that share the figure.
-        asked: Quantities; empty for all but the duration, less those that no history knows.
-
-    Returns:
-        At least one panel.
+    They have the quantities asked for, or all that any history knows but the duration.
     """
     names = list(dict.fromkeys(name for history in histories for name in history.values))
-    wanted = asked or [name for name in names if name != "seconds" and _is_known(histories, name)]
+    known = [name for name in names if any(len(curve_of(history, name).epoch) for history in histories)]
+    wanted = asked or [name for name in known if name != "seconds"]
     groups: dict[str, list[str]] = {}
     for name in ("loss", "error", "weight norm", "learning rate", "seconds"):
         groups[name] = [quantity for quantity in names if quantity in wanted and panel_of(quantity) == name]
@@ -86,17 +75,8 @@ def panels_of(histories: Sequence[History], asked: Sequence[str] = ()) -> list[P
     return found or [Panel(name="loss", quantities=tuple(n for n in names if panel_of(n) == "loss"))]
 
 
-def _is_known(histories: Sequence[History], name: str) -> bool:
-    return any(name in history.values and len(curve_of(history, name).epoch) for history in histories)
-
-
 def curve_of(history: History, quantity: str) -> Curve:
-    """One quantity, taken out of a history without the epochs in which it was not looked at.
-
-    Args:
-        history: The history.
-        quantity: A name; a quantity that it does not have gives a curve without points.
-    """
+    """One quantity of a history at the epochs in which it was looked at: none where the history does not have it."""
     raw = history.values.get(quantity)
     if raw is None:
         return Curve(quantity=quantity, epoch=history.epoch[:0], value=np.empty(0))
@@ -113,12 +93,10 @@ def curve_of(history: History, quantity: str) -> Curve:
 
 
 def rules_of(history: History) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """After which epochs the learning rate was lowered, and after which a phase of the recipe began.
+    """After which epochs the learning rate was lowered, and after which a phase of the recipe began, ascending.
 
-    A rate that changes because a phase begins is told by the phase alone.
-
-    Returns:
-        The epochs of both, ascending; none of the first where the rate follows a smooth schedule.
+    A rate that changes because a phase begins is told by the phase alone, and one that follows a smooth schedule by
+    nothing.
     """
     rows = np.flatnonzero(history.done & (history.epoch > 0))
     phase, rate = history.phase[rows], history.values["learning_rate"][rows]
@@ -131,16 +109,11 @@ def rules_of(history: History) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def common_rules(histories: Sequence[History]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The rules of several histories, less those that one of them contradicts which has come as far."""
-    rules = [rules_of(history) for history in histories]
-    ends = [reached(history) for history in histories]
+    rules = [(rules_of(history), reached(history)) for history in histories]
 
     def agreed(which: int) -> tuple[int, ...]:
-        epochs = sorted({epoch for rule in rules for epoch in rule[which]})
-        return tuple(
-            epoch
-            for epoch in epochs
-            if all(epoch in rule[which] or end <= epoch for rule, end in zip(rules, ends, strict=True))
-        )
+        epochs = sorted({epoch for rule, _ in rules for epoch in rule[which]})
+        return tuple(e for e in epochs if all(e in rule[which] or end <= e for rule, end in rules))
 
     return agreed(0), agreed(1)
 

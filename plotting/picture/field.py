@@ -1,7 +1,5 @@
 """A field: one quantity of one surface, with what is known of each of its points."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -43,6 +41,11 @@ class Field:
     stderr: NDArray[np.float64] | None = None
 
     @property
+    def label(self) -> str:
+        """The quantity's name for a reader."""
+        return label_of(self.quantity)
+
+    @property
     def plane(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The two axes of a grid; a line has no plane."""
         if self.beta is None:
@@ -71,17 +74,7 @@ class Field:
 
 
 def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_line: bool = False) -> Field:
-    """One quantity, taken out of a surface.
-
-    Args:
-        surface: The surface, finished or not.
-        quantity: One of its quantities.
-        title: Instead of the title in the file.
-        as_line: Whether a grid that is one point wide is to become a line along its longer axis.
-
-    Returns:
-        The field; its arrays other than the values are views where possible.
-    """
+    """One quantity of a surface; with `as_line` a grid that is one point wide becomes a line along its longer axis."""
     values, done = drawable(surface.values[quantity]), surface.done_of(quantity)
     field = Field(
         title=title_of(surface) if title is None else title,
@@ -118,16 +111,10 @@ def _line(field: Field) -> Field:
     )
 
 
-def _center(surface: Surface) -> tuple[int, ...] | None:
+def _center(axes: Sequence[NDArray[np.float64]]) -> tuple[int, ...] | None:
     """The index of the point (0, 0), if it is on the grid."""
-    index = []
-    for axis in (surface.alpha, surface.beta):
-        if axis is not None:
-            (zeros,) = np.nonzero(axis == 0)
-            if not len(zeros):
-                return None
-            index.append(int(zeros[0]))
-    return tuple(index)
+    zeros = [np.flatnonzero(axis == 0) for axis in axes]
+    return tuple(int(places[0]) for places in zeros) if all(map(len, zeros)) else None
 
 
 def _facts(
@@ -138,24 +125,23 @@ def _facts(
     # A line shows several quantities, and its center is a rule instead of a cross.
     mark = "center" if as_line else "center (+)"
     facts = []
-    center = _center(surface)
+    axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
+    center = _center(axes)
     if center is not None and done[center]:
         facts.append(f"{mark} {format_value(float(values[center]), percent=percent)}")
     finite = done & np.isfinite(values)
     if finite.any() and values[finite].min() < values[finite].max():
         fill, pick, name = (-np.inf, np.argmax, "maximum") if percent else (np.inf, np.argmin, "minimum")
-        best = np.unravel_index(int(pick(np.where(finite, values, fill))), values.shape)
-        axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
-        nearest = zip(axes, best, strict=True)
-        # The other axis of a grid that is drawn as a line has one point, which says nothing.
-        place = ", ".join(
-            format_value(float(axis[i]), 2) for axis, i in nearest if not as_line or len(axis) > 1
-        )
-        if center is None or tuple(int(i) for i in best) != center:
-            value = format_value(float(values[best]), percent=percent)
-            facts.append(f"{name} {value} at {place if as_line else f'({place})'}")
-        else:
+        place = np.unravel_index(int(pick(np.where(finite, values, fill))), values.shape)
+        best = tuple(int(i) for i in place)
+        if best == center:
             facts[-1] += f", the {name}"
+        else:
+            # The other axis of a grid that is drawn as a line has one point, which says nothing.
+            told = [(axis, i) for axis, i in zip(axes, best, strict=True) if not as_line or len(axis) > 1]
+            where = ", ".join(format_value(float(axis[i]), 2) for axis, i in told)
+            value = format_value(float(values[best]), percent=percent)
+            facts.append(f"{name} {value} at {where if as_line else f'({where})'}")
     # Only losses are sampled with a standard error.
     error = surface.relative_errors.get(quantity.removesuffix("_loss"))
     if error:

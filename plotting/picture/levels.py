@@ -1,7 +1,5 @@
 """Levels of a contour picture: few, readable, and where the values are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -13,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mpi_landscape.errors import LandscapeError
 
 Kind = Literal["linear", "log"]
+Levels = int | tuple[float, ...]  # how many, or which
 
 MAX_LEVELS = 100
 # Lines closer than this share of the range would lie on top of each other on a plateau.
@@ -25,17 +24,8 @@ _STEPS = (1, 2, 2.5, 5, 10)
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
 
 
-def parse_levels(text: str) -> int | tuple[float, ...]:
-    """Read `--levels`: a number of levels (`12`), or the levels themselves (`0.1,0.5,1`; `0.5,` for one).
-
-    Args:
-        text: What the user wrote.
-
-    Returns:
-        The number, or the levels in ascending order without repeats.
-
-    Raises:
-        LandscapeError: The text is neither, or a number outside 1 to 100.
+def parse_levels(text: str) -> Levels:
+    """Read `--levels`: how many from 1 to 100 (`12`), or which (`0.1,0.5,1`; `0.5,` for one), then ascending.
 
     Example:
         >>> parse_levels("12"), parse_levels("1,0.5,"), parse_levels("0.5,")
@@ -75,14 +65,8 @@ def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:
     """Values on the scale that they are drawn on: themselves, or their decimal logarithm.
 
     Contours of a loss over many decades are interpolated on this scale too: between 1 and 10,000
-    a straight line in the loss would put nearly all levels next to the lower grid point.
-
-    Args:
-        values: Any shape, float64; positive where `kind` is "log".
-        kind: "linear" or "log".
-
-    Returns:
-        The same shape, float64.
+    a straight line in the loss would put nearly all levels next to the lower grid point. The shape stays;
+    for a logarithm all values are positive.
 
     Example:
         >>> height([0.01, 1000.0], "log").tolist()
@@ -116,7 +100,7 @@ def quantile_levels(values: NDArray[np.float64], count: int, kind: Kind) -> tupl
     if is_constant(low, high):
         return ()
     chosen = np.quantile(values, (np.arange(count) + 0.5) / count)
-    apart = _keep_apart(chosen.tolist(), low, high, kind, _MIN_GAP)
+    apart = _keep_apart(chosen.tolist(), low, high, kind)
     return _round_apart(_fill_gaps(apart, low, high, count, kind), low, high)
 
 
@@ -180,14 +164,15 @@ def is_constant(low: float, high: float) -> bool:
     return high - low <= 1e-12 * max(abs(low), abs(high))
 
 
-def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind, gap: float) -> list[float]:
-    """The levels but those that lie within `gap` of the range of the one before or of the ends."""
+def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind) -> list[float]:
+    """The levels but those that lie too near to the one before or to the ends."""
     bottom, top = float(height(low, kind)), float(height(high, kind))
+    gap = _MIN_GAP * (top - bottom)
     kept: list[float] = []
     previous = bottom
     for level in sorted(levels):
         here = float(height(level, kind))
-        if here - previous >= gap * (top - bottom) and top - here >= 0.25 * gap * (top - bottom):
+        if here - previous >= gap and top - here >= 0.25 * gap:
             kept.append(level)
             previous = here
     return kept
@@ -201,7 +186,7 @@ def _fill_gaps(levels: Sequence[float], low: float, high: float, count: int, kin
     for k, share in enumerate(np.diff(heights) / (heights[-1] - heights[0])):
         if share > 2.5 / count:
             filled += even_levels(fence[k], fence[k + 1], max(1, round(share * count) - 1), kind)
-    return _keep_apart(filled, low, high, kind, _MIN_GAP)
+    return _keep_apart(filled, low, high, kind)
 
 
 def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[float, ...]:
@@ -222,15 +207,7 @@ def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[floa
 
 
 def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str:
-    """A number as a picture writes it: `0.02`, `1500`, `2×10⁻⁵`, `NaN`, `−∞`, `93.1 %`.
-
-    Args:
-        value: Any float.
-        digits: Significant digits at most.
-        percent: Whether a fraction is to be written in percent.
-
-    Returns:
-        Plain text with the true minus sign.
+    """A number as a picture writes it, with at most so many significant digits: `0.02`, `1500`, `NaN`, `−∞`.
 
     Example:
         >>> format_value(-2.5), format_value(2e-5), format_value(0.931, percent=True)
@@ -254,10 +231,6 @@ def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str
 
 def format_levels(levels: Sequence[float], *, percent: bool = False) -> list[str]:
     """Levels as texts, with as few digits as tell each from the others and from its own value.
-
-    Args:
-        levels: Any number of levels.
-        percent: Whether fractions are to be written in percent.
 
     Example:
         >>> format_levels([2.3025, 2.4, 20.0])

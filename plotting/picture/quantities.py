@@ -1,7 +1,5 @@
 """Quantities of a surface: what they measure, what they are called in a picture, which kinds of picture fit."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +35,7 @@ class Measure:
         return self.units == "1"
 
     def axis_label(self, quantity: str | None = None, *, log: bool = False) -> str:
-        """The label of an axis or a color bar, in lines: what is measured and its units.
-
-        Args:
-            quantity: What the axis is for; None for the measure on several splits.
-            log: Whether the scale is logarithmic.
+        """The label of an axis or a color bar, in lines: a quantity, or the measure on several splits, and units.
 
         Example:
             >>> Measure(name="loss", units="nats per example").axis_label("train_loss", log=True)
@@ -82,18 +76,9 @@ def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> N
 
 
 def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> list[str]:
-    """The quantities to draw: those asked for, or all but fractions such as accuracies (for a line, these too).
+    """The quantities to draw, at least one, in the order asked for or in that of the file.
 
-    Args:
-        surface: The surface.
-        asked: Names that the user gave; empty for the default.
-        kind: The kind of picture.
-
-    Returns:
-        Names, in the order asked for or in that of the file; never empty.
-
-    Raises:
-        LandscapeError: A name that the file does not have.
+    Where none is asked for, all but fractions such as accuracies are drawn, and in a line these too.
     """
     check_quantities(surface.path, surface.quantities, asked)
     if asked:
@@ -108,14 +93,8 @@ def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> l
 def figures_of_line(surface: Surface, quantities: Sequence[str]) -> list[tuple[str, ...]]:
     """The quantities of a line by figure: each measure has its own, but the first shares it with a fraction.
 
-    So loss and accuracy stand in one figure, on two axes, as in Li et al. 2018, arXiv:1712.09913, figure 2.
-
-    Args:
-        surface: The surface.
-        quantities: Names, at least one.
-
-    Returns:
-        Names by figure, in the order given within each; the first has the losses, where there are any.
+    So loss and accuracy stand in one figure, on two axes, as in Li et al. 2018, arXiv:1712.09913, figure 2. The first
+    has the losses, where there are any; within each the order is that given.
     """
     measures = {name: measure_of(surface, name) for name in quantities}
     # Sorting keeps the order of all others.
@@ -145,18 +124,7 @@ def check_kind(kind: str) -> None:
 
 
 def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
-    """The kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line.
-
-    Args:
-        surface: The surface.
-        asked: Kinds that the user gave; empty for the default.
-
-    Returns:
-        Kinds; never empty.
-
-    Raises:
-        LandscapeError: A kind that does not exist, or that does not fit the grid.
-    """
+    """The kinds to draw: those asked for, all that fit for `all`, or by default contour and surface, or a line."""
     fitting = kinds_of(surface)
     for kind in asked:
         check_kind(kind)

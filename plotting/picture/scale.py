@@ -1,7 +1,5 @@
 """The scale of a picture: linear or logarithmic, from where to where, and the levels on it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from plotting.picture.levels import Kind, even_levels, format_value, is_constant, quantile_levels
+from plotting.picture.levels import Kind, Levels, even_levels, format_value, is_constant, quantile_levels
 
 Extend = Literal["neither", "min", "max", "both"]
 
@@ -19,11 +17,11 @@ _DEFAULT_LEVELS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What color, height and contour lines mean.
+    """What color, height and contour lines mean, in the unit of the quantity.
 
     Attributes:
-        kind: "linear" or "log".
-        vmin: The value at the lower end, in the unit of the quantity.
+        kind: How far apart values lie.
+        vmin: The value at the lower end.
         vmax: The value at the upper end, above `vmin`.
         levels: The contour levels, ascending, strictly between the ends.
     """
@@ -61,7 +59,7 @@ def choose_scale(
     *,
     where: str,
     kind: Kind | Literal["auto"] = "auto",
-    levels: int | tuple[float, ...] | None = None,
+    levels: Levels | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     fraction: bool = False,
@@ -74,8 +72,8 @@ def choose_scale(
         kind: "auto" takes the logarithm where a linear scale would press half of the points into its
             lowest twentieth, and spaces the levels by quantiles; the others space them evenly.
         levels: How many, or which; None for about ten.
-        vmin: Lower end; None for the smallest value.
-        vmax: Upper end; None for the largest value.
+        vmin: The lower end; None for the smallest value.
+        vmax: The upper end; None for the largest value.
         fraction: Whether the values are fractions of 1: "auto" is linear then, and a linear scale whose ends are
             left open reaches from 0 to 1, so that pictures can be compared.
 
@@ -112,7 +110,8 @@ def choose_scale(
             f"the values lie between {format_value(bottom)} and {format_value(top)}, "
             f"choose --vmin and --vmax around them"
         )
-    chosen = _levels_between(finite, low, high, levels, "auto" if kind == "auto" else "even", drawn_kind)
+    wanted = _DEFAULT_LEVELS if levels is None else levels
+    chosen = _levels_between(finite, low, high, wanted, drawn_kind, even=kind != "auto")
     if fraction and drawn_kind == "linear":
         low, high = min(low, 0.0) if vmin is None else low, max(high, 1.0) if vmax is None else high
     if is_constant(low, high):
@@ -141,22 +140,14 @@ def _kind_of(finite: NDArray[np.float64], vmin: float | None) -> Kind:
 
 
 def _levels_between(
-    finite: NDArray[np.float64],
-    low: float,
-    high: float,
-    levels: int | tuple[float, ...] | None,
-    spacing: Literal["auto", "even"],
-    kind: Kind,
+    finite: NDArray[np.float64], low: float, high: float, levels: Levels, kind: Kind, *, even: bool
 ) -> tuple[float, ...]:
     if isinstance(levels, tuple):
         return tuple(level for level in levels if low < level < high)
-    count = _DEFAULT_LEVELS if levels is None else levels
     inside = finite[(finite >= low) & (finite <= high)]
     if not inside.size:
         return ()
-    if spacing == "auto":
-        return quantile_levels(inside, count, kind)
-    return even_levels(low, high, count, kind)
+    return even_levels(low, high, levels, kind) if even else quantile_levels(inside, levels, kind)
 
 
 def _widen(low: float, high: float, kind: Kind) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from plotting.drawn.contour import draw_contour, draw_filled
+from plotting.drawn.contour import draw_contour, draw_filled, triangulate
 from plotting.picture.field import field_of
 from plotting.picture.scale import choose_scale
 
@@ -141,3 +141,29 @@ def test_levels_that_no_value_reaches_are_said_instead_of_warned_about(planted, 
 def test_the_center_is_marked_only_where_it_lies_within_the_ranges(planted, shift, marked):
     ax, _, _ = _draw(planted(alpha=ALPHA + shift))
     assert bool([line for line in ax.lines if line.get_gid() == "center"]) == marked
+
+
+def test_triangles_have_the_finished_points_as_corners_only(planted):
+    done = np.zeros((26, 18), dtype=bool)
+    done[::5, ::17] = True
+    field = field_of(planted(done=done), "train_loss")
+    triangles = triangulate(field, field.finite)
+    places = {(a, b) for a in field.alpha[::5] for b in field.beta[::17]}
+    assert set(zip(triangles.x.tolist(), triangles.y.tolist(), strict=True)) == places
+
+
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [
+        ([], "nothing is done"),
+        ([(0, 0), (5, 5)], "two points"),
+        ([(0, 0), (0, 4), (0, 9)], "one row"),
+        ([(1, 1), (2, 2), (7, 7)], "one diagonal"),
+    ],
+)
+def test_points_in_one_row_make_no_triangle(planted, points, reason):
+    done = np.zeros((26, 18), dtype=bool)
+    for point in points:
+        done[point] = True
+    field = field_of(planted(done=done), "train_loss")
+    assert triangulate(field, field.finite) is None, reason
