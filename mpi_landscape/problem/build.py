@@ -40,8 +40,8 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
     """Build what a configuration describes, but for the checkpoint, which one rank reads for all.
 
     Args:
-        configuration: What to build.
-        where: The configuration's file, for messages.
+        configuration: The description.
+        where: Its file, for messages.
         folders: Where modules of targets are looked for, besides the working folder and installed packages.
 
     Raises:
@@ -62,5 +62,5 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
 
 
 def _loss_text(loss: LossConfiguration) -> str:
-    arguments: dict[str, Any] = dict(sorted(loss.arguments.items()))
-    return f"{loss.name or loss.target}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    arguments = (f"{key}={value!r}" for key, value in sorted(loss.arguments.items()))
+    return f"{loss.name or loss.target}({', '.join(arguments)})"

@@ -21,25 +21,19 @@ from mpi_landscape.problem.per_example import INTEGERS, LOSSES
 from mpi_landscape.problem.targets import check_arguments, resolve
 from mpi_landscape.wording import listed, shown, suggestion
 
-__all__ = ["LOSSES", "LossFunction", "build_loss", "check_targets", "evaluate", "split_batch"]
-
 LossFunction: TypeAlias = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
 _HALVES = (torch.float16, torch.bfloat16)
 
 
 def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequence[Path]) -> LossFunction:
-    """Find the loss that a configuration names.
+    """Find the loss that a configuration names: a function of a network and a batch.
 
     Args:
-        configuration: A name of `LOSSES`, or a target that is itself the function
-            `loss(model, batch, **arguments)` and returns a tensor (N,), or a mapping with "loss" (N,) and
-            optionally "correct" (N,).
+        configuration: A name of `LOSSES`, or a target that is itself the function `loss(model, batch, **arguments)`
+            and returns a tensor (N,), or a mapping with "loss" (N,) and optionally "correct" (N,).
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
-
-    Returns:
-        A function of a network and a batch.
 
     Raises:
         LandscapeError: The name is unknown, a target is not found, or the arguments do not fit.
@@ -50,8 +44,7 @@ def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequenc
         function = resolve(configuration.target, where=f"{section}.target", folders=folders)
         if isinstance(function, type):
             raise LandscapeError(
-                f"{section}.target {shown(configuration.target)}: is a class; "
-                "expected a function (model, batch)"
+                f"{section}.target {shown(configuration.target)}: is a class; expected a function (model, batch)"
             )
         check_arguments(
             function, arguments, where=section, called=configuration.target, given=("model", "batch")
@@ -71,13 +64,7 @@ def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequenc
 
 
 def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Evaluate a named loss.
-
-    Args:
-        model: From inputs to outputs (N, C).
-        batch: `(inputs, targets)`, or a mapping with "input" and "target".
-        name: One of `LOSSES`.
-        arguments: Its further arguments.
+    """Evaluate the loss of a name in `LOSSES`, with further arguments, of a network with outputs (N, C).
 
     Returns:
         "loss" (N,) and, for integer targets, "correct" (N,) bool.
@@ -155,17 +142,14 @@ def _check_form(name: str, outputs: Any, targets: Tensor, where: str) -> None:
             f"{where}: the network returned a {type(outputs).__name__}; {name} expects a tensor (N, C); "
             "other networks need a loss of their own, given as target: package.module:function"
         )
-    if targets.dtype in INTEGERS:
-        fits = outputs.ndim == 2 and targets.shape == outputs.shape[:1]
-        needed = "outputs (N, C) and integer targets (N,)"
-    elif name == "mse" and targets.is_floating_point():
+    if name == "mse" and targets.is_floating_point():
         fits = targets.shape == outputs.shape or {targets.shape, outputs.shape} == {
             targets.shape[:1],
             (*targets.shape[:1], 1),
         }
         needed = "integer targets (N,), or floating-point targets of the outputs' shape"
     else:
-        fits = False
+        fits = targets.dtype in INTEGERS and outputs.ndim == 2 and targets.shape == outputs.shape[:1]
         needed = "outputs (N, C) and integer targets (N,)"
     if not fits:
         raise LandscapeError(

@@ -1,4 +1,7 @@
-"""The named losses as functions of outputs and targets, one value per example."""
+"""The named losses as functions of outputs and targets, with one value per example, (N,).
+
+Outputs are (N, C) floating point, and targets (N,) integers in [0, C), where a loss does not say otherwise.
+"""
 
 from collections.abc import Callable
 
@@ -10,45 +13,23 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of the softmax of the outputs, as torch.nn.CrossEntropyLoss for each example.
+    """Cross-entropy of the softmax of the outputs in nats, as torch.nn.CrossEntropyLoss for each example.
 
-    Args:
-        outputs: (N, C) floating point, logits.
-        targets: (N,) integers in [0, C).
-        label_smoothing: Weight of the uniform distribution mixed into the target, in [0, 1].
-
-    Returns:
-        (N,), nats.
+    The uniform distribution is mixed into the target with the weight `label_smoothing`, in [0, 1].
     """
     return F.cross_entropy(outputs, targets.long(), reduction="none", label_smoothing=label_smoothing)
 
 
 def nll(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood, as torch.nn.NLLLoss for each example.
-
-    Args:
-        outputs: (N, C) floating point, log-probabilities.
-        targets: (N,) integers in [0, C).
-
-    Returns:
-        (N,), nats.
-    """
+    """Negative log-likelihood in nats of outputs that are log-probabilities, as torch.nn.NLLLoss for each example."""
     return F.nll_loss(outputs, targets.long(), reduction="none")
 
 
 def hinge(outputs: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
-    """Multi-class hinge, as torch.nn.MultiMarginLoss for each example.
+    """Multi-class hinge of scores z and labels y, in units of z, as torch.nn.MultiMarginLoss for each example.
 
     Source: Weston and Watkins (1999), "Support vector machines for multi-class pattern recognition",
     divided by the number of classes: 1/C · Σ_{j≠y} max(0, margin − z_y + z_j).
-
-    Args:
-        outputs: (N, C) floating point, scores z.
-        targets: (N,) integers in [0, C), labels y.
-        margin: By which the label's score should exceed the others.
-
-    Returns:
-        (N,), in units of the scores.
     """
     return F.multi_margin_loss(outputs, targets.long(), margin=margin, reduction="none")
 
@@ -56,13 +37,8 @@ def hinge(outputs: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Squared error, as torch.nn.MSELoss for each example: the mean over the outputs of an example.
 
-    Args:
-        outputs: (N, C) or, for floating-point targets, (N, ...) floating point.
-        targets: (N,) integers in [0, C), which stand for their one-hot vectors, or floating point of the
-            outputs' shape; (N,) and (N, 1) are the same.
-
-    Returns:
-        (N,), in squared units of the outputs.
+    It is in squared units of the outputs, (N, ...) if the targets are floating point of the same shape, of which (N,)
+    and (N, 1) are one; integers stand for their one-hot vectors.
     """
     if targets.dtype in INTEGERS:
         targets = F.one_hot(targets.long(), outputs.shape[1])
@@ -70,9 +46,4 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     return difference.square().flatten(1).mean(1) if difference.ndim > 1 else difference.square()
 
 
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "mse": mse,
-    "hinge": hinge,
-    "nll": nll,
-}
+LOSSES: dict[str, Callable[..., Tensor]] = {each.__name__: each for each in (cross_entropy, mse, hinge, nll)}

@@ -16,15 +16,8 @@ def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]
     With the networks `product1` and `product2`, the loss `mse` and a target of 0 they give the toys w² and
     (w₁ w₂)².
 
-    Args:
-        target: The target of every example.
-        count: How many there are.
-
     Returns:
-        "train": inputs (1,) of zero and targets () float32.
-
-    Raises:
-        LandscapeError: An argument is not valid.
+        "train": as many as `count`, with inputs (1,) of zero and the target () float32.
     """
     if not is_number(target) or not math.isfinite(target):
         raise LandscapeError(f"target is {shown(target)}; expected a finite number")

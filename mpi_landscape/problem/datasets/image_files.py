@@ -30,13 +30,9 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         size: Height and width that are cut from the center then; None leaves the image as it is.
         mean: One value per channel, of pixels from 0 to 1.
         std: One value per channel, likewise.
-
-    Attributes:
-        paths: As given.
-        labels: As given.
-        thread_safe: Several threads may read at once.
     """
 
+    # Several threads may read at once.
     thread_safe = True
 
     def __init__(
@@ -94,10 +90,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
 def class_folders(root: Path, split: str, *, official: bool = False) -> Any:
     """The data set of torchvision for root/split, with `samples`, `targets`, `classes` and `loader`; nothing is decoded.
 
-    Args:
-        root: Holds a folder with the split's name, of class folders.
-        split: Its name.
-        official: Whether root holds the meta.bin of ImageNet too, which knows its classes.
+    Of ImageNet, an official root holds the meta.bin too, which knows its classes.
 
     Raises:
         LandscapeError: There are no class folders, or one has no image, or is not of ImageNet.

@@ -34,8 +34,8 @@ def build_splits(
     Several processes must not download the same data at once: let one build before the others.
 
     Args:
-        configuration: A name of `DATASETS`, or a target that returns a mapping of split names to
-            map-style data sets (with a length, and examples by index).
+        configuration: A name of `DATASETS`, or a target that returns a mapping of split names to map-style data
+            sets (with a length, and examples by index).
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 
@@ -43,8 +43,8 @@ def build_splits(
         Data sets by split, in the order of `splits` or else of the data set; none of them is empty.
 
     Raises:
-        LandscapeError: The name is unknown, the data is not there, the arguments do not fit, a target
-            returns something else, or a split is unknown or empty.
+        LandscapeError: The name is unknown, the data is not there, the arguments do not fit, a target returns
+            something else, or a split is unknown or empty.
     """
     section = f"{where}: data"
     offered = _offered(configuration, section, folders)
@@ -102,9 +102,8 @@ def _checked_mapping(splits: Any, subject: str) -> Mapping[str, Any]:
 
 def _checked(split: Any, name: str, section: str) -> Dataset[Any]:
     kind = type(split).__name__
-    if isinstance(split, IterableDataset) or not (
-        hasattr(split, "__len__") and hasattr(split, "__getitem__")
-    ):
+    has_both = hasattr(split, "__len__") and hasattr(split, "__getitem__")
+    if isinstance(split, IterableDataset) or not has_both:
         raise LandscapeError(
             f"{section}: split {name} is a {kind}; expected a data set with __len__ and __getitem__"
         )
