@@ -16,7 +16,7 @@ _OTHER = {"name": "target", "target": "name"}
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one file says: section names to sections, shorthands written out; and what to call it in messages."""
+    """What one file says, sections by name with shorthands written out, and what to call it in messages."""
 
     where: str
     values: Mapping[str, Any]
@@ -75,9 +75,9 @@ def flattened(layers: Sequence[Layer]) -> dict[str, Any]:
 def origin(path: str, layers: Sequence[Layer]) -> str:
     """Which layer, of which the lowest comes first, set what stands at a path.
 
-    A path is dotted, such as "training.schedule.milestones[0]", and empty for the whole. It was set by the highest
-    layer that says it, or for a section by all that contribute, such as "mine.yaml over base.yaml". What none says
-    is missing from the highest, and from those that have the section around it.
+    A path is dotted, such as "training.schedule.milestones[0]", and empty for the whole. It was set by the
+    highest layer that says it, or for a section by all that contribute, such as "mine.yaml over base.yaml".
+    What none says is missing from the highest, and from those that have the section around it.
     """
     saying = [layer for layer in layers if _found(layer.values, path)]
     if saying and not isinstance(_found(saying[-1].values, path)[0], Mapping):

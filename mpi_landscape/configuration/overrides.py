@@ -13,7 +13,7 @@ from mpi_landscape.wording import one_line, shortened, shown
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """One option: as it was said, for messages; a dotted path, such as "grid.alpha.num"; and what is set there."""
+    """One option: what was said, for messages, a path, such as "grid.alpha.num", and what is set there."""
 
     said: str
     key: str
@@ -36,7 +36,7 @@ def parsed(text: str) -> Override:
 
 
 def apply(values: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
-    """A copy of a nested mapping, changed by one option after another; sections on the way to a field are created.
+    """A copy that one option after another has changed; sections on the way to a field are created.
 
     Raises:
         LandscapeError: A key leads through something that is not a mapping.

@@ -32,8 +32,8 @@ def load(path: str | os.PathLike[str], overrides: Overrides = ()) -> Configurati
 def load_members(path: str | os.PathLike[str], overrides: Overrides = ()) -> tuple[Configuration, ...]:
     """Read a configuration file that may have a sweep; a single member, where it has none.
 
-    A list in place of a single value of `training`, and every list in `sweep`, which maps dotted fields to lists, is
-    swept over. Options may be sweeps too, and end those over what they set.
+    A list in place of a single value of `training`, and every list in `sweep`, which maps dotted fields to
+    lists, is swept over. Options may be sweeps too, and end those over what they set.
 
     Returns:
         A configuration for every combination, in the order given, the last field varying fastest; each trains in a
@@ -78,7 +78,7 @@ def load_text(
 
 
 def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Overrides = ()) -> Configuration:
-    """Read a configuration as `load` does, from nested plain mappings, as YAML gives them; a base is refused."""
+    """Read a configuration as `load` does, from mappings such as YAML gives; a base is refused."""
     return _single(bases.alone(values, where=where), overrides)
 
 

@@ -20,12 +20,9 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One of the configurations.
+    """One of the configurations, and where the values of its own stand, by field, such as "sweep.model.name".
 
-    Attributes:
-        name: Such as "batch_size=128,weight_decay=0.0005"; empty for the only one of a file without a sweep.
-        values: Section names to sections, without a sweep.
-        places: Where the values of its own stand: dotted fields to such as "sweep.model.name".
+    The name is such as "batch_size=128,weight_decay=0.0005", and empty without a sweep.
     """
 
     name: str
@@ -34,7 +31,7 @@ class Member:
 
 
 def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
-    """A configuration for every combination of what is swept over; without a sweep the only member is all of it.
+    """A configuration for every combination of what is swept over; without a sweep a single one.
 
     Returns:
         The product in the order in which the sweeps stand, the last varying fastest; a member's training.output is a

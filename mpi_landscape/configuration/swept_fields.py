@@ -21,7 +21,7 @@ Where = Callable[[str], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A field, such as "model.name", the values that it takes, and where their list stands: "sweep.model.name"."""
+    """A field, such as "model.name", the values that it takes, and where these stand: "sweep.model.name"."""
 
     key: str
     values: tuple[Any, ...]
@@ -29,7 +29,7 @@ class Sweep:
 
 
 def swept_fields(values: Mapping[str, Any], *, where: Where) -> tuple[Sweep, ...]:
-    """What is swept over, in the order in which it stands; the values of each are at least one, and each once.
+    """What is swept over, in the order in which it stands; each takes at least one value, and each once.
 
     Raises:
         LandscapeError: The section is not a mapping of dotted fields to lists, a list is empty or repeats a value,

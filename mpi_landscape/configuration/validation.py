@@ -36,11 +36,7 @@ def expecting(text: str) -> WrapValidator:
 
 
 def validate(
-    values: Mapping[str, Any],
-    section: type[Section],
-    *,
-    where: Callable[[str], str],
-    besides: Sequence[str],
+    values: Mapping[str, Any], section: type[Section], *, where: Callable[[str], str], besides: Sequence[str]
 ) -> Section:
     """Turn nested plain mappings into a nested dataclass, whose leaves are marked with `expecting`.
 

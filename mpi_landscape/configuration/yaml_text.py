@@ -108,7 +108,6 @@ def parse(text: str, *, where: str) -> Any:
             deep, has a whole number of more than 8,192 bits, or unfolds through its aliases to more than 10,000
             values, where a text counts as one for every hundred characters.
     """
-    loader = None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -129,9 +128,6 @@ def parse(text: str, *, where: str) -> Any:
     # PyYAML lets these out of explicit tags, such as !!bool maybe or !!int "".
     except (ValueError, KeyError, AttributeError, IndexError, TypeError, OverflowError) as error:
         raise LandscapeError(f"{where}: does not hold what its tags say ({reason(error)})") from error
-    finally:
-        if loader is not None:
-            loader.dispose()
 
 
 def dump(values: Any, *, where: str) -> str:

@@ -5,6 +5,8 @@ with "input" and "target"; they return a mapping with
 
     loss     (N,) float32 (float64 for float64 outputs), nats for cross_entropy and nll
     correct  (N,) bool, whether the largest output is that of the label; only for integer targets
+
+Outputs are (N, C) floating point, and targets (N,) integers in [0, C), where a loss does not say otherwise.
 """
 
 import functools
@@ -13,25 +15,64 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.per_example import INTEGERS, LOSSES
 from mpi_landscape.problem.targets import check_arguments, resolve
 from mpi_landscape.wording import listed, shown, suggestion
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _HALVES = (torch.float16, torch.bfloat16)
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of the softmax of the outputs in nats, as torch.nn.CrossEntropyLoss for each example.
+
+    The uniform distribution is mixed into the target with the weight `label_smoothing`, in [0, 1].
+    """
+    return F.cross_entropy(outputs, targets.long(), reduction="none", label_smoothing=label_smoothing)
+
+
+def nll(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood in nats of log-probabilities, as torch.nn.NLLLoss for each example."""
+    return F.nll_loss(outputs, targets.long(), reduction="none")
+
+
+def hinge(outputs: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
+    """Multi-class hinge of scores z, in their units, as torch.nn.MultiMarginLoss for each example, labeled y.
+
+    Source: Weston and Watkins (1999), "Support vector machines for multi-class pattern recognition",
+    divided by the number of classes: 1/C · Σ_{j≠y} max(0, margin − z_y + z_j).
+    """
+    return F.multi_margin_loss(outputs, targets.long(), margin=margin, reduction="none")
+
+
+def mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared error, as torch.nn.MSELoss for each example: the mean over the outputs of an example.
+
+    It is in squared units of the outputs, (N, ...) if the targets are floating point of the same shape, of
+    which (N,) and (N, 1) are one; integers stand for their one-hot vectors.
+    """
+    if targets.dtype in _INTEGERS:
+        targets = F.one_hot(targets.long(), outputs.shape[1])
+    difference = outputs - targets.to(outputs.dtype).reshape(outputs.shape)
+    return difference.square().flatten(1).mean(1) if difference.ndim > 1 else difference.square()
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {each.__name__: each for each in (cross_entropy, mse, hinge, nll)}
 
 
 def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequence[Path]) -> LossFunction:
     """Find the loss that a configuration names: a function of a network and a batch.
 
     Args:
-        configuration: A name of `LOSSES`, or a target that is itself the function `loss(model, batch, **arguments)`
-            and returns a tensor (N,), or a mapping with "loss" (N,) and optionally "correct" (N,).
+        configuration: A name of `LOSSES`, or a target that is itself the function, which is called
+            `loss(model, batch, **arguments)` and returns a tensor (N,), or a mapping with "loss" (N,) and
+            optionally "correct" (N,).
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 
@@ -79,7 +120,7 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
         # A sum of exponentials in 8 or 11 bits would be the largest error of all.
         outputs = outputs.float()
     results = {"loss": LOSSES[name](outputs, targets, **arguments)}
-    if targets.dtype in INTEGERS:
+    if targets.dtype in _INTEGERS:
         largest, label = outputs.max(dim=1)
         # The largest of outputs with a NaN is that NaN, which answers nothing.
         results["correct"] = (label == targets) & ~largest.isnan()
@@ -124,7 +165,7 @@ def check_targets(name: str, outputs: Tensor, targets: Tensor, *, where: str) ->
     if name not in LOSSES:
         return
     _check_form(name, outputs, targets, where)
-    if targets.dtype not in INTEGERS:
+    if targets.dtype not in _INTEGERS:
         return
     num_classes = outputs.shape[1]
     bad = ((targets < 0) | (targets >= num_classes)).nonzero()
@@ -149,7 +190,7 @@ def _check_form(name: str, outputs: Any, targets: Tensor, where: str) -> None:
         }
         needed = "integer targets (N,), or floating-point targets of the outputs' shape"
     else:
-        fits = targets.dtype in INTEGERS and outputs.ndim == 2 and targets.shape == outputs.shape[:1]
+        fits = targets.dtype in _INTEGERS and outputs.ndim == 2 and targets.shape == outputs.shape[:1]
         needed = "outputs (N, C) and integer targets (N,)"
     if not fits:
         raise LandscapeError(

@@ -25,8 +25,8 @@ def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[...
         folders: Where modules are looked for after the working folder and before the installed packages.
 
     Raises:
-        LandscapeError: The text has another form, the module is not found, its import raises, it is loaded already
-            from elsewhere, or it has no such callable.
+        LandscapeError: The text has another form, the module is not found, its import raises, it is loaded
+            already from elsewhere, or it has no such callable.
     """
     subject = f"{where} {shown(target)}"
     module_name, colon, path = target.partition(":")
@@ -50,7 +50,7 @@ def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[...
 
 
 def call(target: str, arguments: Mapping[str, Any], *, where: str, folders: Sequence[Path]) -> Any:
-    """Import what a target names and call it, as `resolve` and `invoke` do; `where` is the section that names it."""
+    """Import what a target names and call it, as `resolve` and `invoke` do, for the section `where`."""
     function = resolve(target, where=f"{where}.target", folders=folders)
     # The function may import its neighbours only now.
     with _importable(_searched(folders)):

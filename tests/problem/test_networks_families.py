@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 import torchvision
+from mpi_landscape.problem.losses import cross_entropy, mse, nll
 from torch import nn
 
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.networks.table import build_network
-from mpi_landscape.problem.per_example import cross_entropy, mse, nll
 
 pytestmark = pytest.mark.exhaustive
 

@@ -14,7 +14,7 @@ _DEFAULTS = {"sgd": (0.1, 0.9, 5e-4), "adam": (1e-3, 0.0, 0.0)}
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Steps of the learning rate, which is multiplied by the factor after each milestone, an epoch of a phase.
+    """Steps of the learning rate: a factor after each milestone, which is an epoch of a phase.
 
     Raises:
         InvalidSectionError: The milestones do not increase.

@@ -28,8 +28,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         decode: From a path to an RGB image of PIL.
         resize: Length that the shorter side is given, in pixels; None leaves the image as it is.
         size: Height and width that are cut from the center then; None leaves the image as it is.
-        mean: One value per channel, of pixels from 0 to 1.
-        std: One value per channel, likewise.
+        variant: Its mean and std are those of pixels from 0 to 1.
     """
 
     # Several threads may read at once.
@@ -43,8 +42,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         decode: Callable[[str], Any],
         resize: int | None,
         size: int | None,
-        mean: Sequence[float],
-        std: Sequence[float],
+        variant: Variant,
     ) -> None:
         from torchvision import transforms
 
@@ -55,7 +53,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         shrink = [] if resize is None else [transforms.Resize(resize)]
         cut = [] if size is None else [transforms.CenterCrop(size)]
         self._pixels = transforms.Compose([*shrink, *cut, transforms.PILToTensor()])
-        self._mean, self._std = per_channel(mean), per_channel(std)
+        self._mean, self._std = per_channel(variant.mean), per_channel(variant.std)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -121,8 +119,7 @@ def image_files(
             decode=content.loader,
             resize=resize,
             size=size,
-            mean=variant.mean,
-            std=variant.std,
+            variant=variant,
         )
     return splits
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.datasets.variants import Variant, first_labels, read_variant, varied
+from mpi_landscape.problem.datasets.variants import Labels, Variant, first_labels, read_variant, varied
 from mpi_landscape.problem.sizes import is_count
 from mpi_landscape.wording import listed, shown
 
@@ -29,7 +29,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         mean: One value per channel, after division by scale.
         std: One value per channel, likewise.
 
-    The attributes are what is given, but for mean and std, (channels, 1, 1) float32: the data at a quarter of the memory.
+    It keeps what is given, a quarter of the memory of float32, with mean and std as (channels, 1, 1) float32.
     """
 
     def __init__(
@@ -121,9 +121,7 @@ def digits(*, size: int = 8, channels: int = 1, **variant: Any) -> dict[str, Ima
     return splits
 
 
-def image_dataset(
-    images: Tensor, labels: NDArray[np.int64], *, scale: float, variant: Variant
-) -> ImageDataset:
+def image_dataset(images: Tensor, labels: Labels, *, scale: float, variant: Variant) -> ImageDataset:
     """Put images and labels together, with a variant's mean and std per channel, or one of each for all channels."""
     repeats = images.shape[1] // len(variant.mean)
     return ImageDataset(

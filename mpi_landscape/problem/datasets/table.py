@@ -1,20 +1,38 @@
 """Data sets from a configuration: the named ones, or the splits that a user's own target returns."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset, IterableDataset
+import torch
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from mpi_landscape.configuration.sections.sources import DataConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.datasets.constant import constant
 from mpi_landscape.problem.datasets.image_folders import image_folder, imagenet
 from mpi_landscape.problem.datasets.images import digits
 from mpi_landscape.problem.datasets.torchvision_sets import SETS, small_images
+from mpi_landscape.problem.sizes import checked_count, is_number
 from mpi_landscape.problem.targets import call, invoke
 from mpi_landscape.wording import listed, shown, suggestion
+
+
+def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]:
+    """Make examples that are all the same, for networks whose output does not depend on their input.
+
+    With the networks `product1` and `product2`, the loss `mse` and a target of 0 they give the toys w² and
+    (w₁ w₂)².
+
+    Returns:
+        "train": as many as `count`, with inputs (1,) of zero and the target () float32.
+    """
+    if not is_number(target) or not math.isfinite(target):
+        raise LandscapeError(f"target is {shown(target)}; expected a finite number")
+    checked_count(count, "count")
+    return {"train": TensorDataset(torch.zeros(count, 1), torch.full((count,), float(target)))}
+
 
 DATASETS: dict[str, Callable[..., Mapping[str, Any]]] = {
     "digits": digits,
@@ -34,8 +52,8 @@ def build_splits(
     Several processes must not download the same data at once: let one build before the others.
 
     Args:
-        configuration: A name of `DATASETS`, or a target that returns a mapping of split names to map-style data
-            sets (with a length, and examples by index).
+        configuration: A name of `DATASETS`, or a target that returns a mapping of split names to map-style
+            data sets (with a length, and examples by index).
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 

@@ -14,6 +14,7 @@ from mpi_landscape.problem.sizes import checked_count, is_count, is_number
 from mpi_landscape.wording import listed, shown, suggestion
 
 TRAINING = "train"
+Labels = NDArray[np.int64]
 Statistics = tuple[Sequence[float], Sequence[float]]
 _LARGEST_SEED = 2**63 - 1
 
@@ -81,9 +82,7 @@ def varied(build: Build) -> Build:
     return build
 
 
-def first_labels(
-    variant: Variant, split: str, labels: NDArray[np.int64], *, num_classes: int
-) -> NDArray[np.int64]:
+def first_labels(variant: Variant, split: str, labels: Labels, *, num_classes: int) -> Labels:
     """The labels of a split as a variant has them: of its first examples, in training with noise.
 
     Source: Zhang, Bengio, Hardt, Recht and Vinyals (2017), "Understanding deep learning requires rethinking

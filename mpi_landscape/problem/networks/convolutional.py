@@ -1,4 +1,4 @@
-"""Networks of convolutions, one after another: AlexNet, a VGG-like one, and a small one with and without shortcuts."""
+"""Plain networks of convolutions: AlexNet, a VGG-like one, and a small one with and without shortcuts."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -20,11 +20,11 @@ _STAGES = (2, 2, 3)
 def alexnet(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
     """Build AlexNet without normalization and dropout, with one linear layer instead of three.
 
-    Source: Krizhevsky (2014), arXiv:1404.5997, one tower: convolutions 11×11/4, 5×5, 3×3, 3×3, 3×3 with 64, 192,
-    384, 256, 256 filters, pooling after the first, second and last. Here, as usual for CIFAR-10, padding keeps an
-    image of 32×32 pixels from vanishing (8×8 after the first convolution), pooling is over 2×2 pixels, and what is
-    left of the image, one pixel, goes straight into the classifier. "Bare" as in Sagun et al. (2018),
-    arXiv:1706.04454. Initial parameters are PyTorch's.
+    Source: Krizhevsky (2014), arXiv:1404.5997, one tower: convolutions 11×11/4, 5×5, 3×3, 3×3, 3×3 with 64,
+    192, 384, 256, 256 filters, pooling after the first, second and last. Here, as usual for CIFAR-10, padding
+    keeps an image of 32×32 pixels from vanishing (8×8 after the first convolution), pooling is over 2×2
+    pixels, and what is left of the image, one pixel, goes straight into the classifier. "Bare" as in Sagun et
+    al. (2018), arXiv:1706.04454. Initial parameters are PyTorch's.
     """
     channels, height, width = checked_size(input_size)
     # Stride 4 and the three poolings, each rounded up, are five halvings.
@@ -44,12 +44,12 @@ def alexnet(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -
 
 
 class VGG(nn.Module):
-    """Seven 3×3 convolutions in three stages and two linear layers; batch normalization after all but the last.
+    """Seven 3×3 convolutions in three stages and two linear layers, batch normalization after all but the last.
 
     Source: Li et al. (2018), arXiv:1712.09913, appendix: the first seven convolutions of VGG-16 (Simonyan and
-    Zisserman 2015, arXiv:1409.1556, table 1) with 64, 64, 128, 128, 256, 256 and 256 filters, a linear layer of
-    256 units and the classifier. Pooling, biases, initial parameters (PyTorch's) and the names of the tensors
-    are those of their published code.
+    Zisserman 2015, arXiv:1409.1556, table 1) with 64, 64, 128, 128, 256, 256 and 256 filters, a linear layer
+    of 256 units and the classifier. Pooling, biases, initial parameters (PyTorch's) and the names of the
+    tensors are those of their published code.
     """
 
     def __init__(self, *, width: int, input_size: tuple[int, int, int], num_classes: int) -> None:
@@ -76,7 +76,7 @@ class VGG(nn.Module):
 
 
 def vgg9(*, width: int = 64, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> VGG:
-    """Build the VGG-like network of nine layers: `width` filters in the first stage, then two and four times as many."""
+    """Build the VGG-like network; the first stage has `width` filters, the others two and four times as many."""
     return VGG(
         width=checked_count(width, "width"),
         input_size=checked_size(input_size),
@@ -108,8 +108,8 @@ def cnn(
 ) -> nn.Sequential:
     """Build a small convolutional network: a convolution, blocks with pooling after each, the mean, a linear layer.
 
-    Every convolution has `width` filters. With and without shortcuts ("identity" or "none") the network has the same
-    parameters, so one checkpoint fits both.
+    Every convolution has `width` filters. With and without shortcuts ("identity" or "none") the network has
+    the same parameters, so one checkpoint fits both.
     """
     if shortcut not in ("identity", "none"):
         raise LandscapeError(f"shortcut is {shown(shortcut)}; expected identity or none")

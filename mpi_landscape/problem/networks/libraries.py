@@ -1,4 +1,4 @@
-"""The models of libraries by name: the classification models of torchvision, and those of timm where it is installed."""
+"""Models of libraries by name: those of torchvision that classify, and those of timm, where it is installed."""
 
 from enum import Enum
 from pathlib import Path
@@ -29,8 +29,8 @@ def torchvision_network(
         **arguments: What the model's own constructor takes, such as num_classes.
 
     Raises:
-        LandscapeError: The name or the weights are unknown, absent or not loadable without running code of the
-            file, or another argument is not valid.
+        LandscapeError: The name or the weights are unknown, absent or not loadable without running code of
+            the file, or another argument is not valid.
     """
     # Here, as it takes a second and most networks do not need it.
     from torchvision import models
@@ -60,8 +60,9 @@ def torchvision_network(
 def timm_network(name: str, /, **arguments: Any) -> nn.Module:
     """Build a model of timm with what `timm.create_model` takes, such as num_classes and in_chans.
 
-    A name is one of `timm.list_models()`, such as "resnet18" or, with the tag of its weights, "resnet18.a1_in1k";
-    `pretrained: true` takes the weights from the cache of the Hugging Face hub, or fetches them.
+    A name is one of `timm.list_models()`, such as "resnet18" or, with the tag of its weights,
+    "resnet18.a1_in1k"; `pretrained: true` takes the weights from the cache of the Hugging Face hub, or
+    fetches them.
 
     Raises:
         LandscapeError: timm is not installed or has no such model, or is to read a file by itself.

@@ -15,7 +15,7 @@ _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn
 
 
 def linear(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
-    """Build an affine map of the pixels; with cross-entropy, the landscape of logistic regression is convex."""
+    """Build an affine map of the pixels; with cross-entropy the landscape, of logistic regression, is convex."""
     return mlp(hidden=(), input_size=input_size, num_classes=num_classes)
 
 
@@ -27,9 +27,9 @@ def mlp(
     num_classes: int = 10,
     log_probabilities: bool = False,
 ) -> nn.Sequential:
-    """Build a multilayer perceptron with as many units in each hidden layer as said, and an activation after each.
+    """Build a multilayer perceptron with so many units in its hidden layers and an activation after each.
 
-    The outputs are logits or, by a softmax at the end, the logarithms of probabilities, as the loss nll takes them.
+    The outputs are logits or, by a softmax at the end, logarithms of probabilities, as the loss nll takes them.
     """
     if not isinstance(log_probabilities, bool):
         raise LandscapeError(f"log_probabilities is {shown(log_probabilities)}; expected true or false")

@@ -31,7 +31,7 @@ class Product(nn.Module):
 
 
 def product(*, factors: int = 2, initial: Sequence[float] | None = None) -> Product:
-    """Build a product of parameters, w for one factor, w₁ w₂ for two, which are 1 unless there are initial values."""
+    """Build a product of parameters, w for one factor, w₁ w₂ for two; they are 1 at the start unless given."""
     if checked_count(factors, "factors") > _MOST_FACTORS:
         raise LandscapeError(f"factors is {factors}; expected at most {_MOST_FACTORS}")
     values = [1.0] * factors if initial is None else initial

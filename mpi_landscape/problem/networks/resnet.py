@@ -21,8 +21,8 @@ class BasicBlock(nn.Module):
     (2018), arXiv:1712.09913, section 5. The names of the tensors are those of the latter's published code.
 
     Where the shape changes, what stands in for the identity is with "projection" a 1×1 convolution with batch
-    normalization (option B), with "padding" every stride-th pixel and channels of zeros (option A); "none" leaves all
-    shortcuts out. The stride is that of the first convolution.
+    normalization (option B), with "padding" every stride-th pixel and channels of zeros (option A); "none"
+    leaves all shortcuts out. The stride is that of the first convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, stride: int, shortcut: Shortcut) -> None:
@@ -46,7 +46,7 @@ class BasicBlock(nn.Module):
 class PaddingShortcut(nn.Module):
     """The shortcut without parameters: every stride-th pixel, and zeros in the channels that are new.
 
-    Source: He et al. (2016), arXiv:1512.03385, section 3.3, option A. Half of the new ones, rounded down, go in front.
+    Source: He et al. (2016), arXiv:1512.03385, section 3.3, option A; half of the new ones go in front.
     """
 
     def __init__(self, *, stride: int, new_channels: int) -> None:
@@ -101,8 +101,8 @@ def resnet(
 ) -> ResNet:
     """Build a residual network for small images.
 
-    It has 6n + 2 layers with weights, n blocks in a stage (20, 32, 44, 56, 110, ...), and `width` filters in the first
-    stage, then two and four times as many. Li et al. (2018) took the shortcut "projection".
+    It has 6n + 2 layers with weights, n blocks in a stage (20, 32, 44, 56, 110, ...), and `width` filters in
+    the first stage, then two and four times as many. Li et al. (2018) took the shortcut "projection".
     """
     checked_count(depth, "depth")
     if depth < 8 or depth % 6 != 2:

@@ -42,8 +42,8 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
     """Build the network that a configuration names, with its initial parameters: the checkpoint is not read.
 
     Args:
-        configuration: A name of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`, `wrn56_2`,
-            `densenet121`, `product2`, ...), `torchvision/<model>`, `timm/<model>`, or a target.
+        configuration: A name of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`,
+            `wrn56_2`, `densenet121`, `product2`, ...), `torchvision/<model>`, `timm/<model>`, or a target.
         where: The configuration's file, for messages.
         folders: Where a target's module is looked for, besides the working folder and installed packages.
 
