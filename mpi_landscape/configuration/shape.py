@@ -67,8 +67,7 @@ def scalar_fields(section: type, *, path: str) -> Iterator[str]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    return typing.get_args(hint) if union else (hint,)
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
 
 
 @functools.cache

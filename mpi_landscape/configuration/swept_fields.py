@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpi_landscape.configuration.bases import BESIDES
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.shape import scalar_fields
 from mpi_landscape.errors import LandscapeError
@@ -11,8 +12,6 @@ from mpi_landscape.wording import shown
 
 # Every member has files of its own: these follow from its folder.
 _OF_MEMBER = ("training", "training.output", "output", "model.checkpoint")
-# What there was to do for these is done when sweeps are made.
-_DONE = ("base", "sweep")
 _IN_TRAINING = frozenset(scalar_fields(TrainingConfiguration, path="training")) - {"training.output"}
 
 # From a dotted path to the file or option that set it.
@@ -106,7 +105,7 @@ def _in_section(section: Any, where: Where) -> Iterator[Sweep]:
 
 
 def _check_field(sweep: Sweep, where: Where) -> None:
-    if sweep.key in _OF_MEMBER or sweep.key.split(".")[0] in _DONE:
+    if sweep.key in _OF_MEMBER or sweep.key.split(".")[0] in BESIDES:
         raise LandscapeError(
             f"{where(sweep.place)}: {sweep.key} cannot be swept over; expected a field that says what is trained "
             "and how; each member has files of its own"

@@ -42,7 +42,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         path: File of torch.save: a state dictionary, or a mapping that holds one under a name of `_WRAPPERS`.
 
     Returns:
-        Tensors on the CPU by name, without the prefixes `module.` of DataParallel and `_orig_mod.` of compilation.
+        CPU tensors by name, without the prefixes `module.` (DataParallel) and `_orig_mod.` (torch.compile).
 
     Raises:
         LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, or

@@ -69,27 +69,22 @@ LOSSES: dict[str, Callable[..., Tensor]] = {each.__name__: each for each in (cro
 def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequence[Path]) -> LossFunction:
     """Find the loss that a configuration names: a function of a network and a batch.
 
-    Args:
-        configuration: A name of `LOSSES`, or a target that is itself the function, which is called
-            `loss(model, batch, **arguments)` and returns a tensor (N,), or a mapping with "loss" (N,) and
-            optionally "correct" (N,).
-        where: The configuration's file, for messages.
-        folders: Where a target's module is looked for, besides the working folder and installed packages.
+    A name is one of `LOSSES`, and a target is itself the function `loss(model, batch, **arguments)`, which
+    returns a tensor (N,), or a mapping with "loss" (N,) and optionally "correct" (N,); `where` and `folders`
+    are as in `problem.build.build`.
 
     Raises:
         LandscapeError: The name is unknown, a target is not found, or the arguments do not fit.
     """
     section = f"{where}: loss"
-    arguments = configuration.arguments
-    if configuration.target is not None:
-        function = resolve(configuration.target, where=f"{section}.target", folders=folders)
+    arguments, target = configuration.arguments, configuration.target
+    if target is not None:
+        function = resolve(target, where=f"{section}.target", folders=folders)
         if isinstance(function, type):
             raise LandscapeError(
-                f"{section}.target {shown(configuration.target)}: is a class; expected a function (model, batch)"
+                f"{section}.target {shown(target)}: is a class; expected a function (model, batch)"
             )
-        check_arguments(
-            function, arguments, where=section, called=configuration.target, given=("model", "batch")
-        )
+        check_arguments(function, arguments, where=section, called=target, given=("model", "batch"))
         return functools.partial(function, **arguments)
     name = str(configuration.name)
     if name not in LOSSES:

@@ -94,8 +94,7 @@ class DirectionsConfiguration:
 
 def _checked_axis(said: Any) -> Any:
     """An axis checks its own numbers; what does not have the form of one is left to be refused."""
-    fields = field_names(Axis)
-    return Axis(**said) if isinstance(said, Mapping) and all(key in fields for key in said) else said
+    return Axis(**said) if isinstance(said, Mapping) and set(said) <= set(field_names(Axis)) else said
 
 
 _Axis = Annotated[Axis, BeforeValidator(_checked_axis)]

@@ -49,13 +49,9 @@ def build_splits(
 ) -> dict[str, Dataset[Any]]:
     """Build the splits of the data that a configuration names.
 
-    Several processes must not download the same data at once: let one build before the others.
-
-    Args:
-        configuration: A name of `DATASETS`, or a target that returns a mapping of split names to map-style
-            data sets (with a length, and examples by index).
-        where: The configuration's file, for messages.
-        folders: Where a target's module is looked for, besides the working folder and installed packages.
+    Several processes must not download the same data at once: let one build before the others. A target
+    returns a mapping of split names to map-style data sets (with a length, and examples by index); `where` and
+    `folders` are as in `problem.build.build`.
 
     Returns:
         Data sets by split, in the order of `splits` or else of the data set; none of them is empty.

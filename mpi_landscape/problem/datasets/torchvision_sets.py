@@ -70,20 +70,20 @@ def small_images(
     Raises:
         LandscapeError: The files are absent or damaged, or an argument is not valid.
     """
-    chosen = read_variant(_SPLITS, which.usual, **variant)
-    return _from_torchvision(which, root, download, chosen)
+    return _from_torchvision(which, root, download, read_variant(_SPLITS, which.usual, **variant))
 
 
 def _from_torchvision(
     which: SmallImages, root: Path, download: bool, variant: Variant
 ) -> dict[str, ImageDataset]:
+    kind, folder = which.kind, root / which.folder
     # Here, as its import takes longer than all of digits.
     import torchvision
 
-    read: Callable[..., Any] = getattr(torchvision.datasets, which.kind)
-    if not download and not (root / which.folder).is_dir():
+    read: Callable[..., Any] = getattr(torchvision.datasets, kind)
+    if not download and not folder.is_dir():
         raise LandscapeError(
-            f"{which.kind} is not in data.root {shown(str(root))}, which has no folder {which.folder}; set "
+            f"{kind} is not in data.root {shown(str(root))}, which has no folder {which.folder}; set "
             "data.download to true to fetch it, or unpack it there"
         )
     splits = {}
@@ -92,11 +92,9 @@ def _from_torchvision(
             content = read(root, train=split == "train", download=download)
         except Exception as error:  # Damaged pickles and failing downloads raise almost anything.
             if download:
-                raise LandscapeError(
-                    f"{which.kind} cannot be fetched into {root} ({reason(error)})"
-                ) from error
+                raise LandscapeError(f"{kind} cannot be fetched into {root} ({reason(error)})") from error
             raise LandscapeError(
-                f"{which.kind} in {root / which.folder} is incomplete or damaged ({reason(error)}); remove the folder "
+                f"{kind} in {folder} is incomplete or damaged ({reason(error)}); remove the folder "
                 "and set data.download to true, or unpack it again"
             ) from error
         pixels, labels = np.asarray(content.data), np.asarray(content.targets, dtype=np.int64)

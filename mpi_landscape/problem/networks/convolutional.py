@@ -44,7 +44,7 @@ def alexnet(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -
 
 
 class VGG(nn.Module):
-    """Seven 3×3 convolutions in three stages and two linear layers, batch normalization after all but the last.
+    """Seven 3×3 convolutions in three stages, two linear layers; batch normalization after all but the last.
 
     Source: Li et al. (2018), arXiv:1712.09913, appendix: the first seven convolutions of VGG-16 (Simonyan and
     Zisserman 2015, arXiv:1409.1556, table 1) with 64, 64, 128, 128, 256, 256 and 256 filters, a linear layer
@@ -76,7 +76,7 @@ class VGG(nn.Module):
 
 
 def vgg9(*, width: int = 64, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> VGG:
-    """Build the VGG-like network; the first stage has `width` filters, the others two and four times as many."""
+    """Build the VGG-like network with `width` filters in the first stage, then two and four times as many."""
     return VGG(
         width=checked_count(width, "width"),
         input_size=checked_size(input_size),

@@ -1,4 +1,4 @@
-"""Models of libraries by name: those of torchvision that classify, and those of timm, where it is installed."""
+"""Models of libraries, by name: torchvision's for classification, and timm's, where timm is installed."""
 
 from enum import Enum
 from pathlib import Path

@@ -15,7 +15,7 @@ _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn
 
 
 def linear(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
-    """Build an affine map of the pixels; with cross-entropy the landscape, of logistic regression, is convex."""
+    """Build an affine map of the pixels; with cross-entropy it is logistic regression, of convex landscape."""
     return mlp(hidden=(), input_size=input_size, num_classes=num_classes)
 
 
@@ -29,7 +29,7 @@ def mlp(
 ) -> nn.Sequential:
     """Build a multilayer perceptron with so many units in its hidden layers and an activation after each.
 
-    The outputs are logits or, by a softmax at the end, logarithms of probabilities, as the loss nll takes them.
+    The outputs are logits or, by a softmax at the end, the log-probabilities that the loss nll takes.
     """
     if not isinstance(log_probabilities, bool):
         raise LandscapeError(f"log_probabilities is {shown(log_probabilities)}; expected true or false")

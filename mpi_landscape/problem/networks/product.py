@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.sizes import checked_count
+from mpi_landscape.problem.sizes import checked_count, is_number
 from mpi_landscape.wording import shown
 
 _MOST_FACTORS = 1000
@@ -31,15 +31,12 @@ class Product(nn.Module):
 
 
 def product(*, factors: int = 2, initial: Sequence[float] | None = None) -> Product:
-    """Build a product of parameters, w for one factor, w₁ w₂ for two; they are 1 at the start unless given."""
+    """Build a product of parameters, w for one factor, w₁ w₂ for two; without initial values they are 1."""
     if checked_count(factors, "factors") > _MOST_FACTORS:
         raise LandscapeError(f"factors is {factors}; expected at most {_MOST_FACTORS}")
     values = [1.0] * factors if initial is None else initial
-    numbers = isinstance(values, (list, tuple)) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        for value in values
-    )
-    if not numbers or len(values) != factors:
+    fits = isinstance(values, (list, tuple)) and len(values) == factors
+    if not fits or not all(is_number(value) and math.isfinite(value) for value in values):
         raise LandscapeError(
             f"initial is {shown(initial)}; expected a list of {factors} finite numbers, one per factor"
         )

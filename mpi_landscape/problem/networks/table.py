@@ -41,11 +41,8 @@ _NAMES = (*NETWORKS, *_SHORTCUTS, "densenet121", "product1", "product2")
 def build_network(configuration: ModelConfiguration, *, where: str, folders: Sequence[Path]) -> nn.Module:
     """Build the network that a configuration names, with its initial parameters: the checkpoint is not read.
 
-    Args:
-        configuration: A name of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`,
-            `wrn56_2`, `densenet121`, `product2`, ...), `torchvision/<model>`, `timm/<model>`, or a target.
-        where: The configuration's file, for messages.
-        folders: Where a target's module is looked for, besides the working folder and installed packages.
+    A name is one of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`, `wrn56_2`, ...),
+    `torchvision/<model>` or `timm/<model>`; `where` and `folders` are as in `problem.build.build`.
 
     Raises:
         LandscapeError: The name is unknown, an argument is not valid, or a target cannot be called or returns
