@@ -40,11 +40,8 @@ def validate(
 ) -> Section:
     """Turn nested plain mappings into a nested dataclass, whose leaves are marked with `expecting`.
 
-    Args:
-        values: As read from YAML.
-        section: The dataclass.
-        where: From a dotted path to the file or option that set it.
-        besides: Fields at the top that were dealt with before, and are valid too.
+    The fields `besides`, at the top, were dealt with before, and are valid too; `where` leads from a dotted
+    path to the file or option that set it.
 
     Raises:
         LandscapeError: Something does not fit; names the dotted path, the value and what is valid.

@@ -39,10 +39,8 @@ class Problem:
 def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) -> Problem:
     """Build what a configuration describes, but for the checkpoint, which one rank reads for all.
 
-    Args:
-        configuration: The description.
-        where: Its file, for messages.
-        folders: Where modules of targets are looked for, besides the working folder and installed packages.
+    Messages call it by its file, `where`; modules of targets are looked for in `folders` besides the working
+    folder and installed packages.
 
     Raises:
         LandscapeError: The network, the loss or the data cannot be built.

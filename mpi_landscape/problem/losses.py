@@ -54,8 +54,8 @@ def hinge(outputs: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Squared error, as torch.nn.MSELoss for each example: the mean over the outputs of an example.
 
-    It is in squared units of the outputs, (N, ...) if the targets are floating point of the same shape, of
-    which (N,) and (N, 1) are one; integers stand for their one-hot vectors.
+    Integer targets stand for their one-hot vectors. Outputs with floating-point targets are (N, ...), and
+    these of the same shape, where (N,) and (N, 1) are the same. The unit is that of the outputs, squared.
     """
     if targets.dtype in _INTEGERS:
         targets = F.one_hot(targets.long(), outputs.shape[1])
@@ -100,7 +100,7 @@ def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequenc
 
 
 def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Evaluate the loss of a name in `LOSSES`, with further arguments, of a network with outputs (N, C).
+    """Evaluate a named loss, one of `LOSSES`, of a network with outputs (N, C).
 
     Returns:
         "loss" (N,) and, for integer targets, "correct" (N,) bool.
@@ -123,11 +123,7 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
 
 
 def split_batch(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and targets of a batch: a list or tuple of both, or a mapping with "input" and "target".
-
-    Raises:
-        LandscapeError: The batch is anything else.
-    """
+    """Inputs and targets of a batch, refused unless a pair of both, or a mapping with "input" and "target"."""
     if isinstance(batch, Mapping) and {"input", "target"} <= batch.keys():
         inputs, targets = batch["input"], batch["target"]
     elif isinstance(batch, (list, tuple)) and len(batch) == 2:

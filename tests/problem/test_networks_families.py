@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 import torchvision
-from mpi_landscape.problem.losses import cross_entropy, mse, nll
 from torch import nn
 
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.losses import cross_entropy, mse, nll
 from mpi_landscape.problem.networks.table import build_network
 
 pytestmark = pytest.mark.exhaustive

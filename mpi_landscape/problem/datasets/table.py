@@ -50,8 +50,8 @@ def build_splits(
     """Build the splits of the data that a configuration names.
 
     Several processes must not download the same data at once: let one build before the others. A target
-    returns a mapping of split names to map-style data sets (with a length, and examples by index); `where` and
-    `folders` are as in `problem.build.build`.
+    returns a mapping of split names to map-style data sets (with a length, and examples by index); `where`
+    and `folders` are as in `problem.build.build`.
 
     Returns:
         Data sets by split, in the order of `splits` or else of the data set; none of them is empty.

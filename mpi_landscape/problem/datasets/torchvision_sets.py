@@ -60,9 +60,7 @@ SETS = {
 def small_images(
     which: SmallImages, /, *, root: Path, download: bool = False, **variant: Any
 ) -> dict[str, ImageDataset]:
-    """Read one of `SETS`, whose folder is in `root`, or may be fetched into it.
-
-    The arguments that follow are those of `read_variant`.
+    """Read one of `SETS`, which is in `root` or may be fetched into it; `variant` is as in `read_variant`.
 
     Returns:
         "train" and "test", images (channels, height, width) float32 and labels from 0.
