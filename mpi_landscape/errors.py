@@ -17,9 +17,7 @@ class LandscapeError(Exception):
 class InvalidSectionError(LandscapeError, ValueError):
     """Fields of a value that cannot be, or do not fit together; a ValueError too, so that pydantic adds the path.
 
-    Args:
-        text: Without the path to the value.
-        field: The field at fault, with whose name the text begins; empty where there are several.
+    The text begins with the name of the field at fault, which `field` says too where there is only one.
     """
 
     def __init__(self, text: str, field: str = "") -> None:
@@ -40,13 +38,9 @@ class AgreedError(LandscapeError):
 
 
 def printable(text: str) -> str:
-    r"""Write what a terminal would obey, hide or reorder as its escape: files and messages may hold anything.
+    r"""Write control and format characters, which a terminal would obey, hide or reorder, as their escapes.
 
-    Args:
-        text: From a file, a file's name or the command line.
-
-    Returns:
-        The same text without control and format characters; line breaks and tabulators stay.
+    Files and messages may hold anything; line breaks and tabulators stay.
 
     Example:
         >>> printable("red: \x1b[31m")

@@ -1,6 +1,7 @@
 """A configuration file and the files that it builds on, which its field `base` names."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,13 +24,9 @@ _MOST_FILES = 100
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Layer, ...]:
-    """Read a file and, recursively, its bases.
+    """What a YAML file, UTF-8, and, recursively, its bases say, without `base`; the lowest first.
 
-    Args:
-        path: YAML file, UTF-8. Its field `base` is a file, or a list of which later ones win, relative to itself.
-
-    Returns:
-        What each file says, without `base`; the lowest first.
+    The field `base` is a file, or a list of which later ones win, relative to the file that names it.
 
     Raises:
         LandscapeError: A file cannot be read, does not parse or is not a mapping, or the bases form a cycle, are
@@ -53,12 +50,11 @@ def alone(values: Mapping[str, Any], *, where: str) -> tuple[Layer, ...]:
 def _gathered(
     values: Mapping[str, Any], *, where: str, folder: Path | None, above: tuple[Path, ...]
 ) -> tuple[Layer, ...]:
-    gathered = []
-    for layer in _layers(values, where=where, folder=folder, above=above):
-        gathered.append(layer)
-        if len(gathered) > _MOST_FILES:
-            raise LandscapeError(f"{where}: builds on more than {_MOST_FILES - 1} files")
-    return tuple(gathered)
+    layers = _layers(values, where=where, folder=folder, above=above)
+    gathered = tuple(itertools.islice(layers, _MOST_FILES + 1))
+    if len(gathered) > _MOST_FILES:
+        raise LandscapeError(f"{where}: builds on more than {_MOST_FILES - 1} files")
+    return gathered
 
 
 def _layers(
@@ -79,8 +75,7 @@ def _layers(
             raise LandscapeError(f"{where}: base {name} leads back to itself: {cycle}")
         below = (*above, path.resolve())
         yield from _layers(_mapping(text, named), where=str(path), folder=path.parent, above=below)
-    own = {key: value for key, value in values.items() if key != "base"}
-    yield Layer(where=where, values=expanded(own))
+    yield Layer(where=where, values=expanded({key: each for key, each in values.items() if key != "base"}))
 
 
 def _names(base: Any, where: str) -> list[str]:

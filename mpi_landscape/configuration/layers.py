@@ -1,5 +1,6 @@
 """Several nested mappings, one over another, as one; and which of them said what."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,7 @@ _OTHER = {"name": "target", "target": "name"}
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one file says.
-
-    Attributes:
-        where: What to call it in messages.
-        values: Section names to sections, shorthands written out.
-    """
+    """What one file says, sections by name with shorthands written out, and what to call it in messages."""
 
     where: str
     values: Mapping[str, Any]
@@ -72,29 +68,23 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], *, place: Place = 
 
 def flattened(layers: Sequence[Layer]) -> dict[str, Any]:
     """All layers, the lowest first, over one another."""
-    values: dict[str, Any] = {}
-    for layer in layers:
-        values = merged(values, layer.values)
-    return values
+    nothing: dict[str, Any] = {}
+    return functools.reduce(merged, (layer.values for layer in layers), nothing)
 
 
 def origin(path: str, layers: Sequence[Layer]) -> str:
-    """Which layer set what stands at a path.
+    """Which layer, of which the lowest comes first, set what stands at a path.
 
-    Args:
-        path: Dotted, such as "training.schedule.milestones[0]"; empty for the whole.
-        layers: The lowest first.
-
-    Returns:
-        The highest that says it, or for a section all that contribute, such as "mine.yaml over base.yaml". What none
-        says is missing from the highest, and from those that have the section around it.
+    A path is dotted, such as "training.schedule.milestones[0]", and empty for the whole. It was set by the
+    highest layer that says it, or for a section by all that contribute, such as "mine.yaml over base.yaml".
+    What none says is missing from the highest, and from those that have the section around it.
     """
     saying = [layer for layer in layers if _found(layer.values, path)]
     if saying and not isinstance(_found(saying[-1].values, path)[0], Mapping):
         return saying[-1].where
     if not saying:
         while not saying:
-            path = _parent(path)
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
             saying = [layer for layer in layers if _found(layer.values, path)]
         saying.append(layers[-1])
     highest, *others = dict.fromkeys(layer.where for layer in reversed(saying))
@@ -131,8 +121,3 @@ def _found(values: Any, path: str) -> list[Any]:
             if found:
                 return found
     return []
-
-
-def _parent(path: str) -> str:
-    """The path without its last step."""
-    return path[: max(path.rfind("."), path.rfind("["), 0)]

@@ -1,24 +1,19 @@
 """Options that change a field of a nested mapping, such as `--set grid.alpha.num=11`."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mpi_landscape.configuration import yaml_text
+from mpi_landscape.configuration.layers import expanded
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.wording import one_line, shortened, shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """One option.
-
-    Attributes:
-        said: The option as given, for messages.
-        key: Dotted path, such as "grid.alpha.num".
-        value: What is set there.
-    """
+    """One option: what was said, for messages, a path, such as "grid.alpha.num", and what is set there."""
 
     said: str
     key: str
@@ -36,23 +31,12 @@ def parsed(text: str) -> Override:
     key = key.strip()
     if not equals or not all(key.split(".")):
         raise LandscapeError(f"--set {given}: expected dotted.key=value, such as grid.alpha.num=11")
-    return Override(
-        said=f"--set {given}", key=key, value=yaml_text.parse(value, where=f"--set {shortened(key)}")
-    )
+    found = yaml_text.parse(value, where=f"--set {shortened(key)}")
+    return Override(said=f"--set {given}", key=key, value=found)
 
 
-def apply(
-    values: Mapping[str, Any],
-    overrides: Sequence[Override],
-    *,
-    expand: Callable[[dict[str, Any]], dict[str, Any]],
-) -> dict[str, Any]:
-    """A changed copy of a nested mapping.
-
-    Args:
-        values: The mapping; left as it is.
-        overrides: Applied in order; sections on the way that are absent or null are created.
-        expand: Writes shorthands out after each change, so that the next can reach into them.
+def apply(values: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
+    """A copy that one option after another has changed; sections on the way to a field are created.
 
     Raises:
         LandscapeError: A key leads through something that is not a mapping.
@@ -71,5 +55,6 @@ def apply(
                     f"{override.said}: {reached} is {shown(section)}, which has no fields; set {reached} itself"
                 )
         section[last] = override.value
-        changed = expand(changed)
+        # The next may reach into a shorthand that this one has set.
+        changed = expanded(changed)
     return changed

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mpi_landscape.configuration import bases, sweeps, yaml_text
-from mpi_landscape.configuration.layers import Layer, expanded, flattened, origin
+from mpi_landscape.configuration.layers import Layer, flattened, origin
 from mpi_landscape.configuration.overrides import Override, apply, parsed
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.swept_fields import without_overridden
@@ -22,10 +22,6 @@ Overrides = Sequence[str | Override]
 def load(path: str | os.PathLike[str], overrides: Overrides = ()) -> Configuration:
     """Read a configuration file, and the files that it builds on, with every default filled in.
 
-    Args:
-        path: YAML file, UTF-8. Its field `base` is a file, or a list of which later ones win, relative to itself.
-        overrides: What options say.
-
     Raises:
         LandscapeError: The file cannot be read, does not parse, says something that is not valid, or has a sweep;
             one line with the file (or --set), the dotted path, the value and what is valid.
@@ -34,17 +30,14 @@ def load(path: str | os.PathLike[str], overrides: Overrides = ()) -> Configurati
 
 
 def load_members(path: str | os.PathLike[str], overrides: Overrides = ()) -> tuple[Configuration, ...]:
-    """Read a configuration file that may have a sweep.
+    """Read a configuration file that may have a sweep; a single member, where it has none.
 
-    Args:
-        path: As in `load`. A list in place of a single value of `training`, and every list in `sweep`, which
-            maps dotted fields to lists, is swept over.
-        overrides: What options say. They may be sweeps too, and end those over what they set.
+    A list in place of a single value of `training`, and every list in `sweep`, which maps dotted fields to
+    lists, is swept over. Options may be sweeps too, and end those over what they set.
 
     Returns:
         A configuration for every combination, in the order given, the last field varying fastest; each trains in a
-        folder of its own below training.output, such as "<output>/batch_size=128,weight_decay=0.0005". One, where
-        there is no sweep.
+        folder of its own below training.output, such as "<output>/batch_size=128,weight_decay=0.0005".
 
     Raises:
         LandscapeError: As `load`; or a sweep has no values, repeats one, is of more than 10,000 members, or the file
@@ -80,32 +73,12 @@ def load_all(
 def load_text(
     text: str, *, where: str, overrides: Overrides = (), folder: Path | None = None
 ) -> Configuration:
-    """Read a configuration as `load` does, from text.
-
-    Args:
-        text: YAML.
-        where: What to call it in messages, for example the file it was found in.
-        overrides: What options say.
-        folder: What its bases are relative to; None where it cannot have any.
-
-    Raises:
-        LandscapeError: As `load`, or there is a base and no folder.
-    """
+    """Read a configuration as `load` does, from text; without a folder for its bases, they are refused."""
     return _single(bases.parse(text, where=where, folder=folder), overrides)
 
 
 def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Overrides = ()) -> Configuration:
-    """Validate nested plain mappings, as YAML gives them.
-
-    Args:
-        values: Section names to sections; `loss: mse` may stand for `loss: {name: mse}` (so may model
-            and data), and an axis may be `[min, max, num]`. Left as it is.
-        where: What to call it in messages.
-        overrides: What options say.
-
-    Raises:
-        LandscapeError: As `load`, or there is a base.
-    """
+    """Read a configuration as `load` does, from mappings such as YAML gives; a base is refused."""
     return _single(bases.alone(values, where=where), overrides)
 
 
@@ -133,7 +106,7 @@ def _prepared(layers: Sequence[Layer], overrides: Overrides) -> tuple[dict[str, 
     for change in changes:
         if change.key.split(".")[0] == "base":
             raise LandscapeError(f"{change.said}: base can be said in a file only")
-    values = apply(flattened(layers), changes, expand=expanded)
+    values = apply(flattened(layers), changes)
     values = without_overridden(values, [change.key for change in changes])
     return values, lambda path: _origin(path, layers, changes)
 

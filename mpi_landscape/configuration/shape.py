@@ -41,9 +41,8 @@ def element_of(hint: Any) -> Any:
 
 def field_names(hint: Any) -> list[str]:
     """The fields of a section, or of all kinds of it, each once."""
-    return list(
-        dict.fromkeys(each.name for section in sections_in(hint) for each in dataclasses.fields(section))
-    )
+    names = (each.name for section in sections_in(hint) for each in dataclasses.fields(section))
+    return list(dict.fromkeys(names))
 
 
 def description(section: type, name: str) -> str:
@@ -58,12 +57,7 @@ def allows_null(root: type, place: Place) -> bool:
 
 
 def scalar_fields(section: type, *, path: str) -> Iterator[str]:
-    """Dotted paths of the fields that take a single value: neither a section, nor a list, nor a mapping.
-
-    Args:
-        section: A dataclass of dataclasses.
-        path: Where it stands, such as "training", with which every path begins.
-    """
+    """Paths, such as "training.seed", of the fields that take a single value: no section, list or mapping."""
     for name, hint in _hints(section).items():
         inner = sections_in(hint)
         if inner:
@@ -73,8 +67,7 @@ def scalar_fields(section: type, *, path: str) -> Iterator[str]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    return typing.get_args(hint) if union else (hint,)
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
 
 
 @functools.cache

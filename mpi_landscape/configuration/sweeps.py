@@ -20,12 +20,9 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One of the configurations.
+    """One of the configurations, and where the values of its own stand, by field, such as "sweep.model.name".
 
-    Attributes:
-        name: Such as "batch_size=128,weight_decay=0.0005"; empty for the only one of a file without a sweep.
-        values: Section names to sections, without a sweep.
-        places: Where the values of its own stand: dotted fields to such as "sweep.model.name".
+    The name is such as "batch_size=128,weight_decay=0.0005", and empty without a sweep.
     """
 
     name: str
@@ -34,15 +31,11 @@ class Member:
 
 
 def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
-    """A configuration for every combination of what is swept over.
-
-    Args:
-        values: Section names to sections, shorthands written out; left as it is.
-        where: From a dotted path to the file or option that set it.
+    """A configuration for every combination of what is swept over; without a sweep a single one.
 
     Returns:
         The product in the order in which the sweeps stand, the last varying fastest; a member's training.output is a
-        folder of its own in that of the file. One member that is all of it, if there is no sweep.
+        folder of its own in that of the file.
 
     Raises:
         LandscapeError: A sweep is not one (see `swept_fields`), there are more than 10,000 members, two would have
@@ -106,8 +99,7 @@ def _check(values: Mapping[str, Any], found: Sequence[Sweep], where: Where) -> N
 
 
 def _member(values: Mapping[str, Any], found: Sequence[Sweep], combination: Sequence[Any]) -> Member:
-    result: Mapping[str, Any] = values
-    parts = []
+    result, parts = values, []
     for sweep, value in zip(found, combination, strict=True):
         result = merged(result, expanded(_nested(sweep.key, value)))
         parts.append(f"{_short(sweep.key.split('.')[-1])}={_short(value)}")

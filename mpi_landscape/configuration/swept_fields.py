@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpi_landscape.configuration.bases import BESIDES
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.shape import scalar_fields
 from mpi_landscape.errors import LandscapeError
@@ -11,22 +12,15 @@ from mpi_landscape.wording import shown
 
 # Every member has files of its own: these follow from its folder.
 _OF_MEMBER = ("training", "training.output", "output", "model.checkpoint")
-# What there was to do for these is done when sweeps are made.
-_DONE = ("base", "sweep")
 _IN_TRAINING = frozenset(scalar_fields(TrainingConfiguration, path="training")) - {"training.output"}
 
+# From a dotted path to the file or option that set it.
 Where = Callable[[str], str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """One field and the values that it takes.
-
-    Attributes:
-        key: Dotted path of the field, such as "training.batch_size".
-        values: At least one, each once.
-        place: Where the list stands, such as "sweep.model.name".
-    """
+    """A field, such as "model.name", the values that it takes, and where these stand: "sweep.model.name"."""
 
     key: str
     values: tuple[Any, ...]
@@ -34,11 +28,7 @@ class Sweep:
 
 
 def swept_fields(values: Mapping[str, Any], *, where: Where) -> tuple[Sweep, ...]:
-    """What is swept over, in the order in which it stands.
-
-    Args:
-        values: Section names to sections, shorthands written out.
-        where: From a dotted path to the file or option that set it.
+    """What is swept over, in the order in which it stands; each takes at least one value, and each once.
 
     Raises:
         LandscapeError: The section is not a mapping of dotted fields to lists, a list is empty or repeats a value,
@@ -73,11 +63,8 @@ def without_overridden(values: Mapping[str, Any], options: Sequence[str]) -> dic
 
 def _is_ended(key: Any, options: Sequence[str]) -> bool:
     """Whether the last option that concerns a sweep set the field, and not the sweep."""
-    concerned = [
-        option
-        for option in options
-        if f"{key}.".startswith(f"{option}.") or f"sweep.{key}.".startswith(f"{option}.")
-    ]
+    places = (f"{key}.", f"sweep.{key}.")
+    concerned = [each for each in options if any(place.startswith(f"{each}.") for place in places)]
     return bool(concerned) and concerned[-1].split(".")[0] != "sweep"
 
 
@@ -118,7 +105,7 @@ def _in_section(section: Any, where: Where) -> Iterator[Sweep]:
 
 
 def _check_field(sweep: Sweep, where: Where) -> None:
-    if sweep.key in _OF_MEMBER or sweep.key.split(".")[0] in _DONE:
+    if sweep.key in _OF_MEMBER or sweep.key.split(".")[0] in BESIDES:
         raise LandscapeError(
             f"{where(sweep.place)}: {sweep.key} cannot be swept over; expected a field that says what is trained "
             "and how; each member has files of its own"
@@ -148,8 +135,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _identity(value: Any) -> Hashable:
+    if isinstance(value, (list, tuple)):
+        return tuple(_identity(each) for each in value)
     # To Python, true is 1; to a configuration it is not.
-    values = value if isinstance(value, (list, tuple)) else None
-    if values is None:
-        return isinstance(value, bool), value
-    return tuple(_identity(each) for each in values)
+    return isinstance(value, bool), value

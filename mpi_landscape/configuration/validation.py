@@ -36,19 +36,12 @@ def expecting(text: str) -> WrapValidator:
 
 
 def validate(
-    values: Mapping[str, Any],
-    section: type[Section],
-    *,
-    where: Callable[[str], str],
-    besides: Sequence[str] = (),
+    values: Mapping[str, Any], section: type[Section], *, where: Callable[[str], str], besides: Sequence[str]
 ) -> Section:
-    """Turn nested plain mappings into a nested dataclass.
+    """Turn nested plain mappings into a nested dataclass, whose leaves are marked with `expecting`.
 
-    Args:
-        values: As read from YAML.
-        section: A dataclass whose leaves are marked with `expecting`.
-        where: From a dotted path to the file or option that set it.
-        besides: Fields at the top that were dealt with before, and are valid too.
+    The fields `besides`, at the top, were dealt with before, and are valid too; `where` leads from a dotted
+    path to the file or option that set it.
 
     Raises:
         LandscapeError: Something does not fit; names the dotted path, the value and what is valid.
@@ -98,10 +91,8 @@ def _explained(finding: ErrorDetails, root: type, besides: Sequence[str]) -> tup
             return (*place, error.field), f"{path}.{error}"
         return place, f"{path}: {error}" if path else f"{error}"
     expected = _expected(root, place)
-    return (
-        place,
-        f"{path} is {shown(finding['input'])}; {f'expected {expected}' if expected else finding['msg']}",
-    )
+    valid = f"expected {expected}" if expected else finding["msg"]
+    return place, f"{path} is {shown(finding['input'])}; {valid}"
 
 
 def _untagged(place: Place, root: type) -> tuple[Place, str]:
@@ -133,8 +124,7 @@ def _misfit(name: str, tag: str, kinds: Mapping[str, type], *, missing: bool) ->
     """A field that one kind of a section has, and another not."""
     own = shape.field_names(kinds[tag])
     if missing:
-        described = shape.description(kinds[tag], name)
-        return f"kind {tag} needs the field {name}: {described}"
+        return f"kind {tag} needs the field {name}: {shape.description(kinds[tag], name)}"
     shared = set(own).intersection(*(shape.field_names(each) for each in kinds.values()))
     valid = sorted(own, key=lambda each: each not in shared)
     return f"{name} does not belong to kind {tag}; valid fields are {listed(valid)}"

@@ -29,8 +29,6 @@ _RESOLVED = {
     ),
     "merge": (r"<<", "<"),
 }
-
-
 _NUMBER = re.compile(f"{_RESOLVED['int'][0]}|{_RESOLVED['float'][0]}")
 
 
@@ -55,40 +53,28 @@ class _Loader(yaml.SafeLoader):
         self._composed += 1
         self._depth += 1
         if self._composed > _MOST_VALUES:
-            raise yaml.composer.ComposerError(
-                None, None, f"has more than {_MOST_VALUES} values", self._mark()
-            )
+            raise _error(f"has more than {_MOST_VALUES} values", self.get_mark())
         if self._depth > _DEEPEST:
-            raise yaml.composer.ComposerError(
-                None, None, f"is nested more than {_DEEPEST} deep", self._mark()
-            )
+            raise _error(f"is nested more than {_DEEPEST} deep", self.get_mark())
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
-
-    def _mark(self) -> Any:
-        return self.get_mark()
 
     # Base 60, which only an explicit tag asks for, takes time with the square of the length.
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         self._refuse_unless_number(node)
         value: int = super().construct_yaml_int(node)
         if value.bit_length() > _MOST_BITS:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"has a whole number of more than {_MOST_BITS} bits", node.start_mark
-            )
+            raise _error(f"has a whole number of more than {_MOST_BITS} bits", node.start_mark)
         return value
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         self._refuse_unless_number(node)
-        value: float = super().construct_yaml_float(node)
-        return value
+        return float(super().construct_yaml_float(node))
 
     def _refuse_unless_number(self, node: yaml.ScalarNode) -> None:
         if not isinstance(node.value, str) or not _NUMBER.fullmatch(node.value):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{shown(node.value)} is not the number that its tags say", node.start_mark
-            )
+            raise _error(f"{shown(node.value)} is not the number that its tags say", node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
@@ -96,9 +82,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.endswith(":merge"):
                 continue
             if key_node.value in keys:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
-                )
+                raise _error(f"the key {key_node.value!r} is given twice", key_node.start_mark)
             keys.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -117,21 +101,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 def parse(text: str, *, where: str) -> Any:
-    """Read one YAML document.
-
-    Args:
-        text: The document.
-        where: The file or option it comes from, for messages.
-
-    Returns:
-        Dictionaries, lists, text, numbers, truth values and None; None for an empty document.
+    """Read one YAML document as plain values; None where it is empty.
 
     Raises:
         LandscapeError: The text does not parse (with line and column), repeats a key, is nested more than 50
             deep, has a whole number of more than 8,192 bits, or unfolds through its aliases to more than 10,000
             values, where a text counts as one for every hundred characters.
     """
-    loader = None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -145,18 +121,13 @@ def parse(text: str, *, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         raise LandscapeError(f"{where}: {_position(error.problem_mark)}{_problem(error)}") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise LandscapeError(
-            f"{where}: line {line}: {shown(chr(error.character))} is not allowed in YAML"
-        ) from error
+        line, character = text.count("\n", 0, error.position) + 1, chr(error.character)
+        raise LandscapeError(f"{where}: line {line}: {shown(character)} is not allowed in YAML") from error
     except RecursionError as error:
         raise LandscapeError(f"{where}: is nested too deeply") from error
     # PyYAML lets these out of explicit tags, such as !!bool maybe or !!int "".
     except (ValueError, KeyError, AttributeError, IndexError, TypeError, OverflowError) as error:
         raise LandscapeError(f"{where}: does not hold what its tags say ({reason(error)})") from error
-    finally:
-        if loader is not None:
-            loader.dispose()
 
 
 def dump(values: Any, *, where: str) -> str:
@@ -189,6 +160,10 @@ def _num_values(node: yaml.Node, known: dict[int, int], depth: int, where: str) 
             own += len(node.value) // _CHARACTERS_OF_A_VALUE
         size = known[id(node)] = own + sum(_num_values(child, known, depth + 1, where) for child in children)
     return size
+
+
+def _error(problem: str, mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def _position(mark: Any) -> str:

@@ -39,10 +39,8 @@ class Problem:
 def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) -> Problem:
     """Build what a configuration describes, but for the checkpoint, which one rank reads for all.
 
-    Args:
-        configuration: What to build.
-        where: The configuration's file, for messages.
-        folders: Where modules of targets are looked for, besides the working folder and installed packages.
+    Messages call it by its file, `where`; modules of targets are looked for in `folders` besides the working
+    folder and installed packages.
 
     Raises:
         LandscapeError: The network, the loss or the data cannot be built.
@@ -62,5 +60,5 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
 
 
 def _loss_text(loss: LossConfiguration) -> str:
-    arguments: dict[str, Any] = dict(sorted(loss.arguments.items()))
-    return f"{loss.name or loss.target}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    arguments = (f"{key}={value!r}" for key, value in sorted(loss.arguments.items()))
+    return f"{loss.name or loss.target}({', '.join(arguments)})"

@@ -39,12 +39,10 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the parameters and buffers that a checkpoint holds.
 
     Args:
-        path: File of torch.save: a state dictionary, or a mapping that holds one under state_dict,
-            model_state_dict, model_state, model, net, network, weights or params.
+        path: File of torch.save: a state dictionary, or a mapping that holds one under a name of `_WRAPPERS`.
 
     Returns:
-        Tensors on the CPU by name, without the prefixes `module.` of DataParallel and `_orig_mod.` of
-        torch.compile.
+        CPU tensors by name, without the prefixes `module.` (DataParallel) and `_orig_mod.` (torch.compile).
 
     Raises:
         LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, or
@@ -54,11 +52,8 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     content = read_content(path)
     state = _found(content)
     if state is None:
-        keys = (
-            [shortened(str(key), 40) for key in itertools.islice(content, 8)]
-            if isinstance(content, Mapping)
-            else []
-        )
+        first = itertools.islice(content, 8) if isinstance(content, Mapping) else ()
+        keys = [shortened(str(key), 40) for key in first]
         held = f"the keys {listed(keys)}" if keys else f"an object of type {type(content).__name__}"
         raise LandscapeError(
             f"{where}: has no state dictionary: it holds {held}; expected tensors by name, or a mapping that "
@@ -87,16 +82,11 @@ def read_content(path: str | os.PathLike[str]) -> Any:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Copy a state dictionary into a network; all of it or, if anything differs, nothing.
+    """Copy a state dictionary into a network, all of it or, if anything differs, nothing.
 
     If one prefix in front of every name of the network is what the state has (as Lightning writes them:
     `model.conv1.weight`), what follows it is taken, and what has another prefix is left. The counters
     `num_batches_tracked`, which no evaluation reads, may be missing.
-
-    Args:
-        model: Changed in place; its data type and device stay.
-        state: Tensors by name.
-        where: What to call the state in messages, usually the file.
 
     Raises:
         LandscapeError: A tensor is missing, left over, or of another shape; names the first three.
@@ -106,19 +96,17 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
     expected = {name: value for name, value in own.items() if isinstance(value, Tensor)}
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
     aligned = _aligned(state, needed, where)
-    differences = [f"{name} is missing" for name in needed if name not in aligned]
-    differences += [
-        f"{shortened(name, 80)} is not in the network" for name in aligned if name not in expected
-    ]
-    differences += [
+    misfits = [f"{name} is missing" for name in needed if name not in aligned]
+    misfits += [f"{shortened(name, 80)} is not in the network" for name in aligned if name not in expected]
+    misfits += [
         f"{name} has shape {tuple(value.shape)}, the network's {tuple(expected[name].shape)}"
         for name, value in aligned.items()
         if name in expected and not is_lazy(expected[name]) and value.shape != expected[name].shape
     ]
-    if differences:
-        more = f"; … and {len(differences) - _MOST_NAMED} more" if len(differences) > _MOST_NAMED else ""
+    if misfits:
+        more = f"; … and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
         raise LandscapeError(
-            f"{where}: does not fit the network: {'; '.join(differences[:_MOST_NAMED])}{more}; "
+            f"{where}: does not fit the network: {'; '.join(misfits[:_MOST_NAMED])}{more}; "
             "expected the checkpoint of the same architecture"
         )
     try:

@@ -5,6 +5,8 @@ with "input" and "target"; they return a mapping with
 
     loss     (N,) float32 (float64 for float64 outputs), nats for cross_entropy and nll
     correct  (N,) bool, whether the largest output is that of the label; only for integer targets
+
+Outputs are (N, C) floating point, and targets (N,) integers in [0, C), where a loss does not say otherwise.
 """
 
 import functools
@@ -13,49 +15,76 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.per_example import INTEGERS, LOSSES
 from mpi_landscape.problem.targets import check_arguments, resolve
 from mpi_landscape.wording import listed, shown, suggestion
 
-__all__ = ["LOSSES", "LossFunction", "build_loss", "check_targets", "evaluate", "split_batch"]
-
 LossFunction: TypeAlias = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _HALVES = (torch.float16, torch.bfloat16)
 
 
+def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of the softmax of the outputs in nats, as torch.nn.CrossEntropyLoss for each example.
+
+    The uniform distribution is mixed into the target with the weight `label_smoothing`, in [0, 1].
+    """
+    return F.cross_entropy(outputs, targets.long(), reduction="none", label_smoothing=label_smoothing)
+
+
+def nll(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood in nats of log-probabilities, as torch.nn.NLLLoss for each example."""
+    return F.nll_loss(outputs, targets.long(), reduction="none")
+
+
+def hinge(outputs: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
+    """Multi-class hinge of scores z, in their units, as torch.nn.MultiMarginLoss for each example, labeled y.
+
+    Source: Weston and Watkins (1999), "Support vector machines for multi-class pattern recognition",
+    divided by the number of classes: 1/C · Σ_{j≠y} max(0, margin − z_y + z_j).
+    """
+    return F.multi_margin_loss(outputs, targets.long(), margin=margin, reduction="none")
+
+
+def mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared error, as torch.nn.MSELoss for each example: the mean over the outputs of an example.
+
+    Integer targets stand for their one-hot vectors. Outputs with floating-point targets are (N, ...), and
+    these of the same shape, where (N,) and (N, 1) are the same. The unit is that of the outputs, squared.
+    """
+    if targets.dtype in _INTEGERS:
+        targets = F.one_hot(targets.long(), outputs.shape[1])
+    difference = outputs - targets.to(outputs.dtype).reshape(outputs.shape)
+    return difference.square().flatten(1).mean(1) if difference.ndim > 1 else difference.square()
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {each.__name__: each for each in (cross_entropy, mse, hinge, nll)}
+
+
 def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequence[Path]) -> LossFunction:
-    """Find the loss that a configuration names.
+    """Find the loss that a configuration names: a function of a network and a batch.
 
-    Args:
-        configuration: A name of `LOSSES`, or a target that is itself the function
-            `loss(model, batch, **arguments)` and returns a tensor (N,), or a mapping with "loss" (N,) and
-            optionally "correct" (N,).
-        where: The configuration's file, for messages.
-        folders: Where a target's module is looked for, besides the working folder and installed packages.
-
-    Returns:
-        A function of a network and a batch.
+    A name is one of `LOSSES`, and a target is itself the function `loss(model, batch, **arguments)`, which
+    returns a tensor (N,), or a mapping with "loss" (N,) and optionally "correct" (N,); `where` and `folders`
+    are as in `problem.build.build`.
 
     Raises:
         LandscapeError: The name is unknown, a target is not found, or the arguments do not fit.
     """
     section = f"{where}: loss"
-    arguments = configuration.arguments
-    if configuration.target is not None:
-        function = resolve(configuration.target, where=f"{section}.target", folders=folders)
+    arguments, target = configuration.arguments, configuration.target
+    if target is not None:
+        function = resolve(target, where=f"{section}.target", folders=folders)
         if isinstance(function, type):
             raise LandscapeError(
-                f"{section}.target {shown(configuration.target)}: is a class; "
-                "expected a function (model, batch)"
+                f"{section}.target {shown(target)}: is a class; expected a function (model, batch)"
             )
-        check_arguments(
-            function, arguments, where=section, called=configuration.target, given=("model", "batch")
-        )
+        check_arguments(function, arguments, where=section, called=target, given=("model", "batch"))
         return functools.partial(function, **arguments)
     name = str(configuration.name)
     if name not in LOSSES:
@@ -71,13 +100,7 @@ def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequenc
 
 
 def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Evaluate a named loss.
-
-    Args:
-        model: From inputs to outputs (N, C).
-        batch: `(inputs, targets)`, or a mapping with "input" and "target".
-        name: One of `LOSSES`.
-        arguments: Its further arguments.
+    """Evaluate a named loss, one of `LOSSES`, of a network with outputs (N, C).
 
     Returns:
         "loss" (N,) and, for integer targets, "correct" (N,) bool.
@@ -92,7 +115,7 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
         # A sum of exponentials in 8 or 11 bits would be the largest error of all.
         outputs = outputs.float()
     results = {"loss": LOSSES[name](outputs, targets, **arguments)}
-    if targets.dtype in INTEGERS:
+    if targets.dtype in _INTEGERS:
         largest, label = outputs.max(dim=1)
         # The largest of outputs with a NaN is that NaN, which answers nothing.
         results["correct"] = (label == targets) & ~largest.isnan()
@@ -100,11 +123,7 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
 
 
 def split_batch(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and targets of a batch: a list or tuple of both, or a mapping with "input" and "target".
-
-    Raises:
-        LandscapeError: The batch is anything else.
-    """
+    """Inputs and targets of a batch, refused unless a pair of both, or a mapping with "input" and "target"."""
     if isinstance(batch, Mapping) and {"input", "target"} <= batch.keys():
         inputs, targets = batch["input"], batch["target"]
     elif isinstance(batch, (list, tuple)) and len(batch) == 2:
@@ -137,7 +156,7 @@ def check_targets(name: str, outputs: Tensor, targets: Tensor, *, where: str) ->
     if name not in LOSSES:
         return
     _check_form(name, outputs, targets, where)
-    if targets.dtype not in INTEGERS:
+    if targets.dtype not in _INTEGERS:
         return
     num_classes = outputs.shape[1]
     bad = ((targets < 0) | (targets >= num_classes)).nonzero()
@@ -155,17 +174,14 @@ def _check_form(name: str, outputs: Any, targets: Tensor, where: str) -> None:
             f"{where}: the network returned a {type(outputs).__name__}; {name} expects a tensor (N, C); "
             "other networks need a loss of their own, given as target: package.module:function"
         )
-    if targets.dtype in INTEGERS:
-        fits = outputs.ndim == 2 and targets.shape == outputs.shape[:1]
-        needed = "outputs (N, C) and integer targets (N,)"
-    elif name == "mse" and targets.is_floating_point():
+    if name == "mse" and targets.is_floating_point():
         fits = targets.shape == outputs.shape or {targets.shape, outputs.shape} == {
             targets.shape[:1],
             (*targets.shape[:1], 1),
         }
         needed = "integer targets (N,), or floating-point targets of the outputs' shape"
     else:
-        fits = False
+        fits = targets.dtype in _INTEGERS and outputs.ndim == 2 and targets.shape == outputs.shape[:1]
         needed = "outputs (N, C) and integer targets (N,)"
     if not fits:
         raise LandscapeError(

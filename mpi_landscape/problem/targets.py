@@ -6,6 +6,7 @@ import importlib.machinery
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -21,12 +22,11 @@ def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[...
     Args:
         target: "package.module:callable"; the callable may be dotted ("nets:ResNet.small").
         where: What names it, for messages, such as "mine.yaml: model.target".
-        folders: Where modules are looked for after the working folder and before the installed
-            packages; usually the folder of the configuration.
+        folders: Where modules are looked for after the working folder and before the installed packages.
 
     Raises:
-        LandscapeError: The text has another form, the module is not found, its import raises, it is
-            loaded already from elsewhere, or it has no such callable.
+        LandscapeError: The text has another form, the module is not found, its import raises, it is loaded
+            already from elsewhere, or it has no such callable.
     """
     subject = f"{where} {shown(target)}"
     module_name, colon, path = target.partition(":")
@@ -50,14 +50,7 @@ def resolve(target: str, *, where: str, folders: Sequence[Path]) -> Callable[...
 
 
 def call(target: str, arguments: Mapping[str, Any], *, where: str, folders: Sequence[Path]) -> Any:
-    """Import what a target names and call it, as `resolve` and `invoke` do.
-
-    Args:
-        target: As for `resolve`.
-        arguments: Keyword arguments.
-        where: The section that names the target, such as "mine.yaml: model".
-        folders: As for `resolve`; importable during the call, too.
-    """
+    """Import what a target names and call it, as `resolve` and `invoke` do, for the section `where`."""
     function = resolve(target, where=f"{where}.target", folders=folders)
     # The function may import its neighbours only now.
     with _importable(_searched(folders)):
@@ -69,8 +62,8 @@ def invoke(function: Callable[..., Any], arguments: Mapping[str, Any], *, where:
 
     Args:
         function: The function.
-        arguments: Keyword arguments.
-        where: The section that holds the arguments, such as "mine.yaml: model".
+        arguments: Its arguments.
+        where: The section that holds them, such as "mine.yaml: model".
         called: What the user calls the function.
 
     Raises:
@@ -94,14 +87,9 @@ def check_arguments(
     called: str,
     given: Sequence[str] = (),
 ) -> None:
-    """Check keyword arguments against a signature, before anything runs.
+    """Check the arguments of `invoke` against a signature, before anything runs.
 
-    Args:
-        function: The function.
-        arguments: Keyword arguments.
-        where: The section that holds them, such as "mine.yaml: model".
-        called: What the user calls the function.
-        given: Names of what the program itself passes first, by position.
+    What the program itself passes first, by position, is `given` by name.
 
     Raises:
         LandscapeError: One is unknown or missing, or what is given by position does not fit.
@@ -115,8 +103,7 @@ def check_arguments(
         signature.bind(*given, **arguments)
         return
     except TypeError as error:
-        problem = one_line(error, None)
-        cause = error
+        problem, cause = one_line(error, None), error
     named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     valid = [p.name for p in named][len(given) :]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -125,15 +112,15 @@ def check_arguments(
         problem = f"{called} has no argument {unknown[0]!r}; valid arguments are {listed(valid)}"
         problem += suggestion(unknown[0], valid)
     elif given:
-        problem = f"{called}{_signature(signature)} cannot be called with ({', '.join(given)}): {problem}"
+        own, passed = ", ".join(signature.parameters), ", ".join(given)
+        problem = f"{called}({own}) cannot be called with ({passed}): {problem}"
     else:
         problem = f"{called}: {problem}; valid arguments are {listed(valid)}"
     raise LandscapeError(f"{where}.arguments: {problem}") from cause
 
 
 def _searched(folders: Sequence[Path]) -> list[str]:
-    ordered = [str(folder.resolve()) for folder in (Path.cwd(), *folders)]
-    return list(dict.fromkeys(ordered))
+    return list(dict.fromkeys(str(folder.resolve()) for folder in (Path.cwd(), *folders)))
 
 
 @contextlib.contextmanager
@@ -154,14 +141,13 @@ def _imported(name: str, subject: str, searched: Sequence[str]) -> Any:
     _refuse_namesake(name.partition(".")[0], subject, searched)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        # The module itself or a package on the way to it, not something that it imports in turn.
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise LandscapeError(
-                f"{subject}: no module {error.name!r} in {listed(searched)} or among the installed packages"
-            ) from error
-        raise LandscapeError(f"{subject}: its import raised {reason(error)}{_line_of(error)}") from error
     except (Exception, SystemExit) as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        # The module itself or a package on the way to it, not something that it imports in turn.
+        if absent is not None and f"{name}.".startswith(f"{absent}."):
+            raise LandscapeError(
+                f"{subject}: no module {absent!r} in {listed(searched)} or among the installed packages"
+            ) from error
         raise LandscapeError(f"{subject}: its import raised {reason(error)}{_line_of(error)}") from error
 
 
@@ -181,15 +167,7 @@ def _described(found: Any) -> str:
     return f"module {found.__name__} ({found.__file__})" if isinstance(found, ModuleType) else shown(found)
 
 
-def _signature(signature: inspect.Signature) -> str:
-    return f"({', '.join(signature.parameters)})"
-
-
 def _line_of(error: BaseException) -> str:
     """Where an exception was raised: the one thing of a traceback that a user needs."""
-    trace = error.__traceback__
-    if trace is None:
-        return ""
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

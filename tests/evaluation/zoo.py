@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mpi_landscape.problem.networks.convolutional import vgg9
 from mpi_landscape.problem.networks.densenet import densenet
 from mpi_landscape.problem.networks.perceptron import mlp
 from mpi_landscape.problem.networks.resnet import resnet
-from mpi_landscape.problem.networks.vgg import vgg9
 
 CLASSES = 5
 

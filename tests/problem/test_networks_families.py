@@ -10,8 +10,8 @@ from torch import nn
 
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.losses import cross_entropy, mse, nll
 from mpi_landscape.problem.networks.table import build_network
-from mpi_landscape.problem.per_example import cross_entropy, mse, nll
 
 pytestmark = pytest.mark.exhaustive
 

@@ -1,5 +1,6 @@
 """The types of single fields, each with what it expects in words."""
 
+from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -19,6 +20,9 @@ _LARGEST_SEED = 2**63 - 1
 MOST_EPOCHS = 1_000_000
 _LARGEST_SHIFT, _MOST_THREADS = 512, 4096
 
+_whole = partial(Field, strict=True)
+_finite = partial(Field, strict=True, allow_inf_nan=False)
+
 # Names and files: a NUL ends a name for the system, and a terminal obeys other control characters.
 Text = Annotated[
     str,
@@ -26,43 +30,23 @@ Text = Annotated[
     expecting("text without control characters"),
 ]
 Flag = Annotated[bool, Field(strict=True), expecting("true or false")]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False), expecting("a finite number")]
-Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0), expecting("a number above 0")]
-NotNegative = Annotated[
-    float, Field(strict=True, allow_inf_nan=False, ge=0), expecting("a number of at least 0")
-]
-Fraction = Annotated[
-    float,
-    Field(strict=True, allow_inf_nan=False, ge=0, lt=1),
-    expecting("a number of at least 0 and below 1"),
-]
-BelowOne = Annotated[
-    float, Field(strict=True, allow_inf_nan=False, gt=0, lt=1), expecting("a number above 0 and below 1")
-]
-Count = Annotated[
-    int, Field(strict=True, ge=1, le=_LARGEST_COUNT), expecting(f"a whole number from 1 to {_LARGEST_COUNT}")
-]
-Epochs = Annotated[
-    int, Field(strict=True, ge=0, le=MOST_EPOCHS), expecting(f"a whole number from 0 to {MOST_EPOCHS}")
-]
-Shift = Annotated[
-    int, Field(strict=True, ge=0, le=_LARGEST_SHIFT), expecting(f"a whole number from 0 to {_LARGEST_SHIFT}")
-]
-CountOrAuto = Annotated[
-    Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["auto"],
-    expecting("a whole number of at least 1, or auto"),
-]
+Positive = Annotated[float, _finite(gt=0), expecting("a number above 0")]
+NotNegative = Annotated[float, _finite(ge=0), expecting("a number of at least 0")]
+Fraction = Annotated[float, _finite(ge=0, lt=1), expecting("a number of at least 0 and below 1")]
+BelowOne = Annotated[float, _finite(gt=0, lt=1), expecting("a number above 0 and below 1")]
+_Count = Annotated[int, _whole(ge=1, le=_LARGEST_COUNT)]
+_Threads = Annotated[int, _whole(ge=1, le=_MOST_THREADS)]
+Count = Annotated[_Count, expecting(f"a whole number from 1 to {_LARGEST_COUNT}")]
+CountOrAuto = Annotated[_Count | Literal["auto"], expecting("a whole number of at least 1, or auto")]
+CountOrAll = Annotated[_Count | Literal["all"], expecting("a whole number of at least 1, or all")]
 ThreadsOrAuto = Annotated[
-    Annotated[int, Field(strict=True, ge=1, le=_MOST_THREADS)] | Literal["auto"],
-    expecting(f"a whole number from 1 to {_MOST_THREADS}, or auto"),
+    _Threads | Literal["auto"], expecting(f"a whole number from 1 to {_MOST_THREADS}, or auto")
 ]
-CountOrAll = Annotated[
-    Annotated[int, Field(strict=True, ge=1, le=_LARGEST_COUNT)] | Literal["all"],
-    expecting("a whole number of at least 1, or all"),
+Epochs = Annotated[int, _whole(ge=0, le=MOST_EPOCHS), expecting(f"a whole number from 0 to {MOST_EPOCHS}")]
+Shift = Annotated[
+    int, _whole(ge=0, le=_LARGEST_SHIFT), expecting(f"a whole number from 0 to {_LARGEST_SHIFT}")
 ]
-Seed = Annotated[
-    int, Field(strict=True, ge=0, le=_LARGEST_SEED), expecting("a whole number of at least 0 (63 bits)")
-]
+Seed = Annotated[int, _whole(ge=0, le=_LARGEST_SEED), expecting("a whole number of at least 0 (63 bits)")]
 Device = Annotated[
     str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"), expecting("auto, cpu, cuda or cuda:N")
 ]

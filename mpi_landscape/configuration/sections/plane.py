@@ -16,7 +16,6 @@ class RandomDirection:
     """A Gaussian direction, the one of Li et al. (2018), arXiv:1712.09913, section 4.
 
     Attributes:
-        kind: "random".
         seed: Another one is another direction; a file that says none means 1 for alpha and 2 for beta.
         normalize: What gets the norm of its counterpart in the center.
         ignore: What stays at the center: "bias", "norm" (running statistics too), "buffer" (these only), or glob
@@ -33,14 +32,7 @@ class RandomDirection:
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceDirection:
-    """The direction from the center to another checkpoint.
-
-    Attributes:
-        kind: "difference".
-        normalize: See `RandomDirection`.
-        ignore: See `RandomDirection`.
-        to: The checkpoint at the far end.
-    """
+    """The direction from the center to another checkpoint, `to`; normalized and ignoring as a random one."""
 
     __pydantic_config__ = STRICT
 
@@ -52,14 +44,7 @@ class DifferenceDirection:
 
 @dataclass(frozen=True, kw_only=True)
 class FileDirection:
-    """A direction that was made before.
-
-    Attributes:
-        kind: "file".
-        normalize: See `RandomDirection`.
-        ignore: See `RandomDirection`.
-        path: A surface file, an .npy array, or a state dictionary.
-    """
+    """A direction that was made before, at `path`: a surface file, an .npy array, or a state dictionary."""
 
     __pydantic_config__ = STRICT
 
@@ -109,8 +94,7 @@ class DirectionsConfiguration:
 
 def _checked_axis(said: Any) -> Any:
     """An axis checks its own numbers; what does not have the form of one is left to be refused."""
-    fields = field_names(Axis)
-    return Axis(**said) if isinstance(said, Mapping) and all(key in fields for key in said) else said
+    return Axis(**said) if isinstance(said, Mapping) and set(said) <= set(field_names(Axis)) else said
 
 
 _Axis = Annotated[Axis, BeforeValidator(_checked_axis)]
@@ -118,12 +102,7 @@ _Axis = Annotated[Axis, BeforeValidator(_checked_axis)]
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfiguration:
-    """The points of the surface.
-
-    Attributes:
-        alpha: Steps along the first direction.
-        beta: Steps along the second; None for a line.
-    """
+    """The points of the surface: steps along the first direction and the second, None for a line."""
 
     __pydantic_config__ = STRICT
 

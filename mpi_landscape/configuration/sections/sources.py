@@ -3,13 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from mpi_landscape.configuration.sections.fields import (
-    STRICT,
-    Arguments,
-    Flag,
-    Names,
-    Text,
-)
+from mpi_landscape.configuration.sections.fields import STRICT, Arguments, Flag, Names, Text
 from mpi_landscape.errors import InvalidSectionError
 from mpi_landscape.wording import shown
 
@@ -42,14 +36,11 @@ class ModelConfiguration:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfiguration:
-    """The data: one of the named data sets, or the splits that a target returns.
+    """The data: one of the named data sets, or what a target returns, which is data sets by split name.
 
     Attributes:
-        name: Name of a data set, such as "cifar10"; None with a target.
-        target: "package.module:callable" that returns data sets by split name; None with a name.
         root: Folder of the data on disk, relative to the working folder; of named data sets only.
         download: Whether a named data set that is not there may be fetched.
-        arguments: Keyword arguments of either.
         splits: Names of the splits to evaluate, in this order; None takes all that there are.
 
     Raises:
@@ -83,13 +74,7 @@ class DataConfiguration:
 class LossConfiguration:
     """The loss: one of the named ones, or a target `loss(model, batch)` with one value per example.
 
-    Attributes:
-        name: Name of a loss; None with a target.
-        target: "package.module:callable"; None with a name.
-        arguments: Further keyword arguments of either.
-
-    Raises:
-        InvalidSectionError: Not exactly one of name and target is given.
+    Name, target and arguments are those of `ModelConfiguration`.
     """
 
     SHORTHAND: ClassVar[str] = "a name"

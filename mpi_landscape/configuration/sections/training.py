@@ -1,25 +1,9 @@
 """How a solution is trained: phases of gradient descent, one after another."""
 
-from dataclasses import dataclass, fields
+import dataclasses
+from dataclasses import dataclass
 
-from mpi_landscape.configuration.sections.fields import (
-    MOST_EPOCHS,
-    STRICT,
-    Count,
-    CountOrAll,
-    CountOrAuto,
-    Epochs,
-    Flag,
-    Fraction,
-    Milestones,
-    NotNegative,
-    Optimizer,
-    Placement,
-    Positive,
-    Seed,
-    Shift,
-    Text,
-)
+from mpi_landscape.configuration.sections import fields
 from mpi_landscape.errors import InvalidSectionError
 from mpi_landscape.wording import listed, shortened, shown
 
@@ -30,20 +14,16 @@ _DEFAULTS = {"sgd": (0.1, 0.9, 5e-4), "adam": (1e-3, 0.0, 0.0)}
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Steps of the learning rate.
-
-    Attributes:
-        milestones: Epochs of a phase after which the learning rate is multiplied, increasing; without any it is constant.
-        factor: What it is multiplied by.
+    """Steps of the learning rate: a factor after each milestone, which is an epoch of a phase.
 
     Raises:
         InvalidSectionError: The milestones do not increase.
     """
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = fields.STRICT
 
-    milestones: Milestones
-    factor: Positive = 0.1
+    milestones: fields.Milestones
+    factor: fields.Positive = 0.1
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(set(self.milestones)):
@@ -64,10 +44,10 @@ class Augmentation:
         flip: Whether half of the images are mirrored left to right.
     """
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = fields.STRICT
 
-    shift: Shift = 0
-    flip: Flag = False
+    shift: fields.Shift = 0
+    flip: fields.Flag = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,28 +56,25 @@ class Phase:
 
     Attributes:
         epochs: Passes over the training data; 0 leaves the phase out.
-        optimizer: "sgd" or "adam".
         batch_size: Examples in a step, of which the last of an epoch may have fewer; "all" is plain gradient descent, one
             step an epoch.
         learning_rate: At the start of the phase.
         momentum: Of the gradient; 0 with Adam.
         nesterov: Whether Nesterov's momentum is used.
         weight_decay: Factor of the parameters (all of them) that is added to the gradient.
-        schedule: Steps of the learning rate.
-        augmentation: Random changes of the images.
 
     Raises:
         InvalidSectionError: Nesterov's momentum is asked for without momentum, or a milestone is not before the
             phase's end.
     """
 
-    epochs: Epochs
-    optimizer: Optimizer
-    batch_size: CountOrAll
-    learning_rate: Positive
-    momentum: Fraction = 0.0
-    nesterov: Flag = False
-    weight_decay: NotNegative = 0.0
+    epochs: fields.Epochs
+    optimizer: fields.Optimizer
+    batch_size: fields.CountOrAll
+    learning_rate: fields.Positive
+    momentum: fields.Fraction = 0.0
+    nesterov: fields.Flag = False
+    weight_decay: fields.NotNegative = 0.0
     schedule: Schedule = CONSTANT_RATE
     augmentation: Augmentation = Augmentation()
 
@@ -120,22 +97,22 @@ class PhaseChanges:
     the training says otherwise.
     """
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = fields.STRICT
 
-    epochs: Epochs | None = None
-    optimizer: Optimizer | None = None
-    batch_size: CountOrAll | None = None
-    learning_rate: Positive | None = None
-    momentum: Fraction | None = None
-    nesterov: Flag | None = None
-    weight_decay: NotNegative | None = None
+    epochs: fields.Epochs | None = None
+    optimizer: fields.Optimizer | None = None
+    batch_size: fields.CountOrAll | None = None
+    learning_rate: fields.Positive | None = None
+    momentum: fields.Fraction | None = None
+    nesterov: fields.Flag | None = None
+    weight_decay: fields.NotNegative | None = None
     schedule: Schedule | None = None
     augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfiguration:
-    """How a solution is found. What a phase can say is, said here, the default of all phases.
+    """How a solution is found. What a `Phase` can say is, said here, the default of all phases.
 
     Attributes:
         output: Folder for the checkpoints and the history, relative to the working folder.
@@ -145,35 +122,30 @@ class TrainingConfiguration:
         data: Where the training data are held: "resident" on the device, "streamed" to it, or "auto".
         checkpoint_every: Epochs from one checkpoint to the next.
         epochs: Needed here or in every phase.
-        optimizer: "sgd" or "adam".
-        batch_size: Examples in a step, or "all".
         learning_rate: None takes 0.1 for SGD and 0.001 for Adam.
-        momentum: Of SGD only; None takes 0.9.
-        nesterov: Of SGD only.
+        momentum: Of SGD only, as is nesterov; None takes 0.9.
         weight_decay: None takes 0.0005 for SGD and 0 for Adam.
-        schedule: Steps of the learning rate; None keeps it constant.
-        augmentation: Random changes of the images; None makes none.
         phases: The phases one after another; None is a single one.
 
     Raises:
         InvalidSectionError: There is no phase, or one that cannot be; see `plan`.
     """
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = fields.STRICT
 
-    output: Text
-    start: Text | None = None
-    seed: Seed = 0
-    piece_size: CountOrAuto = "auto"
-    data: Placement = "auto"
-    checkpoint_every: Count = 1
-    epochs: Epochs | None = None
-    optimizer: Optimizer = "sgd"
-    batch_size: CountOrAll = 128
-    learning_rate: Positive | None = None
-    momentum: Fraction | None = None
-    nesterov: Flag = False
-    weight_decay: NotNegative | None = None
+    output: fields.Text
+    start: fields.Text | None = None
+    seed: fields.Seed = 0
+    piece_size: fields.CountOrAuto = "auto"
+    data: fields.Placement = "auto"
+    checkpoint_every: fields.Count = 1
+    epochs: fields.Epochs | None = None
+    optimizer: fields.Optimizer = "sgd"
+    batch_size: fields.CountOrAll = 128
+    learning_rate: fields.Positive | None = None
+    momentum: fields.Fraction | None = None
+    nesterov: fields.Flag = False
+    weight_decay: fields.NotNegative | None = None
     schedule: Schedule | None = None
     augmentation: Augmentation | None = None
     phases: tuple[PhaseChanges, ...] | None = None
@@ -182,8 +154,10 @@ class TrainingConfiguration:
         if self.phases is not None and not self.phases:
             raise InvalidSectionError("phases is []; expected at least one, or none of the field")
         total = sum(phase.epochs for phase in self.plan)
-        if total > MOST_EPOCHS:
-            raise InvalidSectionError(f"all phases have {total} epochs; expected at most {MOST_EPOCHS}")
+        if total > fields.MOST_EPOCHS:
+            raise InvalidSectionError(
+                f"all phases have {total} epochs; expected at most {fields.MOST_EPOCHS}"
+            )
 
     @property
     def plan(self) -> tuple[Phase, ...]:
@@ -207,7 +181,7 @@ def _numbered(training: TrainingConfiguration, number: int, phase: PhaseChanges)
 def _resolved(training: TrainingConfiguration, phase: PhaseChanges) -> Phase:
     given = {
         each.name: own if (own := getattr(phase, each.name)) is not None else getattr(training, each.name)
-        for each in fields(PhaseChanges)
+        for each in dataclasses.fields(PhaseChanges)
     }
     if given["epochs"] is None:
         raise InvalidSectionError("epochs is not given; expected it in training, or in every phase")

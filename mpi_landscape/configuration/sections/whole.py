@@ -24,11 +24,7 @@ class Configuration:
 
     Attributes:
         model: The network; with a training its checkpoint is that training's final.pt unless said otherwise.
-        data: The data.
-        loss: The loss; cross-entropy unless said otherwise.
         directions: The directions; a line has no beta, whatever they say.
-        grid: The points.
-        compute: How it is computed.
         output: File of the surface, relative to the working folder; with a training surface.h5 in its folder unless
             said otherwise, and without one the program's choice.
         training: How the solution is found; None where the file does not say.

@@ -2,17 +2,7 @@
 
 from dataclasses import dataclass
 
-from mpi_landscape.configuration.sections.fields import (
-    STRICT,
-    BelowOne,
-    CountOrAuto,
-    Device,
-    EngineChoice,
-    Placement,
-    Precision,
-    Quantities,
-    ThreadsOrAuto,
-)
+from mpi_landscape.configuration.sections import fields
 from mpi_landscape.errors import InvalidSectionError
 from mpi_landscape.vocabulary import COMPUTED
 
@@ -37,18 +27,18 @@ class ComputeConfiguration:
             good enough; None for exact values.
     """
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = fields.STRICT
 
-    quantities: Quantities = ("loss",)
-    precision: Precision = "float32"
-    engine: EngineChoice = "auto"
-    device: Device = "auto"
-    data: Placement = "auto"
-    batch_size: CountOrAuto = "auto"
-    data_shards: CountOrAuto = "auto"
-    points_per_tile: CountOrAuto = "auto"
-    threads: ThreadsOrAuto = "auto"
-    relative_error: BelowOne | None = None
+    quantities: fields.Quantities = ("loss",)
+    precision: fields.Precision = "float32"
+    engine: fields.EngineChoice = "auto"
+    device: fields.Device = "auto"
+    data: fields.Placement = "auto"
+    batch_size: fields.CountOrAuto = "auto"
+    data_shards: fields.CountOrAuto = "auto"
+    points_per_tile: fields.CountOrAuto = "auto"
+    threads: fields.ThreadsOrAuto = "auto"
+    relative_error: fields.BelowOne | None = None
 
     def __post_init__(self) -> None:
         whole = [name for name in self.quantities if name in COMPUTED]

@@ -28,15 +28,10 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         decode: From a path to an RGB image of PIL.
         resize: Length that the shorter side is given, in pixels; None leaves the image as it is.
         size: Height and width that are cut from the center then; None leaves the image as it is.
-        mean: One value per channel, of pixels from 0 to 1.
-        std: One value per channel, likewise.
-
-    Attributes:
-        paths: As given.
-        labels: As given.
-        thread_safe: Several threads may read at once.
+        variant: Its mean and std are those of pixels from 0 to 1.
     """
 
+    # Several threads may read at once.
     thread_safe = True
 
     def __init__(
@@ -47,8 +42,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         decode: Callable[[str], Any],
         resize: int | None,
         size: int | None,
-        mean: Sequence[float],
-        std: Sequence[float],
+        variant: Variant,
     ) -> None:
         from torchvision import transforms
 
@@ -59,7 +53,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         shrink = [] if resize is None else [transforms.Resize(resize)]
         cut = [] if size is None else [transforms.CenterCrop(size)]
         self._pixels = transforms.Compose([*shrink, *cut, transforms.PILToTensor()])
-        self._mean, self._std = per_channel(mean), per_channel(std)
+        self._mean, self._std = per_channel(variant.mean), per_channel(variant.std)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -94,10 +88,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
 def class_folders(root: Path, split: str, *, official: bool = False) -> Any:
     """The data set of torchvision for root/split, with `samples`, `targets`, `classes` and `loader`; nothing is decoded.
 
-    Args:
-        root: Holds a folder with the split's name, of class folders.
-        split: Its name.
-        official: Whether root holds the meta.bin of ImageNet too, which knows its classes.
+    Of ImageNet, an official root holds the meta.bin too, which knows its classes.
 
     Raises:
         LandscapeError: There are no class folders, or one has no image, or is not of ImageNet.
@@ -128,8 +119,7 @@ def image_files(
             decode=content.loader,
             resize=resize,
             size=size,
-            mean=variant.mean,
-            std=variant.std,
+            variant=variant,
         )
     return splits
 

@@ -20,12 +20,7 @@ _DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 @varied
 def imagenet(
-    *,
-    root: Path,
-    download: bool = False,
-    resize: int = 256,
-    size: int = 224,
-    **variant: Any,
+    *, root: Path, download: bool = False, resize: int = 256, size: int = 224, **variant: Any
 ) -> dict[str, ImageFiles]:
     """Read ImageNet, 1,281,167 and 50,000 photographs in 1,000 classes, as networks are evaluated on it.
 
@@ -74,12 +69,7 @@ def imagenet(
 
 @varied
 def image_folder(
-    *,
-    root: Path,
-    download: bool = False,
-    size: int | None = None,
-    resize: int | None = None,
-    **variant: Any,
+    *, root: Path, download: bool = False, size: int | None = None, resize: int | None = None, **variant: Any
 ) -> dict[str, ImageFiles]:
     """Read images of your own, laid out as root/split/class/file: any number of splits, the same classes in each.
 

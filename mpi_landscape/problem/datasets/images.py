@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.datasets.variants import Variant, first_labels, read_variant, varied
+from mpi_landscape.problem.datasets.variants import Labels, Variant, first_labels, read_variant, varied
 from mpi_landscape.problem.sizes import is_count
 from mpi_landscape.wording import listed, shown
 
@@ -29,12 +29,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         mean: One value per channel, after division by scale.
         std: One value per channel, likewise.
 
-    Attributes:
-        images: As given; with `scale`, `mean` and `std` the data, as bytes at a quarter of the memory.
-        labels: As given.
-        scale: As given.
-        mean: (channels, 1, 1) float32.
-        std: (channels, 1, 1) float32.
+    It keeps what is given, a quarter of the memory of float32, with mean and std as (channels, 1, 1) float32.
     """
 
     def __init__(
@@ -84,12 +79,7 @@ def normalized(image: Tensor, *, scale: float, mean: Tensor, std: Tensor) -> Ten
 
 
 @varied
-def digits(
-    *,
-    size: int = 8,
-    channels: int = 1,
-    **variant: Any,
-) -> dict[str, ImageDataset]:
+def digits(*, size: int = 8, channels: int = 1, **variant: Any) -> dict[str, ImageDataset]:
     """Load the 1,797 handwritten digits of 8×8 pixels that scikit-learn brings along.
 
     Source: Alpaydin and Kaynak (1998), "Optical recognition of handwritten digits", UCI repository; the
@@ -131,17 +121,11 @@ def digits(
     return splits
 
 
-def image_dataset(
-    images: Tensor, labels: NDArray[np.int64], *, scale: float, variant: Variant
-) -> ImageDataset:
+def image_dataset(images: Tensor, labels: Labels, *, scale: float, variant: Variant) -> ImageDataset:
     """Put images and labels together, with a variant's mean and std per channel, or one of each for all channels."""
     repeats = images.shape[1] // len(variant.mean)
     return ImageDataset(
-        images,
-        torch.from_numpy(labels),
-        scale=scale,
-        mean=variant.mean * repeats,
-        std=variant.std * repeats,
+        images, torch.from_numpy(labels), scale=scale, mean=variant.mean * repeats, std=variant.std * repeats
     )
 
 
@@ -154,7 +138,5 @@ def _enlarged(images: NDArray[np.uint8], size: int, channels: int) -> Tensor:
     enlarged = torch.from_numpy(images)
     if size != images.shape[-1]:
         # Whole numbers up to 16 times 64ths: exact, so the same bits on every machine.
-        enlarged = F.interpolate(
-            enlarged.to(torch.float32), size=(size, size), mode="bilinear", align_corners=False
-        )
+        enlarged = F.interpolate(enlarged.float(), size=(size, size), mode="bilinear", align_corners=False)
     return enlarged if channels == 1 else enlarged.repeat(1, channels, 1, 1)

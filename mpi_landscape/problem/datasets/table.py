@@ -1,20 +1,38 @@
 """Data sets from a configuration: the named ones, or the splits that a user's own target returns."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset, IterableDataset
+import torch
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from mpi_landscape.configuration.sections.sources import DataConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.datasets.constant import constant
 from mpi_landscape.problem.datasets.image_folders import image_folder, imagenet
 from mpi_landscape.problem.datasets.images import digits
 from mpi_landscape.problem.datasets.torchvision_sets import SETS, small_images
+from mpi_landscape.problem.sizes import checked_count, is_number
 from mpi_landscape.problem.targets import call, invoke
 from mpi_landscape.wording import listed, shown, suggestion
+
+
+def constant(*, target: float = 0.0, count: int = 1) -> dict[str, TensorDataset]:
+    """Make examples that are all the same, for networks whose output does not depend on their input.
+
+    With the networks `product1` and `product2`, the loss `mse` and a target of 0 they give the toys w² and
+    (w₁ w₂)².
+
+    Returns:
+        "train": as many as `count`, with inputs (1,) of zero and the target () float32.
+    """
+    if not is_number(target) or not math.isfinite(target):
+        raise LandscapeError(f"target is {shown(target)}; expected a finite number")
+    checked_count(count, "count")
+    return {"train": TensorDataset(torch.zeros(count, 1), torch.full((count,), float(target)))}
+
 
 DATASETS: dict[str, Callable[..., Mapping[str, Any]]] = {
     "digits": digits,
@@ -31,20 +49,16 @@ def build_splits(
 ) -> dict[str, Dataset[Any]]:
     """Build the splits of the data that a configuration names.
 
-    Several processes must not download the same data at once: let one build before the others.
-
-    Args:
-        configuration: A name of `DATASETS`, or a target that returns a mapping of split names to
-            map-style data sets (with a length, and examples by index).
-        where: The configuration's file, for messages.
-        folders: Where a target's module is looked for, besides the working folder and installed packages.
+    Several processes must not download the same data at once: let one build before the others. A target
+    returns a mapping of split names to map-style data sets (with a length, and examples by index); `where`
+    and `folders` are as in `problem.build.build`.
 
     Returns:
         Data sets by split, in the order of `splits` or else of the data set; none of them is empty.
 
     Raises:
-        LandscapeError: The name is unknown, the data is not there, the arguments do not fit, a target
-            returns something else, or a split is unknown or empty.
+        LandscapeError: The name is unknown, the data is not there, the arguments do not fit, a target returns
+            something else, or a split is unknown or empty.
     """
     section = f"{where}: data"
     offered = _offered(configuration, section, folders)
@@ -102,9 +116,8 @@ def _checked_mapping(splits: Any, subject: str) -> Mapping[str, Any]:
 
 def _checked(split: Any, name: str, section: str) -> Dataset[Any]:
     kind = type(split).__name__
-    if isinstance(split, IterableDataset) or not (
-        hasattr(split, "__len__") and hasattr(split, "__getitem__")
-    ):
+    has_both = hasattr(split, "__len__") and hasattr(split, "__getitem__")
+    if isinstance(split, IterableDataset) or not has_both:
         raise LandscapeError(
             f"{section}: split {name} is a {kind}; expected a data set with __len__ and __getitem__"
         )

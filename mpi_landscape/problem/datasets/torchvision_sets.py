@@ -27,51 +27,40 @@ class SmallImages:
     """
 
     kind: str
-    folder: Path
+    folder: str
     usual: Statistics
 
 
 SETS = {
     # LeCun et al. (1998), "Gradient-based learning applied to document recognition": 60,000 and 10,000 digits of
     # 28×28 pixels. Statistics of all training pixels alike; four digits, as they are usually written.
-    "mnist": SmallImages(kind="MNIST", folder=Path("MNIST") / "raw", usual=((0.1307,), (0.3081,))),
+    "mnist": SmallImages(kind="MNIST", folder="MNIST/raw", usual=((0.1307,), (0.3081,))),
     # Krizhevsky (2009), "Learning multiple layers of features from tiny images": 50,000 and 10,000 photographs of
     # 32×32 pixels in 10 classes. Statistics of the reference code of Li et al. (2018), in bytes there; its
     # checkpoints expect them.
     "cifar10": SmallImages(
         kind="CIFAR10",
-        folder=Path("cifar-10-batches-py"),
+        folder="cifar-10-batches-py",
         usual=((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
     ),
     # The same in 100 classes; statistics of its own training images.
     "cifar100": SmallImages(
         kind="CIFAR100",
-        folder=Path("cifar-100-python"),
+        folder="cifar-100-python",
         usual=((129.3 / 255, 124.1 / 255, 112.4 / 255), (68.2 / 255, 65.4 / 255, 70.4 / 255)),
     ),
     # Xiao, Rasul and Vollgraf (2017), arXiv:1708.07747: 60,000 and 10,000 pictures of clothes, as MNIST.
     "fashion_mnist": SmallImages(
-        kind="FashionMNIST", folder=Path("FashionMNIST") / "raw", usual=((0.2860,), (0.3530,))
+        kind="FashionMNIST", folder="FashionMNIST/raw", usual=((0.2860,), (0.3530,))
     ),
 }
 
 
 @varied
 def small_images(
-    which: SmallImages,
-    /,
-    *,
-    root: Path,
-    download: bool = False,
-    **variant: Any,
+    which: SmallImages, /, *, root: Path, download: bool = False, **variant: Any
 ) -> dict[str, ImageDataset]:
-    """Read one of the sets; nothing is augmented.
-
-    Args:
-        which: One of `SETS`.
-        root: Folder that holds the set's folder.
-        download: Whether it may be fetched.
-        **variant: Of `read_variant`.
+    """Read one of `SETS`, which is in `root` or may be fetched into it; `variant` is as in `read_variant`.
 
     Returns:
         "train" and "test", images (channels, height, width) float32 and labels from 0.
@@ -79,20 +68,20 @@ def small_images(
     Raises:
         LandscapeError: The files are absent or damaged, or an argument is not valid.
     """
-    chosen = read_variant(_SPLITS, which.usual, **variant)
-    return _from_torchvision(which.kind, which.folder, root, download, chosen)
+    return _from_torchvision(which, root, download, read_variant(_SPLITS, which.usual, **variant))
 
 
 def _from_torchvision(
-    kind: str, folder: Path, root: Path, download: bool, variant: Variant
+    which: SmallImages, root: Path, download: bool, variant: Variant
 ) -> dict[str, ImageDataset]:
+    kind, folder = which.kind, root / which.folder
     # Here, as its import takes longer than all of digits.
     import torchvision
 
     read: Callable[..., Any] = getattr(torchvision.datasets, kind)
-    if not download and not (root / folder).is_dir():
+    if not download and not folder.is_dir():
         raise LandscapeError(
-            f"{kind} is not in data.root {shown(str(root))}, which has no folder {folder}; set "
+            f"{kind} is not in data.root {shown(str(root))}, which has no folder {which.folder}; set "
             "data.download to true to fetch it, or unpack it there"
         )
     splits = {}
@@ -103,7 +92,7 @@ def _from_torchvision(
             if download:
                 raise LandscapeError(f"{kind} cannot be fetched into {root} ({reason(error)})") from error
             raise LandscapeError(
-                f"{kind} in {root / folder} is incomplete or damaged ({reason(error)}); remove the folder "
+                f"{kind} in {folder} is incomplete or damaged ({reason(error)}); remove the folder "
                 "and set data.download to true, or unpack it again"
             ) from error
         pixels, labels = np.asarray(content.data), np.asarray(content.targets, dtype=np.int64)

@@ -14,6 +14,7 @@ from mpi_landscape.problem.sizes import checked_count, is_count, is_number
 from mpi_landscape.wording import listed, shown, suggestion
 
 TRAINING = "train"
+Labels = NDArray[np.int64]
 Statistics = tuple[Sequence[float], Sequence[float]]
 _LARGEST_SEED = 2**63 - 1
 
@@ -22,14 +23,12 @@ Build = TypeVar("Build", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A variant of a data set.
+    """A variant of a data set; mean and std are those of `read_variant`.
 
     Attributes:
         limit: Most examples per split; a split that it does not name is whole.
         noise: Fraction of the training labels that are drawn anew, in [0, 1].
         seed: Decides which, and the labels.
-        mean: Subtracted from the pixels, which go from 0 to 1; one value per channel.
-        std: What they are divided by then, likewise.
     """
 
     limit: Mapping[str, int]
@@ -49,19 +48,16 @@ def read_variant(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Variant:
-    """Check the arguments that all named data sets share, before anything is read.
+    """Check the arguments that all named data sets of images share, before anything is read.
 
     Args:
         splits: Names of the splits that there are.
         usual: Mean and standard deviation of this data set, by channel.
         limit: Most examples of every split, or a mapping of split names to such, such as {train: 32}: the first ones.
         random_labels: Fraction of the training labels drawn at random, or {fraction: 1.0, seed: 0}; see `first_labels`.
-        preprocessing: False leaves the pixels as they are, from 0 to 1.
+        preprocessing: False leaves the pixels as they are, from 0 to 1: the mean is 0 and the std 1.
         mean: Subtracted from the pixels, which go from 0 to 1; one value per channel; the usual ones unless given.
         std: What they are divided by then, likewise.
-
-    Returns:
-        The variant; `mean` is 0 and `std` is 1 without preprocessing.
 
     Raises:
         LandscapeError: An argument is not valid, names a split that there is not, or has no effect.
@@ -86,9 +82,7 @@ def varied(build: Build) -> Build:
     return build
 
 
-def first_labels(
-    variant: Variant, split: str, labels: NDArray[np.int64], *, num_classes: int
-) -> NDArray[np.int64]:
+def first_labels(variant: Variant, split: str, labels: Labels, *, num_classes: int) -> Labels:
     """The labels of a split as a variant has them: of its first examples, in training with noise.
 
     Source: Zhang, Bengio, Hardt, Recht and Vinyals (2017), "Understanding deep learning requires rethinking
@@ -166,24 +160,22 @@ def _statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if not isinstance(preprocessing, bool):
         raise LandscapeError(f"preprocessing is {shown(preprocessing)}; expected true or false")
-    given = {"mean": mean, "std": std}
     num_channels = len(usual[0])
-    if preprocessing:
-        for name, values in given.items():
-            if values is not None:
-                _check_statistics(name, values, num_channels)
-        return tuple(usual[0] if mean is None else mean), tuple(usual[1] if std is None else std)
-    for name, values in given.items():
-        if values is not None:
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and not preprocessing:
             raise LandscapeError(
                 f"{name} is {shown(values)}, but without preprocessing it has no effect; leave out one of them"
             )
-    return (0.0,) * num_channels, (1.0,) * num_channels
+        if values is not None:
+            _check_statistics(name, values, num_channels)
+    if not preprocessing:
+        return (0.0,) * num_channels, (1.0,) * num_channels
+    return tuple(usual[0] if mean is None else mean), tuple(usual[1] if std is None else std)
 
 
 def _check_statistics(name: str, values: Any, num_channels: int) -> None:
-    valid = isinstance(values, list | tuple) and len(values) == num_channels
-    if not valid or not all(map(is_number, values)):
+    fits = isinstance(values, list | tuple) and len(values) == num_channels and all(map(is_number, values))
+    if not fits:
         raise LandscapeError(
             f"{name} is {shown(values)}; expected one number per channel, {num_channels} in a list"
         )

@@ -20,10 +20,6 @@ class DenseLayer(nn.Module):
 
     Source: Huang et al. (2017), arXiv:1608.06993, section 3, "bottleneck layers". The names of the
     tensors and the order of the channels, new ones first, are those of Li et al.'s published code.
-
-    Args:
-        in_channels: Channels of the input.
-        growth: Channels that the layer adds.
     """
 
     def __init__(self, in_channels: int, growth: int) -> None:
@@ -44,10 +40,6 @@ class Transition(nn.Module):
     """Between two dense blocks: a 1×1 convolution after batch normalization, and the mean of 2×2 pixels.
 
     Source: Huang et al. (2017), arXiv:1608.06993, section 3, "pooling layers".
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -66,12 +58,6 @@ class DenseNet(nn.Module):
     Source: Huang et al. (2017), arXiv:1608.06993, table 1, with compression 0.5; first layer: Li et al.
     (2018), arXiv:1712.09913, published code; initial convolutions: He et al. (2015), arXiv:1502.01852,
     equation 10, as in section 4.2 of the former.
-
-    Args:
-        blocks: Layers of each of the four dense blocks.
-        growth: Channels that a layer adds.
-        in_channels: Channels of the images.
-        num_classes: Number of outputs.
     """
 
     def __init__(
@@ -106,13 +92,9 @@ class DenseNet(nn.Module):
 def densenet(
     *, depth: int, growth: int = 32, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10
 ) -> DenseNet:
-    """Build a densely connected network for small images.
+    """Build a densely connected network for images of at least 8×8 pixels.
 
-    Args:
-        depth: Number of layers with weights: 121, 169, 201 or 264.
-        growth: Channels that a layer adds to its input.
-        input_size: (channels, height, width) of the images, at least 8×8 pixels.
-        num_classes: Number of classes.
+    It has 121, 169, 201 or 264 layers with weights, each of which adds `growth` channels to its input.
     """
     blocks = _BLOCKS.get(checked_count(depth, "depth"))
     if blocks is None:

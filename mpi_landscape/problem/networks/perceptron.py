@@ -11,24 +11,11 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.sizes import checked_count, checked_counts, checked_size
 from mpi_landscape.wording import listed, shown
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "gelu": nn.GELU,
-    "sigmoid": nn.Sigmoid,
-}
+_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn.Sigmoid}
 
 
 def linear(*, input_size: Sequence[int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
-    """Build an affine map of the pixels; with cross-entropy, the landscape of logistic regression is convex.
-
-    Args:
-        input_size: (channels, height, width) of the images.
-        num_classes: Number of outputs.
-
-    Returns:
-        A network from (N, channels, height, width) to (N, num_classes).
-    """
+    """Build an affine map of the pixels; with cross-entropy it is logistic regression, of convex landscape."""
     return mlp(hidden=(), input_size=input_size, num_classes=num_classes)
 
 
@@ -40,18 +27,9 @@ def mlp(
     num_classes: int = 10,
     log_probabilities: bool = False,
 ) -> nn.Sequential:
-    """Build a multilayer perceptron.
+    """Build a multilayer perceptron with so many units in its hidden layers and an activation after each.
 
-    Args:
-        hidden: Units of each hidden layer.
-        activation: After each hidden layer.
-        input_size: (channels, height, width) of the images.
-        num_classes: Number of outputs.
-        log_probabilities: Whether the outputs are the logarithms of probabilities, as the loss nll takes them, by a
-            softmax at the end; logits without.
-
-    Returns:
-        A network from (N, channels, height, width) to (N, num_classes).
+    The outputs are logits or, by a softmax at the end, the log-probabilities that the loss nll takes.
     """
     if not isinstance(log_probabilities, bool):
         raise LandscapeError(f"log_probabilities is {shown(log_probabilities)}; expected true or false")

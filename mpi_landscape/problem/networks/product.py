@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.sizes import checked_count
+from mpi_landscape.problem.sizes import checked_count, is_number
 from mpi_landscape.wording import shown
 
 _MOST_FACTORS = 1000
@@ -19,9 +19,6 @@ class Product(nn.Module):
     The simplest over-parametrization: w² has one minimum, (w₁ w₂)² a connected set of them, as the networks of
     Sagun et al. (2018), arXiv:1706.04454. The mean squared error (`mse`) to a target of 0 is (w₁ ⋯ w_n)²; to y,
     (w₁ ⋯ w_n − y)². The targets must be floating point, as `mse` takes integers for labels.
-
-    Args:
-        initial: w at the start.
     """
 
     def __init__(self, initial: Sequence[float]) -> None:
@@ -34,23 +31,12 @@ class Product(nn.Module):
 
 
 def product(*, factors: int = 2, initial: Sequence[float] | None = None) -> Product:
-    """Build a product of parameters: w for one factor, w₁ w₂ for two.
-
-    Args:
-        factors: Number of parameters.
-        initial: Their values at the start, as many as there are factors; None is 1 for each.
-
-    Returns:
-        A network from (N, ...) to (N, 1).
-    """
+    """Build a product of parameters, w for one factor, w₁ w₂ for two; without initial values they are 1."""
     if checked_count(factors, "factors") > _MOST_FACTORS:
         raise LandscapeError(f"factors is {factors}; expected at most {_MOST_FACTORS}")
     values = [1.0] * factors if initial is None else initial
-    numbers = isinstance(values, (list, tuple)) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        for value in values
-    )
-    if not numbers or len(values) != factors:
+    fits = isinstance(values, (list, tuple)) and len(values) == factors
+    if not fits or not all(is_number(value) and math.isfinite(value) for value in values):
         raise LandscapeError(
             f"initial is {shown(initial)}; expected a list of {factors} finite numbers, one per factor"
         )

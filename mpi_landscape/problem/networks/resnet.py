@@ -20,13 +20,9 @@ class BasicBlock(nn.Module):
     Source: He et al. (2016), arXiv:1512.03385, figure 2 and section 4.2; without shortcut: Li et al.
     (2018), arXiv:1712.09913, section 5. The names of the tensors are those of the latter's published code.
 
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
-        stride: The first convolution's.
-        shortcut: What stands in for the identity where the shape changes: "projection" a 1×1 convolution
-            with batch normalization (option B), "padding" every stride-th pixel and channels of zeros
-            (option A); "none" leaves all shortcuts out.
+    Where the shape changes, what stands in for the identity is with "projection" a 1×1 convolution with batch
+    normalization (option B), with "padding" every stride-th pixel and channels of zeros (option A); "none"
+    leaves all shortcuts out. The stride is that of the first convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, stride: int, shortcut: Shortcut) -> None:
@@ -50,11 +46,7 @@ class BasicBlock(nn.Module):
 class PaddingShortcut(nn.Module):
     """The shortcut without parameters: every stride-th pixel, and zeros in the channels that are new.
 
-    Source: He et al. (2016), arXiv:1512.03385, section 3.3, option A.
-
-    Args:
-        stride: Step in both directions of the image.
-        new_channels: Number of channels to add; half of them, rounded down, go in front.
+    Source: He et al. (2016), arXiv:1512.03385, section 3.3, option A; half of the new ones go in front.
     """
 
     def __init__(self, *, stride: int, new_channels: int) -> None:
@@ -74,13 +66,6 @@ class ResNet(nn.Module):
 
     Source: He et al. (2016), arXiv:1512.03385, section 4.2; initial convolutions: He et al. (2015),
     arXiv:1502.01852, equation 10, as there.
-
-    Args:
-        depth: Number of layers with weights, 6n + 2.
-        width: Filters of the first stage; the others have two and four times as many.
-        shortcut: As for `BasicBlock`.
-        in_channels: Channels of the images.
-        num_classes: Number of outputs.
     """
 
     def __init__(
@@ -116,12 +101,8 @@ def resnet(
 ) -> ResNet:
     """Build a residual network for small images.
 
-    Args:
-        depth: Number of layers with weights: 6n + 2 with n blocks in a stage (20, 32, 44, 56, 110, ...).
-        width: Filters of the first stage.
-        shortcut: "projection" (option B, that of Li et al. 2018), "padding" (option A) or "none".
-        input_size: (channels, height, width) of the images.
-        num_classes: Number of classes.
+    It has 6n + 2 layers with weights, n blocks in a stage (20, 32, 44, 56, 110, ...), and `width` filters in
+    the first stage, then two and four times as many. Li et al. (2018) took the shortcut "projection".
     """
     checked_count(depth, "depth")
     if depth < 8 or depth % 6 != 2:

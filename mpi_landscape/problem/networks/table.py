@@ -10,27 +10,17 @@ from torch import nn
 
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.alexnet import alexnet
-from mpi_landscape.problem.networks.convolutional import cnn
+from mpi_landscape.problem.networks.convolutional import alexnet, cnn, vgg9
 from mpi_landscape.problem.networks.densenet import densenet
-from mpi_landscape.problem.networks.from_timm import timm_network
-from mpi_landscape.problem.networks.from_torchvision import torchvision_network
+from mpi_landscape.problem.networks.libraries import timm_network, torchvision_network
 from mpi_landscape.problem.networks.perceptron import linear, mlp
 from mpi_landscape.problem.networks.product import product
 from mpi_landscape.problem.networks.resnet import resnet
-from mpi_landscape.problem.networks.vgg import vgg9
 from mpi_landscape.problem.targets import call, invoke
 from mpi_landscape.wording import listed, shown, suggestion
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "linear": linear,
-    "mlp": mlp,
-    "resnet": resnet,
-    "densenet": densenet,
-    "vgg9": vgg9,
-    "alexnet": alexnet,
-    "cnn": cnn,
-    "product": product,
+    each.__name__: each for each in (linear, mlp, resnet, densenet, vgg9, alexnet, cnn, product)
 }
 LIBRARIES: dict[str, Callable[..., nn.Module]] = {"torchvision": torchvision_network, "timm": timm_network}
 
@@ -43,39 +33,20 @@ _PATTERNS = {
     re.compile(r"cnn(?P<noshort>_noshort)"): "cnn",
     re.compile(r"product(?P<factors>[0-9]{1,6})"): "product",
 }
-_SHORTCUTS = (
-    "resnet20",
-    "resnet32",
-    "resnet44",
-    "resnet56",
-    "resnet110",
-    "wrn56_2",
-    "wrn56_4",
-    "wrn56_8",
-    "cnn",
-)
-_NAMES = (
-    *NETWORKS,
-    *(f"{name}{end}" for name in _SHORTCUTS for end in ("", "_noshort")),
-    *("densenet121", "product1", "product2"),
-)
+_RESIDUAL = (*(f"resnet{depth}" for depth in (20, 32, 44, 56, 110)), "wrn56_2", "wrn56_4", "wrn56_8", "cnn")
+_SHORTCUTS = tuple(f"{name}{end}" for name in _RESIDUAL for end in ("", "_noshort"))
+_NAMES = (*NETWORKS, *_SHORTCUTS, "densenet121", "product1", "product2")
 
 
 def build_network(configuration: ModelConfiguration, *, where: str, folders: Sequence[Path]) -> nn.Module:
-    """Build the network that a configuration names, with its initial parameters.
+    """Build the network that a configuration names, with its initial parameters: the checkpoint is not read.
 
-    Args:
-        configuration: A name of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`,
-            `wrn56_2`, `densenet121`, `product2`, ...), `torchvision/<model>`, `timm/<model>`, or a target.
-        where: The configuration's file, for messages.
-        folders: Where a target's module is looked for, besides the working folder and installed packages.
-
-    Returns:
-        The network. The checkpoint is not read.
+    A name is one of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`, `wrn56_2`, ...),
+    `torchvision/<model>` or `timm/<model>`; `where` and `folders` are as in `problem.build.build`.
 
     Raises:
-        LandscapeError: The name is unknown, an argument is not valid, or a target cannot be called or
-            returns something else.
+        LandscapeError: The name is unknown, an argument is not valid, or a target cannot be called or returns
+            something else.
     """
     section = f"{where}: model"
     if configuration.target is None:

@@ -1,4 +1,4 @@
-"""The classification models of torchvision, by name."""
+"""Models of libraries, by name: torchvision's for classification, and timm's, where timm is installed."""
 
 from enum import Enum
 from pathlib import Path
@@ -12,11 +12,14 @@ from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.problem.sizes import checked_count
 from mpi_landscape.wording import listed, reason, shown, suggestion
 
+# timm reads these files itself, and not every release refuses code in them.
+_OF_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
+
 
 def torchvision_network(
     name: str, /, *, weights: str | None = None, download: bool = False, **arguments: Any
 ) -> nn.Module:
-    """Build a classification model of torchvision.
+    """Build a classification model of torchvision; it takes images as its weights' transforms prepare them.
 
     Args:
         name: As in `torchvision.models.list_models(module=torchvision.models)`, such as "mobilenet_v2".
@@ -25,12 +28,9 @@ def torchvision_network(
         download: Whether published weights that are not in torch.hub's cache may be fetched.
         **arguments: What the model's own constructor takes, such as num_classes.
 
-    Returns:
-        The network; it takes images as its weights' transforms prepare them.
-
     Raises:
-        LandscapeError: The name or the weights are unknown, absent or not loadable without running code
-            of the file, or another argument is not valid.
+        LandscapeError: The name or the weights are unknown, absent or not loadable without running code of
+            the file, or another argument is not valid.
     """
     # Here, as it takes a second and most networks do not need it.
     from torchvision import models
@@ -55,6 +55,36 @@ def torchvision_network(
         return network
     _ensure_cached(published, download)
     return _built(models, name, published, arguments)
+
+
+def timm_network(name: str, /, **arguments: Any) -> nn.Module:
+    """Build a model of timm with what `timm.create_model` takes, such as num_classes and in_chans.
+
+    A name is one of `timm.list_models()`, such as "resnet18" or, with the tag of its weights,
+    "resnet18.a1_in1k"; `pretrained: true` takes the weights from the cache of the Hugging Face hub, or
+    fetches them.
+
+    Raises:
+        LandscapeError: timm is not installed or has no such model, or is to read a file by itself.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise LandscapeError(
+            f"name {shown(f'timm/{name}')} needs timm ({reason(error)}); pip install timm"
+        ) from error
+    if not timm.is_model(name):
+        raise LandscapeError(
+            f"name is {shown(f'timm/{name}')}; timm {timm.__version__} has no such model"
+            f"{suggestion(name, timm.list_models())}; timm.list_models() lists them"
+        )
+    foreign = next((each for each in _OF_FILES if each in arguments), None)
+    if foreign is not None:
+        raise LandscapeError(
+            f"arguments.{foreign} would have timm read a file in its own way; give the file as model.checkpoint"
+        )
+    network: nn.Module = timm.create_model(name, **arguments)
+    return network
 
 
 def _built(models: Any, name: str, weights: Enum | None, arguments: dict[str, Any]) -> nn.Module:
