@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
-from mpi_landscape.loading.digest import Digest
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.resident import make_resident
 from mpi_landscape.loading.streamed import MOST_BYTES, check_held, make_streamed
@@ -173,7 +172,7 @@ def _check_same(ranks: Ranks, held: Mapping[str, Examples], forms: Mapping[str, 
 
 
 def _own_digest(form: Form) -> str:
-    digest = Digest()
+    digest = nests.Digest()
     if form.kind == "stored":
         digest.update(form.rows)
     else:

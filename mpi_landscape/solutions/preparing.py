@@ -22,10 +22,8 @@ from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import LossFunction, build_loss
 from mpi_landscape.problem.networks.table import build_network
 from mpi_landscape.solutions.member import Member, PreparedTraining
-from mpi_landscape.training.feed import Feed, make_feed
-from mpi_landscape.training.feed_from_memory import FeedFromMemory
-from mpi_landscape.training.memory import activation_bytes, choose_piece_size
-from mpi_landscape.training.memory_format import prefers_channels_last
+from mpi_landscape.training.feed import Feed, FeedFromMemory, make_feed
+from mpi_landscape.training.memory import activation_bytes, choose_piece_size, prefers_channels_last
 from mpi_landscape.training.recipe import Recipe, largest_batch
 
 # Labels are looked at in pieces of this many examples.
@@ -150,11 +148,7 @@ def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
 
 def recipe_of(settings: TrainingConfiguration, piece_size: int) -> Recipe:
     """What a section `training` asks for; `piece_size` 0 stands for a batch at once."""
-    return Recipe(
-        phases=settings.plan,
-        seed=settings.seed,
-        piece_size=piece_size or None,
-    )
+    return Recipe(phases=settings.plan, seed=settings.seed, piece_size=piece_size or None)
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -189,11 +183,7 @@ def _check_labels(member: Member, model: nn.Module, feeds: Mapping[str, Feed]) -
 
 
 def _piece_size(
-    settings: TrainingConfiguration,
-    model: nn.Module,
-    loss: LossFunction,
-    feed: Feed,
-    device: torch.device,
+    settings: TrainingConfiguration, model: nn.Module, loss: LossFunction, feed: Feed, device: torch.device
 ) -> int:
     """Examples that go through the network at once; 0 for a batch as it is."""
     if settings.piece_size != "auto":
