@@ -102,7 +102,7 @@ class Batches(Sequence[Batch]):
 
 
 class Finisher:
-    """Finishes batches, which `kept` gives by their numbers, and keeps up to `keep` bytes of those it has finished."""
+    """Finishes batches, which `kept` gives by number, and keeps up to `keep` bytes of those it has finished."""
 
     def __init__(
         self, kept: Callable[[int], Any], form: Form, *, num_examples: int, batch_size: int, keep: int
@@ -113,6 +113,7 @@ class Finisher:
         self._lock = threading.Lock()
 
     def __call__(self, number: int) -> Batch:
+        """The batch of this number."""
         made = self._made.get(number)
         if made is not None:
             return made

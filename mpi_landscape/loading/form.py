@@ -143,14 +143,9 @@ def stored_form(
 def find_form(
     split: str, dataset: Dataset[Any], *, device: torch.device, dtype: torch.dtype, team: Team | None = None
 ) -> Form:
-    """Find the smallest exact form of a split; process 0 of a team looks for all. Collective.
+    """Find the smallest exact form of a split, see `stored_form`; process 0 of a team looks for all. Collective.
 
-    Args:
-        split: Name, for messages.
-        dataset: Map-style; items as `torch.utils.data.default_collate` takes them. See `stored_form`.
-        device: Where batches are finished.
-        dtype: What floating-point tensors of a finished batch become.
-        team: The processes that read the split.
+    Floating-point tensors of a batch become `dtype`, and batches are finished on `device`.
 
     Raises:
         LandscapeError: The split is empty, of another length in another process, or an item cannot be read or collated.

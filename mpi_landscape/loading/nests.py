@@ -90,7 +90,7 @@ def rows(nest: Any, start: int, stop: int) -> Any:
 
 
 def taken(nest: Any, chosen: Tensor) -> Any:
-    """Examples of a nest in new memory, in the order of `chosen`: (n,) int64, on the device of the tensors."""
+    """Examples of a nest, in new memory; `chosen` is (n,) int64, on the device of the tensors."""
 
     def take(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):

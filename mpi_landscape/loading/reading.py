@@ -14,7 +14,7 @@ from mpi_landscape.wording import one_line
 
 
 def read_item(split: str, dataset: Dataset[Any], index: int, *, stored: bool = False) -> Any:
-    """One item of a data set, or one as it is stored; whatever the data set raises becomes a `LandscapeError`."""
+    """One item of a data set, or one as it is stored; what the data set raises becomes a LandscapeError."""
     try:
         return dataset.stored_item(index) if stored else dataset[index]  # type: ignore[attr-defined]
     except Exception as error:
@@ -29,7 +29,7 @@ def read_items(split: str, dataset: Dataset[Any], indices: Sequence[int]) -> lis
 
 
 def collate(split: str, items: list[Any], *, dtype: torch.dtype | None) -> Any:
-    """The default collation of items, with floating-point tensors of the type `dtype`, or as they are where it is None.
+    """The default collation of items, floating-point tensors as `dtype`, or as they are where it is None.
 
     Raises:
         LandscapeError: Items have different shapes, or the default collation cannot take them.

@@ -179,7 +179,9 @@ def _loose(form: Form, batch_size: int, device: torch.device) -> Resident:
     form = replace(form, kind="loose")
     batches = []
     for start in range(0, form.num_examples, batch_size):
-        examples = [form.read_example(index) for index in range(form.num_examples)[start : start + batch_size]]
+        examples = [
+            form.read_example(index) for index in range(form.num_examples)[start : start + batch_size]
+        ]
         data = form.collated(examples + examples[-1:] * (batch_size - len(examples)))
         batches.append(Batch(data=nests.moved(data, device), valid=len(examples)))
 

@@ -49,7 +49,10 @@ class Workers(Generic[Worker]):
         self._pool.shutdown()
 
     def share_out(
-        self, items: Sequence[Item], work: Callable[[Worker, Item, Pause], Result], between: Pause | None = None
+        self,
+        items: Sequence[Item],
+        work: Callable[[Worker, Item, Pause], Result],
+        between: Pause | None = None,
     ) -> list[Result]:
         """Work on every item once, begun in this order; the results are in the same.
 

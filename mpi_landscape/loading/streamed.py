@@ -117,19 +117,8 @@ def make_streamed(
 ) -> Streamed:
     """Look at a sample of a split, and be ready to read it. Collective.
 
-    Args:
-        split: Name, for messages.
-        dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
-        batch_size: Examples per batch, made smaller where the split is smaller.
-        device: Where to put the batches.
-        dtype: What floating-point tensors become.
-        team: Processes that read the same split; process 0 reads the sample for all.
-        readers: Threads of this process that read, where the data set allows several.
-        form: As `find_form` found it.
-        most_bytes: Most memory of a piece, which has one batch at least.
-
-    Raises:
-        LandscapeError: The split is empty, an item cannot be read, or items cannot be collated.
+    Arguments and errors are those of `make_resident`; process 0 of the team reads the sample for all. A piece takes at
+    most `most_bytes`, but has one batch at least.
     """
     team = team or Alone()
     form = form or find_form(split, dataset, device=device, dtype=dtype, team=team)

@@ -16,7 +16,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.labels import refuse_labels
+from mpi_landscape.placement.premises import refuse_labels
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import LossFunction, build_loss
@@ -36,11 +36,7 @@ Splits = Mapping[str, Dataset[Any]]
 
 
 def read_splits(member: Member) -> Splits:
-    """The data of a member; fetches them where that is asked for, so one rank must come first.
-
-    Raises:
-        LandscapeError: The data are not there, or there is nothing to train on.
-    """
+    """The data of a member with a split `train`; may fetch them, so one rank must come first."""
     splits = build_splits(member.configuration.data, where=member.where, folders=_folders(member))
     if "train" not in splits:
         raise LandscapeError(
@@ -50,11 +46,7 @@ def read_splits(member: Member) -> Splits:
 
 
 def check_batches(member: Member, splits: Splits) -> None:
-    """Refuse a batch larger than the set: members that share their data may still differ in this.
-
-    Raises:
-        LandscapeError: There is one.
-    """
+    """Refuse a batch larger than the set: members that share their data may still differ in this."""
     num_examples = len(splits["train"])  # type: ignore[arg-type]
     for phase in member.settings.plan:
         if isinstance(phase.batch_size, int) and phase.batch_size > num_examples:
@@ -75,13 +67,7 @@ def prepare(
 ) -> PreparedTraining:
     """Build a training, and check that its parts fit together, before anything is trained or written.
 
-    Args:
-        member: What was asked for.
-        splits: Its data.
-        ranks: The job's ranks, which may use this node's memory too.
-        device: Where to train.
-        threads: How many threads of a CPU train.
-        facts: Decisions of an earlier start of the same training, which hold again.
+    What an earlier start of the same training decided, its `facts`, holds again.
 
     Raises:
         LandscapeError: A part does not fit the others.
@@ -132,11 +118,7 @@ def prepare(
 
 
 def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
-    """The network that a training begins with, and its loss.
-
-    Raises:
-        LandscapeError: One of them cannot be built.
-    """
+    """The network that a training begins with, and its loss."""
     settings = member.settings
     loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)

@@ -41,7 +41,9 @@ class Draws:
 
     def apply(self, batch: Any) -> Any:
         """A batch of these examples with its images moved and mirrored."""
-        change = partial(shift_and_flip, rows=self.rows, columns=self.columns, flips=self.flips, shift=self.shift)
+        change = partial(
+            shift_and_flip, rows=self.rows, columns=self.columns, flips=self.flips, shift=self.shift
+        )
         return with_images(change, batch)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Draws:

@@ -38,13 +38,7 @@ class Feed(Protocol):
 
 
 class FeedFromMemory:
-    """Examples on the device, as they are kept, so that a batch costs one selection.
-
-    Args:
-        form: How a batch is finished.
-        kept: Nest of all examples, such as uint8 images and labels.
-        device: Where to keep them.
-    """
+    """Examples that lie on the device as they are kept, uint8 images perhaps, so that a batch costs one selection."""
 
     def __init__(self, form: Form, kept: Any, *, device: torch.device) -> None:
         self._form, self._device = form, device
@@ -104,7 +98,7 @@ class FeedFromLoader:
 
 
 def _plan(pieces: Sequence[Tensor], seeds: Tensor) -> Iterator[list[tuple[int, int]]]:
-    """What to read, batch by batch: the index of each example, and the seed of what its data set draws when it reads it."""
+    """Batch by batch, the index of each example and the seed of what its data set draws when it reads it."""
     # Not all at once: a million pairs of Python's numbers take more memory than the order itself.
     for piece in pieces:
         yield list(zip(piece.tolist(), seeds[piece].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What is decided once about the memory of a training, as it could change the last bits: pieces, channels last."""
+"""Two decisions on memory, made once as they could change the last bits: pieces of a batch, channels last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to train, and what follows from it without any data: epochs, steps, batches, learning rates, optimizers."""
+"""How to train, and what follows from that alone: epochs, steps, batches, learning rates, optimizers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def num_epochs(recipe: Recipe) -> int:
 
 
 def place(recipe: Recipe, number: int) -> tuple[int, int]:
-    """Where an epoch, from 1 to `num_epochs`, lies: index of its phase, from 0, and number within that, from 1.
+    """Where an epoch, from 1 on, lies: index of its phase, from 0, and its number within that phase, from 1.
 
     Raises:
         LandscapeError: There is no such epoch.
