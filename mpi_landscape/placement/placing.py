@@ -132,10 +132,10 @@ def placed(
 def _who(ranks: Ranks, device: torch.device, threads: int) -> str:
     """Who computes, in a line for people: ranks, hosts, devices, threads. Collective."""
     names = ranks.gather((ranks.host, devices.device_name(device), threads))
-    hosts = len({host for host, _, _ in names})
+    hosts, found = len({host for host, _, _ in names}), devices.distinct([name for _, name, _ in names])
     spread = sorted({threads for _, _, threads in names})
     each = f"{spread[0]}" if len(spread) == 1 else f"{spread[0]} to {spread[-1]}"
     return (
-        f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {devices.distinct([name for _, name, _ in names])}; "
+        f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {found}; "
         f"{each} thread{'s' if spread[-1] > 1 else ''} each"
     )
