@@ -148,7 +148,7 @@ def ours(name: str, count: int, device: Any, threads: int) -> float:
     from mpi_landscape.problem.losses import build_loss
     from mpi_landscape.training.feed import make_feed
     from mpi_landscape.training.loop import Training
-    from mpi_landscape.training.memory_format import prefers_channels_last
+    from mpi_landscape.training.memory import prefers_channels_last
     from mpi_landscape.training.recipe import Recipe
 
     keep_freed_memory()

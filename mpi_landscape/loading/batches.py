@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
@@ -59,12 +59,8 @@ class Examples(Protocol):
         """The batches [first, stop) in order, in as many pieces as memory asks for.
 
         A caller that leaves early closes it (`contextlib.closing`), which ends the reading ahead. A piece must not be
-        used any more when the next one is taken.
-
-        Args:
-            first: Number of a batch.
-            stop: One past the last.
-            between: Called from time to time while a piece is waited for; what it raises ends the reading.
+        used any more when the next one is taken. While one is waited for, `between` is called from time to time; what
+        it raises ends the reading.
 
         Raises:
             LandscapeError: An item cannot be read.
@@ -78,19 +74,11 @@ class Examples(Protocol):
 
         Args:
             order: (num_examples,) int64, a permutation: which example of the data set comes first, second, ...
-
-        Raises:
-            LandscapeError: The order does not name each example once.
         """
 
 
 class Batches(Sequence[Batch]):
-    """Batches that are made when they are asked for; any thread may ask.
-
-    Args:
-        make: Gives a batch by its number.
-        numbers: Which batches.
-    """
+    """Batches of these numbers, each made when it is asked for; any thread may ask."""
 
     def __init__(self, make: Callable[[int], Batch], numbers: range) -> None:
         self._make, self._numbers = make, numbers
@@ -114,15 +102,7 @@ class Batches(Sequence[Batch]):
 
 
 class Finisher:
-    """Finishes batches, and keeps those that it has finished as long as they are few bytes in all.
-
-    Args:
-        kept: Gives a batch by its number, as it is kept.
-        form: How it is finished.
-        num_examples: How many examples all batches have together.
-        batch_size: Examples per batch.
-        keep: Bytes of finished batches to keep.
-    """
+    """Finishes batches, which `kept` gives by number, and keeps up to `keep` bytes of those it has finished."""
 
     def __init__(
         self, kept: Callable[[int], Any], form: Form, *, num_examples: int, batch_size: int, keep: int
@@ -155,12 +135,16 @@ class Finisher:
             self._made.clear()
 
 
-def checked_order(order: NDArray[np.int64], form: Form) -> NDArray[np.int64]:
-    """An order of the examples of a split.
+def digest_of(batches: Iterable[Batch]) -> str:
+    """The digest of the examples of batches, in this order."""
+    digest = nests.Digest()
+    for batch in batches:
+        digest.update(nests.rows(batch.data, 0, batch.valid))
+    return digest.text()
 
-    Raises:
-        LandscapeError: The order is no permutation of the examples.
-    """
+
+def checked_order(order: NDArray[np.int64], form: Form) -> NDArray[np.int64]:
+    """An order of the examples of a split, refused where it is no permutation of them."""
     if not np.array_equal(np.sort(order), np.arange(form.num_examples)):
         raise LandscapeError(
             f"data: an order of split {form.split!r} must name each of its {form.num_examples} examples once"

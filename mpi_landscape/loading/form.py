@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.reading import collate, num_items, read_item
+from mpi_landscape.loading.reading import collate, read_item
 from mpi_landscape.loading.team import Alone, Team
 
 # Examples, evenly spaced, on which a stored form must show that it is that of the items.
@@ -57,9 +57,7 @@ class Form:
         """Memory of one example as it is kept."""
         if self.kind == "loose":
             return max(1, nests.num_bytes(self.template))
-        return sum(
-            leaf[:1].new_empty((1, *leaf.shape[1:])).nbytes for _, leaf in nests.tensors(self.template)
-        )
+        return sum(leaf.shape[1:].numel() * leaf.itemsize for _, leaf in nests.tensors(self.template))
 
     @property
     def concurrent(self) -> bool:
@@ -67,11 +65,7 @@ class Form:
         return self.kind == "stored" or bool(getattr(self.dataset, "thread_safe", False))
 
     def read_example(self, index: int) -> Any:
-        """What `collated` takes of one example.
-
-        Raises:
-            LandscapeError: The data set raised.
-        """
+        """What `collated` takes of one example."""
         if self.kind == "stored":
             return index
         if index in self.seen:
@@ -79,11 +73,7 @@ class Form:
         return read_item(self.split, self.dataset, index, stored=self.kind == "stored items")
 
     def collated(self, examples: list[Any]) -> Any:
-        """Several examples as they are kept.
-
-        Raises:
-            LandscapeError: They do not collate.
-        """
+        """Several examples as they are kept, from what `read_example` gave of each."""
         if self.kind == "stored":
             return nests.taken(self.rows, torch.tensor(examples))
         return collate(self.split, examples, dtype=None if self.kind == "stored items" else self.dtype)
@@ -116,17 +106,11 @@ class Form:
 
 
 def form_of_items(split: str, dataset: Dataset[Any], dtype: torch.dtype) -> Form:
-    """The form that every data set has: its items as indexing gives them, collated.
-
-    Args:
-        split: Name, for messages.
-        dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
-        dtype: What floating-point tensors of a batch become.
-
-    Raises:
-        LandscapeError: The split is empty.
-    """
-    return Form(split=split, dataset=dataset, dtype=dtype, num_examples=num_items(split, dataset))
+    """The form that every data set has, unless it is empty: its items as indexing gives them, collated."""
+    num_examples = len(dataset)  # type: ignore[arg-type]
+    if num_examples == 0:
+        raise LandscapeError(f"data: split {split!r} is empty; a loss needs at least one example")
+    return Form(split=split, dataset=dataset, dtype=dtype, num_examples=num_examples)
 
 
 def stored_form(
@@ -143,9 +127,6 @@ def stored_form(
         plain: The form of the items.
         device: Where batches are finished; the CPU, which finishes what a digest is of, is tried as well.
         kinds: The stored forms to try, in this order.
-
-    Raises:
-        LandscapeError: An item cannot be read or collated.
     """
     candidates = [each for kind in kinds for each in _candidates(plain, kind)]
     if not candidates:
@@ -160,21 +141,11 @@ def stored_form(
 
 
 def find_form(
-    split: str,
-    dataset: Dataset[Any],
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    team: Team | None = None,
+    split: str, dataset: Dataset[Any], *, device: torch.device, dtype: torch.dtype, team: Team | None = None
 ) -> Form:
-    """Find the smallest exact form of a split; process 0 of a team looks for all. Collective.
+    """Find the smallest exact form of a split, see `stored_form`; process 0 of a team looks for all. Collective.
 
-    Args:
-        split: Name, for messages.
-        dataset: Map-style; items as `torch.utils.data.default_collate` takes them. See `stored_form`.
-        device: Where batches are finished.
-        dtype: What floating-point tensors of a finished batch become.
-        team: The processes that read the split.
+    Floating-point tensors of a batch become `dtype`, and batches are finished on `device`.
 
     Raises:
         LandscapeError: The split is empty, of another length in another process, or an item cannot be read or collated.
@@ -184,24 +155,19 @@ def find_form(
         plain = form_of_items(split, dataset, dtype)
     expected = team.share(plain.num_examples)
     with team.together():
-        _check_length(split, expected, plain.num_examples)
+        if plain.num_examples != expected:
+            raise LandscapeError(
+                f"data: split {split!r} has {plain.num_examples} examples in one process of this node and {expected} in "
+                f"another; a random choice of examples needs a fixed seed"
+            )
     with team.together():
         found = None if team.rank else _look(plain, device)
     told: tuple[Kind, Any] = (found.kind, found.template) if found else ("items", None)
     kind, template = team.share(told)
     if found is not None:
         return found
-    return replace(
-        plain, kind=kind, template=template, rows=_stored_rows(plain) if kind == "stored" else None
-    )
-
-
-def _check_length(split: str, expected: int, found: int) -> None:
-    if expected != found:
-        raise LandscapeError(
-            f"data: split {split!r} has {found} examples in one process of this node and {expected} in another; a random "
-            f"choice of examples needs a fixed seed"
-        )
+    rows = _stored_rows(plain) if kind == "stored" else None
+    return replace(plain, kind=kind, template=template, rows=rows)
 
 
 def _look(plain: Form, device: torch.device) -> Form:

@@ -5,6 +5,7 @@ A leaf is a tensor whose first dimension counts the examples, or a sequence of o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -69,20 +70,10 @@ def _alike(nest: Any, inner: list[Any]) -> Any:
     return type(nest)(*inner) if hasattr(nest, "_fields") else type(nest)(inner)
 
 
-def moved(nest: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
-    """A nest on a device.
-
-    Args:
-        nest: On any device.
-        device: Where to put its tensors.
-        dtype: What floating-point tensors become; None leaves them as they are.
-    """
-
-    def move(tensor: Tensor) -> Tensor:
-        # From pinned memory to a GPU this does not wait; from any other it does by itself. On its way back it must.
-        return tensor.to(device, _type(tensor, dtype), non_blocking=device.type != "cpu")
-
-    return map_tensors(move, nest)
+def moved(nest: Any, device: torch.device) -> Any:
+    """A nest on a device."""
+    # From pinned memory to a GPU this does not wait; from any other it does by itself. On its way back it must.
+    return map_tensors(lambda tensor: tensor.to(device, non_blocking=device.type != "cpu"), nest)
 
 
 def in_precision(nest: Any, dtype: torch.dtype) -> Any:
@@ -90,11 +81,7 @@ def in_precision(nest: Any, dtype: torch.dtype) -> Any:
 
     The default collation makes float64 of Python's floats and keeps that of numpy's.
     """
-    return map_tensors(lambda tensor: tensor.to(_type(tensor, dtype)), nest)
-
-
-def _type(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    return map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, nest)
 
 
 def rows(nest: Any, start: int, stop: int) -> Any:
@@ -103,15 +90,7 @@ def rows(nest: Any, start: int, stop: int) -> Any:
 
 
 def taken(nest: Any, chosen: Tensor) -> Any:
-    """Some examples of a nest.
-
-    Args:
-        nest: Leaves of N examples.
-        chosen: (n,) int64, on the device of the tensors.
-
-    Returns:
-        Leaves of n examples, in the order of `chosen`; new memory.
-    """
+    """Examples of a nest, in new memory; `chosen` is (n,) int64, on the device of the tensors."""
 
     def take(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -158,7 +137,7 @@ def _same(first: Any, second: Any) -> bool:
 
 def num_bytes(nest: Any) -> int:
     """Memory of the tensors of a nest."""
-    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors(nest))
+    return sum(tensor.nbytes for _, tensor in tensors(nest))
 
 
 def evenly_spaced(num_examples: int, most: int) -> list[int]:
@@ -171,3 +150,37 @@ def evenly_spaced(num_examples: int, most: int) -> list[int]:
         [0, 1, 2]
     """
     return np.unique(np.linspace(0, num_examples - 1, most).astype(int)).tolist()  # type: ignore[no-any-return]
+
+
+class Digest:
+    """What tells one data set from another: SHA-256 of its examples as collated.
+
+    There is one running hash per place in the nest, so that batch boundaries leave no trace.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, hashlib._Hash] = {}
+
+    def update(self, batch: Any) -> None:
+        """Take more examples, in the order of the data set."""
+        for place, leaf in leaves(batch):
+            if place not in self._places:
+                kind = f"{leaf.dtype} {tuple(leaf.shape[1:])}" if isinstance(leaf, Tensor) else "strings"
+                self._places[place] = hashlib.sha256(kind.encode())
+            if isinstance(leaf, Tensor):
+                self._places[place].update(tensor_bytes(leaf))
+            else:
+                self._places[place].update("".join(f"{each!r} " for each in leaf).encode())
+
+    def text(self) -> str:
+        """64 hexadecimal digits."""
+        whole = hashlib.sha256()
+        for place, partial in sorted(self._places.items()):
+            whole.update(f"{place} {partial.hexdigest()} ".encode())
+        return whole.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The values of a tensor as bytes, in C order."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data

@@ -13,24 +13,8 @@ from mpi_landscape.loading import nests
 from mpi_landscape.wording import one_line
 
 
-def num_items(split: str, dataset: Dataset[Any]) -> int:
-    """How many items a data set has.
-
-    Raises:
-        LandscapeError: The data set has none.
-    """
-    found = len(dataset)  # type: ignore[arg-type]
-    if found == 0:
-        raise LandscapeError(f"data: split {split!r} is empty; a loss needs at least one example")
-    return found
-
-
 def read_item(split: str, dataset: Dataset[Any], index: int, *, stored: bool = False) -> Any:
-    """One item of a data set, or one as it is stored.
-
-    Raises:
-        LandscapeError: The data set raised.
-    """
+    """One item of a data set, or one as it is stored; what the data set raises becomes a LandscapeError."""
     try:
         return dataset.stored_item(index) if stored else dataset[index]  # type: ignore[attr-defined]
     except Exception as error:
@@ -40,21 +24,12 @@ def read_item(split: str, dataset: Dataset[Any], index: int, *, stored: bool = F
 
 
 def read_items(split: str, dataset: Dataset[Any], indices: Sequence[int]) -> list[Any]:
-    """Several items.
-
-    Raises:
-        LandscapeError: The data set raised.
-    """
+    """Several items; see `read_item`."""
     return [read_item(split, dataset, index) for index in indices]
 
 
 def collate(split: str, items: list[Any], *, dtype: torch.dtype | None) -> Any:
-    """The default collation of items, floating-point tensors in the precision of the computation.
-
-    Args:
-        split: Name, for messages.
-        items: As `torch.utils.data.default_collate` takes them.
-        dtype: What floating-point tensors become; None leaves them as they are.
+    """The default collation of items, floating-point tensors as `dtype`, or as they are where it is None.
 
     Raises:
         LandscapeError: Items have different shapes, or the default collation cannot take them.

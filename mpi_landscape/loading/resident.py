@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order
-from mpi_landscape.loading.digest import Digest
+from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order, digest_of
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.loading.store import Store
@@ -127,26 +126,25 @@ def _together(form: Form, batch_size: int, device: torch.device, team: Team, rea
     start, stop = (form.num_examples * each // holder.size for each in (holder.rank, holder.rank + 1))
     with team.together():
         fitted = _fill(store, form, start, stop, readers)
-    digest = None
-    if all(team.gather(fitted)):
-        digest = team.share(_digest(store, form) if team.rank == 0 else "")
-    if device.type != "cpu" or digest is None:
-        kept = store.on(device) if digest is not None else None
+    if not all(team.gather(fitted)):
         del store
         holder.release(memory)
-    else:
-        kept = store
-    if kept is None or digest is None:
         return None
-    num_examples, keep = form.num_examples, KEEP.get(device.type, 0)
 
-    def finished(batch: Callable[[int], Any]) -> Callable[[int], Batch]:
-        return Finisher(batch, form, num_examples=num_examples, batch_size=batch_size, keep=keep)
+    def finished(batch: Callable[[int], Any], keep: int) -> Finisher:
+        return Finisher(batch, form, num_examples=form.num_examples, batch_size=batch_size, keep=keep)
+
+    everything = Batches(finished(store.batch, 0), range(store.num_batches))
+    digest = team.share("" if team.rank else digest_of(everything))
+    kept, keep = store.on(device), KEEP.get(device.type, 0)
+    del store, everything
+    if device.type != "cpu":
+        holder.release(memory)
 
     def regroup(order: NDArray[np.int64]) -> Callable[[int], Batch]:
-        return finished(lambda number: kept.examples(_padded(order, number, batch_size)))
+        return finished(lambda number: kept.examples(_padded(order, number, batch_size)), keep)
 
-    return Resident(form, batch_size, digest, finished(kept.batch), regroup)
+    return Resident(form, batch_size, digest, finished(kept.batch, keep), regroup)
 
 
 def _fill(store: Store, form: Form, start: int, stop: int, readers: int) -> bool:
@@ -176,39 +174,27 @@ class _OtherShapeError(Exception):
     """An example does not have the shapes of the first."""
 
 
-def _digest(store: Store, form: Form) -> str:
-    """The digest of all examples, in the order of the data set."""
-    digest = Digest()
-    for number in range(store.num_batches):
-        valid = min(store.batch_size, store.num_examples - number * store.batch_size)
-        digest.update(form.finish(nests.rows(store.batch(number), 0, valid)))
-    return digest.text()
-
-
 def _loose(form: Form, batch_size: int, device: torch.device) -> Resident:
     """Each process its own batches: strings, and examples of different shapes, are no rows of an array."""
     form = replace(form, kind="loose")
-    digest = Digest()
     batches = []
     for start in range(0, form.num_examples, batch_size):
-        stop = min(start + batch_size, form.num_examples)
-        examples = [form.read_example(index) for index in range(start, stop)]
-        valid = len(examples)
-        data = form.collated(examples + examples[-1:] * (batch_size - valid))
-        digest.update(nests.rows(data, 0, valid))
-        batches.append(Batch(data=nests.moved(data, device), valid=valid))
+        examples = [
+            form.read_example(index) for index in range(form.num_examples)[start : start + batch_size]
+        ]
+        data = form.collated(examples + examples[-1:] * (batch_size - len(examples)))
+        batches.append(Batch(data=nests.moved(data, device), valid=len(examples)))
 
     def regroup(order: NDArray[np.int64]) -> Callable[[int], Batch]:
         whole = nests.joined([nests.rows(batch.data, 0, batch.valid) for batch in batches])
 
         def batch(number: int) -> Batch:
             chosen = torch.from_numpy(_padded(order, number, batch_size)).to(device)
-            valid = min(batch_size, form.num_examples - number * batch_size)
-            return Batch(data=nests.taken(whole, chosen), valid=valid)
+            return Batch(data=nests.taken(whole, chosen), valid=batches[number].valid)
 
         return batch
 
-    return Resident(form, batch_size, digest.text(), batches.__getitem__, regroup)
+    return Resident(form, batch_size, digest_of(batches), batches.__getitem__, regroup)
 
 
 def _padded(order: NDArray[np.int64], number: int, batch_size: int) -> NDArray[np.int64]:

@@ -54,16 +54,13 @@ class Workers(Generic[Worker]):
         work: Callable[[Worker, Item, Pause], Result],
         between: Pause | None = None,
     ) -> list[Result]:
-        """Work on every item once.
+        """Work on every item once, begun in this order; the results are in the same.
 
         Args:
-            items: What there is to do; begun in this order.
+            items: What there is to do.
             work: Called with a worker, an item and its `pause`. It calls `pause` where it may be ended; without that it
                 is ended after the item alone.
             between: What `pause` calls in the caller's thread, and in no other.
-
-        Returns:
-            The results, in the order of the items.
 
         Raises:
             BaseException: The first that was raised, in whichever thread; no item is begun after it, and none is being

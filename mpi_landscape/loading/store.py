@@ -40,12 +40,9 @@ class Store:
 
     def _rows(self, memory: Tensor, leaf: Tensor, stride: int) -> Tensor:
         """(num_batches, batch_size, ...) of a leaf's type over the bytes of all its batches."""
-        shape = tuple(leaf.shape[1:])
-        inner = torch.empty((self.batch_size, *shape), device="meta").stride()
-        typed = memory.view(leaf.dtype)
-        return typed.as_strided(
-            (self.num_batches, self.batch_size, *shape), (stride // leaf.element_size(), *inner)
-        )
+        batch = torch.empty((self.batch_size, *leaf.shape[1:]), device="meta")
+        strides = (stride // leaf.itemsize, *batch.stride())
+        return memory.view(leaf.dtype).as_strided((self.num_batches, *batch.shape), strides)
 
     @staticmethod
     def bytes_needed(template: Any, num_examples: int, batch_size: int) -> int:
@@ -83,6 +80,6 @@ def _strides(template: Any, batch_size: int) -> list[int]:
     """Bytes from one batch to the next, by leaf."""
     strides = []
     for leaf in _leaves(template):
-        count = batch_size * int(np.prod(leaf.shape[1:], dtype=np.int64)) * leaf.element_size()
+        count = batch_size * leaf.shape[1:].numel() * leaf.itemsize
         strides.append(max(1, -(-count // ALIGNMENT)) * ALIGNMENT)
     return strides

@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order
-from mpi_landscape.loading.digest import Digest
+from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order, digest_of
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.team import Alone, Team
 
@@ -93,15 +94,9 @@ class Streamed:
 
     def reordered(self, order: NDArray[np.int64]) -> Streamed:
         """The same examples, read in another order; see `Examples`."""
-        return Streamed(
-            self.form,
-            self.batch_size,
-            checked_order(order, self.form),
-            device=self.device,
-            digest=self.digest,
-            most_batches=self.most_batches,
-            readers=self.readers,
-        )
+        other = copy(self)
+        other.indices = checked_order(order, self.form)
+        return other
 
     def example(self, index: int) -> Any:
         """One example by its number in the data set, read anew."""
@@ -122,53 +117,24 @@ def make_streamed(
 ) -> Streamed:
     """Look at a sample of a split, and be ready to read it. Collective.
 
-    Args:
-        split: Name, for messages.
-        dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
-        batch_size: Examples per batch, made smaller where the split is smaller.
-        device: Where to put the batches.
-        dtype: What floating-point tensors become.
-        team: Processes that read the same split; process 0 reads the sample for all.
-        readers: Threads of this process that read, where the data set allows several.
-        form: As `find_form` found it.
-        most_bytes: Most memory of a piece, which has one batch at least.
-
-    Raises:
-        LandscapeError: The split is empty, an item cannot be read, or items cannot be collated.
+    Arguments and errors are those of `make_resident`; process 0 of the team reads the sample for all. A piece takes at
+    most `most_bytes`, but has one batch at least.
     """
     team = team or Alone()
     form = form or find_form(split, dataset, device=device, dtype=dtype, team=team)
     batch_size = min(batch_size, form.num_examples)
     most_batches = max(1, most_bytes // (batch_size * form.example_bytes))
-
-    def made(indices: NDArray[np.int64], device: torch.device, digest: str = "") -> Streamed:
-        return Streamed(
-            form,
-            batch_size,
-            indices,
-            device=device,
-            digest=digest,
-            most_batches=most_batches,
-            readers=readers,
-        )
+    made = partial(Streamed, form, batch_size, most_batches=most_batches, readers=readers)
 
     def sample() -> str:
         chosen = nests.evenly_spaced(form.num_examples, SAMPLE)
-        found = digest_of(made(np.asarray(chosen), torch.device("cpu")))
+        examples = made(np.asarray(chosen), device=torch.device("cpu"))
+        found = digest_of(batch for piece in examples.pieces(0, examples.num_batches) for batch in piece)
         return found if len(chosen) == form.num_examples else f"{found} of {len(chosen)} of them"
 
     with team.together():
         digest = "" if team.rank else sample()
-    return made(np.arange(form.num_examples), device, team.share(digest))
-
-
-def digest_of(examples: Streamed) -> str:
-    """SHA-256 of all examples of a split, in its own order."""
-    digest = Digest()
-    for piece in examples.pieces(0, examples.num_batches):
-        for batch in piece:
-            digest.update(nests.rows(batch.data, 0, batch.valid))
-    return digest.text()
+    return made(np.arange(form.num_examples), device=device, digest=team.share(digest))
 
 
 class _Threads:
@@ -189,7 +155,6 @@ class _Threads:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, work: Callable[[], None]) -> Future[None]:
-        """Have work done when a thread is free, in the order of the calls."""
         return self._pool.submit(work)
 
 
@@ -202,15 +167,12 @@ class _Piece:
         self._numbers = range(first, stop)
         self._tasks: list[Future[None]] = []
         for number in self._numbers:
-            self._tasks += [
-                threads.submit(task) for task in _batch_tasks(source, threads, number, self._kept)
-            ]
+            self._tasks += map(threads.submit, _batch_tasks(source, threads, number, self._kept))
 
     def wait(self, between: Callable[[], None] | None) -> Batches:
         """The batches, when all of them are read."""
         while True:
-            pause = None if between is None else _PAUSE
-            done, remaining = wait(self._tasks, timeout=pause, return_when=FIRST_EXCEPTION)
+            done, remaining = wait(self._tasks, None if between is None else _PAUSE, FIRST_EXCEPTION)
             for task in done:
                 task.result()
             if not remaining:
@@ -258,15 +220,11 @@ def _batch_tasks(
             kept[number] = nests.moved(source.form.collated(padded), source.device)
             examples.clear()
 
-    return [lambda part=part: read(part) for part in parts]  # type: ignore[misc]
+    return [partial(read, part) for part in parts]
 
 
 def check_held(forms: Sequence[Form], batch_size: int, free: int | None) -> None:
-    """Refuse splits of which not even two batches fit, the one in use and the next.
-
-    Raises:
-        LandscapeError: Two batches of one of them do not fit.
-    """
+    """Refuse splits of which not even two batches fit, the one in use and the next."""
     for form in forms:
         needed = 2 * min(batch_size, form.num_examples) * form.example_bytes
         if free is not None and needed > free:

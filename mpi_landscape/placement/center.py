@@ -36,10 +36,8 @@ def flat_state(model: nn.Module, layout: Layout) -> Tensor:
 def share_center(model: nn.Module, ranks: Ranks, *, normalization_buffers: bool) -> Center:
     """Give every rank rank 0's parameters and buffers. Collective.
 
-    Args:
-        model: Of the same class on every rank; its values become those of rank 0.
-        ranks: The job's ranks.
-        normalization_buffers: Whether running means and variances count as parameters.
+    The network is of the same class everywhere. With `normalization_buffers`, running means and variances count as
+    parameters.
 
     Raises:
         AgreedError: The network has no flat vector.

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
-from mpi_landscape.loading.digest import Digest
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.resident import make_resident
 from mpi_landscape.loading.streamed import MOST_BYTES, check_held, make_streamed
@@ -31,13 +30,11 @@ class Held:
 
     Attributes:
         splits: Each split by its name.
-        holdings: How each split is held.
-        text: The same in words, with the type of the numbers and where they lie.
+        text: How each is held, in words, with the type of the numbers and where they lie.
         bytes: This rank's share of the memory.
     """
 
     splits: Mapping[str, Examples]
-    holdings: Mapping[str, Holding]
     text: str
     bytes: int
 
@@ -55,15 +52,8 @@ def hold(
 ) -> Held:
     """Hold every split of the data where it belongs. Collective.
 
-    Args:
-        splits: Data sets by name.
-        ranks: The job's ranks.
-        node: The ranks of this node, which hold the data together.
-        request: `auto`, `resident` or `streamed`.
-        batch_size: Examples per batch.
-        device: Where to put the batches.
-        dtype: What floating-point tensors become.
-        readers: Threads of this rank that may read.
+    What was requested is `auto`, `resident` or `streamed`. The ranks of a node hold the data together; each may read
+    with several threads. Floating-point tensors become `dtype`.
 
     Raises:
         AgreedError: The data cannot be held, cannot be read, or differ from rank to rank.
@@ -78,23 +68,17 @@ def hold(
     memory = _memory(device, ranks, node, sharing)
     holdings = _agree(request, sizes, memory, ranks)
     streamed = [forms[split] for split in splits if holdings[split].streamed]
-    with ranks.together():
-        check_held(streamed, batch_size, memory.free_per_rank)
     free = memory.free_per_rank
+    with ranks.together():
+        check_held(streamed, batch_size, free)
     most = MOST_BYTES if free is None else min(MOST_BYTES, free // 8)
+    how: dict[str, Any] = {"device": device, "dtype": dtype, "team": node, "readers": readers}
 
     def make(split: str) -> Examples:
-        common: dict[str, Any] = {
-            "batch_size": batch_size,
-            "device": device,
-            "dtype": dtype,
-            "team": node,
-            "readers": readers,
-            "form": forms[split],
-        }
+        dataset, form = splits[split], forms[split]
         if holdings[split].streamed:
-            return make_streamed(split, splits[split], most_bytes=most, **common)
-        return make_resident(split, splits[split], **common)
+            return make_streamed(split, dataset, batch_size=batch_size, form=form, most_bytes=most, **how)
+        return make_resident(split, dataset, batch_size=batch_size, form=form, **how)
 
     with ranks.together():
         held = {split: make(split) for split in splits}
@@ -104,7 +88,6 @@ def hold(
     kept = sum(each.bytes for each in holdings.values() if not each.streamed)
     return Held(
         splits=held,
-        holdings=holdings,
         text="; ".join(f"{split} {_words(forms[split], holdings[split], where)}" for split in splits),
         # Of a streamed split, one super-batch is in use and the next is being read.
         bytes=kept // (ranks.local_size if sharing and device.type == "cpu" else 1)
@@ -142,27 +125,20 @@ def _memory(device: torch.device, ranks: Ranks, node: Node, sharing: bool) -> Me
         found = str(getattr(torch.cuda.get_device_properties(device), "uuid", device.index))
         users = node.gather(found).count(found)
         return Memory(free=free, copies=users, ranks=users)
+    on_node = None if free is None else free * ranks.local_size
     # What the ranks of a node share counts once, so that their number does not decide.
-    return Memory(
-        free=None if free is None else free * ranks.local_size,
-        copies=1 if sharing else node.size,
-        ranks=node.size,
-    )
+    return Memory(free=on_node, copies=1 if sharing else node.size, ranks=node.size)
 
 
 def _check_same(ranks: Ranks, held: Mapping[str, Examples], forms: Mapping[str, Form]) -> None:
-    """Ranks that see other data would fill one picture with two surfaces.
+    """Refuse data that differ: ranks that see others would fill one picture with two surfaces.
 
     The digests tell nodes apart. The ranks of a node have read one data set together, so each also compares some examples
     of its own, or all where they are in memory.
-
-    Raises:
-        LandscapeError: The data differ.
     """
     if ranks.size == 1:
         return
-    own = {split: (held[split].digest, _own_digest(form)) for split, form in forms.items()}
-    digests = ranks.gather(own)
+    digests = ranks.gather({split: (held[split].digest, _own_digest(form)) for split, form in forms.items()})
     for rank, other in enumerate(digests):
         for split, digest in digests[0].items():
             if other.get(split) != digest:
@@ -173,7 +149,7 @@ def _check_same(ranks: Ranks, held: Mapping[str, Examples], forms: Mapping[str, 
 
 
 def _own_digest(form: Form) -> str:
-    digest = Digest()
+    digest = nests.Digest()
     if form.kind == "stored":
         digest.update(form.rows)
     else:
@@ -185,6 +161,5 @@ def _own_digest(form: Form) -> str:
 def _words(form: Form, holding: Holding, where: str) -> str:
     kind = max((leaf for _, leaf in nests.tensors(form.template)), key=lambda t: t[:1].nbytes, default=None)
     kept = "" if kind is None else f" as {str(kind.dtype).removeprefix('torch.')}"
-    placement = "streamed" if holding.streamed else "resident"
-    held = "" if holding.streamed else f" {where}"
+    placement, held = ("streamed", "") if holding.streamed else ("resident", f" {where}")
     return f"{placement}, {size_text(holding.bytes)}{kept}{held} ({holding.reason})"

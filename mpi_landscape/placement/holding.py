@@ -54,9 +54,6 @@ def choose(request: str, sizes: Mapping[str, int], memory: Memory) -> dict[str, 
         sizes: Bytes by split.
         memory: What is free.
 
-    Returns:
-        The decision by split.
-
     Raises:
         LandscapeError: The data were asked to be resident, but do not fit.
 
@@ -78,15 +75,13 @@ def choose(request: str, sizes: Mapping[str, int], memory: Memory) -> dict[str, 
 
 def _choose(request: str, split: str, size: int, needed: int, free: int | None) -> Holding:
     """The decision for a split with which all that is resident takes `needed` bytes."""
-    if request == "streamed":
-        return Holding(streamed=True, reason="compute.data", bytes=size)
-    if request == "resident":
-        if free is not None and needed > free:
-            raise LandscapeError(
-                f"compute.data: resident was asked for, but split {split!r} brings the data to {size_text(needed)}, and "
-                f"{size_text(free)} are free; use auto or streamed"
-            )
-        return Holding(streamed=False, reason="compute.data", bytes=size)
+    if request == "resident" and free is not None and needed > free:
+        raise LandscapeError(
+            f"compute.data: resident was asked for, but split {split!r} brings the data to {size_text(needed)}, and "
+            f"{size_text(free)} are free; use auto or streamed"
+        )
+    if request in ("resident", "streamed"):
+        return Holding(streamed=request == "streamed", reason="compute.data", bytes=size)
     if free is None:
         return Holding(streamed=False, reason="free memory unknown", bytes=size)
     if needed < free / 2:

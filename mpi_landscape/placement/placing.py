@@ -11,13 +11,12 @@ import torch
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation.precision import Precision, precision_of
 from mpi_landscape.loading.batches import Examples
-from mpi_landscape.parallel.devices import choose_device, free_memory, shared_device_warning, thread_share
+from mpi_landscape.parallel import devices
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
 from mpi_landscape.placement.data import hold
 from mpi_landscape.placement.memory import choose_batch
 from mpi_landscape.placement.premises import check_premises, try_problem
-from mpi_landscape.placement.who import describe_ranks
 from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.problem.build import Problem
@@ -82,14 +81,14 @@ def placed(
     """
     precision = precision_of(compute.precision)
     with ranks.together():
-        device = choose_device(compute.device, ranks)
+        device = devices.choose_device(compute.device, ranks)
         precision.check(device)
-    threads = thread_share(ranks, compute.threads)
-    warning = shared_device_warning(device, ranks)
-    ranks.say(describe_ranks(ranks, device, threads))
+    threads = devices.thread_share(ranks, compute.threads)
+    warning = devices.shared_device_warning(device, ranks)
+    ranks.say(_who(ranks, device, threads))
     if warning:
         ranks.say(f"warning: {warning}")
-    free = free_memory(device, ranks)
+    free = devices.free_memory(device, ranks)
     size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
     tried = ranks.on_root(
         lambda: try_problem(
@@ -128,3 +127,15 @@ def placed(
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
             free_bytes=free,
         )
+
+
+def _who(ranks: Ranks, device: torch.device, threads: int) -> str:
+    """Who computes, in a line for people: ranks, hosts, devices, threads. Collective."""
+    names = ranks.gather((ranks.host, devices.device_name(device), threads))
+    hosts, found = len({host for host, _, _ in names}), devices.distinct([name for _, name, _ in names])
+    spread = sorted({threads for _, _, threads in names})
+    each = f"{spread[0]}" if len(spread) == 1 else f"{spread[0]} to {spread[-1]}"
+    return (
+        f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {found}; "
+        f"{each} thread{'s' if spread[-1] > 1 else ''} each"
+    )

@@ -37,21 +37,12 @@ _PARALLEL = 1 - 1e-6
 def share_plane(
     configuration: DirectionsConfiguration, model: nn.Module, center: Center, ranks: Ranks, *, where: str
 ) -> Plane:
-    """The directions that rank 0 builds, on every rank. Collective.
-
-    Args:
-        configuration: What to build around the network.
-        model: The network at the center.
-        center: Its parameters.
-        ranks: The job's ranks.
-        where: The configuration's name, for messages.
+    """The directions that rank 0 builds, on every rank; messages say `where` they stand. Collective.
 
     Raises:
         AgreedError: A direction cannot be built.
     """
-    built = ranks.on_root(
-        lambda: build_directions(configuration, model, center.layout, center.vector, where=where)
-    )
+    built = ranks.on_root(lambda: _build(configuration, model, center, where=where))
     names = ranks.share(list(built or {}))
     vectors = {
         name: torch.from_numpy(broadcast(ranks, built[name].numpy() if built else None)) for name in names
@@ -64,34 +55,22 @@ class _Around:
     """What a direction is made of: the network at the center, the axis, and what to call the direction in messages."""
 
     model: nn.Module
-    layout: Layout
-    center: Tensor
+    center: Center
     axis: str
     here: str
 
 
-def build_directions(
-    configuration: DirectionsConfiguration, model: nn.Module, layout: Layout, center: Tensor, *, where: str
+def _build(
+    configuration: DirectionsConfiguration, model: nn.Module, center: Center, *, where: str
 ) -> dict[str, Tensor]:
-    """The directions that a configuration asks for.
-
-    Args:
-        configuration: One or two directions.
-        model: The network, for checkpoints at the far end of a direction; left untouched.
-        layout: The order of the flat vectors.
-        center: (n,) float32.
-        where: The configuration's name, for messages.
-
-    Returns:
-        `alpha`, and `beta` for a surface: (n,) float32 each.
+    """`alpha`, and `beta` for a surface, (n,) float32 each; the model is left untouched.
 
     Raises:
         LandscapeError: One cannot be built, is zero or not finite, or the two are parallel.
     """
 
     def around(axis: str) -> _Around:
-        here = f"{where}: directions.{axis}"
-        return _Around(model=model, layout=layout, center=center, axis=axis, here=here)
+        return _Around(model=model, center=center, axis=axis, here=f"{where}: directions.{axis}")
 
     alpha = _direction(configuration.alpha, around("alpha"))
     if configuration.beta is None:
@@ -112,12 +91,12 @@ def _direction(said: Direction, around: _Around, against: Tensor | None = None) 
     direction = _made(said, around)
     if said.ignore:
         try:
-            direction = geometry.ignore(direction, around.layout, said.ignore)
+            direction = geometry.ignore(direction, around.center.layout, said.ignore)
         except LandscapeError as error:
             raise LandscapeError(f"{around.here}.{error}") from error
     if against is not None:
         direction = geometry.orthogonalize(direction, against)
-    direction = normalize(direction, around.center, around.layout, how=said.normalize)
+    direction = normalize(direction, around.center.vector, around.center.layout, how=said.normalize)
     if not torch.isfinite(direction).all():
         raise LandscapeError(f"{around.here}: holds values that are not finite")
     if not direction.any():
@@ -135,27 +114,23 @@ def _made(said: Direction, around: _Around) -> Tensor:
 
 @_made.register
 def _random(said: RandomDirection, around: _Around) -> Tensor:
-    return geometry.random_direction(around.layout, seed=said.seed)
+    return geometry.random_direction(around.center.layout, seed=said.seed)
 
 
 @_made.register
 def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
     end = own_copy(around.model)
     load_state(end, read_state(said.to), where=f"{around.here}.to: {said.to}")
-    return geometry.difference(around.center, flat_state(end, around.layout))
+    return geometry.difference(around.center.vector, flat_state(end, around.center.layout))
 
 
 @_made.register
 def _file(said: FileDirection, around: _Around) -> Tensor:
-    return _from_file(Path(said.path), around.layout, around.axis, f"{around.here}.path: {said.path}")
-
-
-def _from_file(path: Path, layout: Layout, axis: str, here: str) -> Tensor:
     """A direction from a surface file (the same axis), a flat .npy, or a state dict of tensors by name."""
+    path, layout, here = Path(said.path), around.center.layout, f"{around.here}.path: {said.path}"
     if path.suffix in (".h5", ".hdf5", ".nc"):
-        values, names = read_direction(path, axis)
-        own = [entry.name for entry in layout.entries]
-        if names != own:
+        values, names = read_direction(path, around.axis)
+        if names != [entry.name for entry in layout.entries]:
             raise LandscapeError(
                 f"{here}: belongs to a network with other tensors ({', '.join(name[:80] for name in names[:3])}, ...)"
             )

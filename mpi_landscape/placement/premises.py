@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.computed import KINDS
 from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
+from mpi_landscape.loading.resident import Resident
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.labels import check_labels
 from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.problem.build import Problem
+from mpi_landscape.problem.losses import check_targets, split_batch
 from mpi_landscape.vocabulary import COMPUTED
+
+# Labels of a streamed split that are looked at, the first ones: reading all of it costs as much as a point.
+_STREAMED = 1024
 
 
 def try_problem(
@@ -29,12 +36,8 @@ def try_problem(
 ) -> tuple[int, Quantities]:
     """Try two examples of every split, before the data is read.
 
-    Args:
-        problem: Network, loss and data.
-        device: Where to try.
-        dtype: Of the data.
-        asked: Names of quantities that are asked for.
-        decided: Further numbers of the loss that a file keeps which may be continued; None without one.
+    Quantities are `asked` for by name; `decided` are the further numbers of the loss that a file keeps which may be
+    continued, None without one.
 
     Returns:
         Numbers per example in the largest tensor that a layer gives, and what will be known at a point.
@@ -69,7 +72,7 @@ def check_premises(
         with closing(examples.pieces(0, 1)) as pieces:
             batch = next(pieces)[0]
         if ranks.is_root:
-            check_labels(problem, network, examples)
+            _check_labels(problem, network, examples)
         result = premises.call_loss(problem.loss, network, batch)
         premises.check_loss(result, examples.batch_size)
         premises.check_repeatable(problem.loss, network, batch)
@@ -77,6 +80,51 @@ def check_premises(
             KINDS[name].check(problem.loss, network, batch)
         if ranks.is_root:
             premises.check_rereading(examples, problem.splits[split], device, dtype)
+
+
+def _check_labels(problem: Problem, network: nn.Module, examples: Examples) -> None:
+    """Refuse labels of a split that the problem's loss cannot take; of a user's own loss nothing is known."""
+    if problem.loss_name is None:
+        return
+    stop = examples.num_batches
+    if not isinstance(examples, Resident):
+        stop = min(stop, -(-_STREAMED // examples.batch_size))
+    with closing(examples.pieces(0, stop)) as pieces:
+        batches = enumerate(batch.data for piece in pieces for batch in piece)
+        refuse_labels(
+            problem.loss_name,
+            network,
+            ((f"batch {number} of {examples.batch_size}", data) for number, data in batches),
+            where=f"{problem.where}: data, split {examples.split}",
+        )
+
+
+def refuse_labels(loss: str, network: nn.Module, batches: Iterable[tuple[str, Any]], *, where: str) -> None:
+    """Refuse labels that a named loss cannot take before the first loss: on a GPU one ends the whole process.
+
+    Args:
+        loss: The name of the loss.
+        network: In evaluation mode, where the batches are; called once, with two examples.
+        batches: Each with what messages call it, in the order of the examples.
+        where: What they are batches of, for messages.
+
+    Raises:
+        LandscapeError: There is one; the message names the first.
+    """
+    outputs = None
+    for name, batch in batches:
+        inputs, targets = split_batch(batch)
+        if outputs is None:
+            with torch.no_grad():
+                outputs = network(nests.rows(inputs, 0, 2))
+        check_targets(loss, _as_many(outputs, len(targets)), targets, where=f"{where}, {name}")
+
+
+def _as_many(outputs: Any, number: int) -> Any:
+    """Outputs of so many examples, of which only the shape counts; of another kind as they are, to be refused."""
+    if isinstance(outputs, Tensor) and outputs.ndim:
+        return outputs[:1].expand(number, *outputs.shape[1:])
+    return outputs
 
 
 def _quantities(

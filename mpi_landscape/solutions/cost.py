@@ -11,8 +11,6 @@ import torch
 from torch.utils.data import Subset
 
 from mpi_landscape.configuration.sections.training import CONSTANT_RATE
-from mpi_landscape.parallel.devices import free_memory
-from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopped
 from mpi_landscape.solutions.member import PreparedTraining
 from mpi_landscape.solutions.preparing import Splits
@@ -23,16 +21,10 @@ from mpi_landscape.wording import duration
 _TRIED_STEPS = 3
 
 
-def describe(prepared: PreparedTraining, splits: Splits, ranks: Ranks) -> list[str]:
-    """The plan and what it will cost, in lines for people; trains a few steps of a copy of it.
-
-    Args:
-        prepared: The training.
-        splits: Its data.
-        ranks: The job's ranks, which may use this node's memory too.
-    """
+def describe(prepared: PreparedTraining, splits: Splits) -> list[str]:
+    """The plan and what it will cost, in lines for people; trains a few steps of a copy of it."""
     recipe, data = prepared.recipe, prepared.feeds
-    step, look = _seconds_per_example(prepared, splits, ranks)
+    step, look = _seconds_per_example(prepared, splits)
     trained = num_epochs(recipe) * len(data["train"])
     looked = (num_epochs(recipe) + 1) * sum(len(each) for each in data.values())
     phases = [
@@ -52,21 +44,14 @@ def describe(prepared: PreparedTraining, splits: Splits, ranks: Ranks) -> list[s
     ]
 
 
-def _seconds_per_example(prepared: PreparedTraining, splits: Splits, ranks: Ranks) -> tuple[float, float]:
+def _seconds_per_example(prepared: PreparedTraining, splits: Splits) -> tuple[float, float]:
     """Seconds per example of a training step and of an evaluation, measured on the first examples."""
     phase = prepared.recipe.phases[0]
     total = len(prepared.feeds["train"])
     batch = min(largest_batch(phase, total), prepared.recipe.piece_size or total)
     count = min(total, batch * _TRIED_STEPS)
-    feed = make_feed(
-        "train",
-        Subset(splits["train"], range(count)),
-        device=prepared.device,
-        dtype=torch.float32,
-        workers=0,
-        mode="resident",
-        available=free_memory(prepared.device, ranks),
-    )
+    first = Subset(splits["train"], range(count))
+    feed = make_feed("train", first, device=prepared.device, dtype=torch.float32, mode="resident")
     tried = replace(phase, epochs=1, batch_size=min(batch, count), schedule=CONSTANT_RATE)
     recipe = replace(prepared.recipe, phases=(tried,))
     training = replace(prepared, feeds={"train": feed}, recipe=recipe).training()

@@ -47,11 +47,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def standing(folder: Path, now: Mapping[str, str]) -> Standing:
-    """How far the training in a folder has come.
-
-    Args:
-        folder: Of the solution; it need not exist.
-        now: Identity of the training that was asked for.
+    """How far the training of this identity has come in a folder, which need not exist.
 
     Raises:
         LandscapeError: Another training is there, or checkpoints that belong to none.
@@ -77,8 +73,12 @@ def clear(folder: Path) -> None:
 
 
 def keep_network(path: Path, state: Mapping[str, Any], epoch: int) -> None:
-    """Write a checkpoint: parameters and buffers by name, in their usual order in memory."""
-    keep(path, {"state_dict": {name: _plain(value) for name, value in state.items()}, "epoch": epoch})
+    """Write a checkpoint: parameters and buffers by name."""
+    # Without the channels-last strides of a training: other programs may look at raw memory.
+    plain = {
+        name: value.contiguous() if hasattr(value, "contiguous") else value for name, value in state.items()
+    }
+    keep(path, {"state_dict": plain, "epoch": epoch})
 
 
 def keep(path: Path, content: Mapping[str, Any]) -> None:
@@ -123,11 +123,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read_facts(folder: Path) -> Mapping[str, Any]:
-    """What an earlier start of a training decided, from its history.
-
-    Raises:
-        LandscapeError: The history does not say it.
-    """
+    """What an earlier start of a training decided, from its history, refused where it does not say it."""
     history = folder / HISTORY
     known = read_history(history).attributes
     for name, (least, most) in _FACTS.items():
@@ -135,8 +131,3 @@ def read_facts(folder: Path) -> Mapping[str, Any]:
         if not isinstance(value, int) or not least <= value <= most:
             raise LandscapeError(f"{history}: is damaged: its attribute {name} is {value!r}; {_ADVICE}")
     return known
-
-
-def _plain(value: Any) -> Any:
-    """A tensor without the channels-last strides of a training; other programs may look at raw memory."""
-    return value.contiguous() if hasattr(value, "contiguous") else value

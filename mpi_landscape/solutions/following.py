@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mpi_landscape.storage import identity
 from mpi_landscape.storage.history.records import HistoryWriter, create_history, read_history
 from mpi_landscape.storage.provenance import provenance
 from mpi_landscape.training.loop import Epoch, Training
-from mpi_landscape.training.recipe import Recipe, num_epochs
+from mpi_landscape.training.recipe import num_epochs
 
 # Seconds of work that a kill may cost; the numbers are the same wherever a training goes on from.
 _SAVE_EPOCH, _SAVE_STEP = 10.0, 300.0
@@ -122,11 +123,7 @@ def _go_on(training: Training, state: Mapping[str, Any], folder: Path) -> int:
 
 
 def _check_loss(training: Training, folder: Path, before: float, epoch: int) -> None:
-    """The same network and data have the same loss: otherwise one of them has changed since.
-
-    Raises:
-        LandscapeError: The loss is another one.
-    """
+    """Refuse another loss than before: the same network and data have the same."""
     now = training.look().values["train_loss"]
     if abs(now - before) > _SAME_LOSS * max(abs(before), _SAME_LOSS):
         raise LandscapeError(
@@ -139,24 +136,11 @@ def _keep_epoch(prepared: PreparedTraining, history: HistoryWriter, epoch: Epoch
     """A checkpoint where one is due, then the row that says so."""
     member, recipe = prepared.member, prepared.recipe
     state = prepared.model.state_dict()
-    ends = _phase_ends(recipe)
+    ends = list(accumulate(phase.epochs for phase in recipe.phases))
     if epoch.number % member.settings.checkpoint_every == 0 or epoch.number in ends:
         files.keep_network(member.folder / f"epoch_{epoch.number:04d}.pt", state, epoch.number)
     if len(recipe.phases) > 1 and epoch.number in ends:
         number = ends.index(epoch.number) + 1
         files.keep_network(member.folder / f"phase_{number}.pt", state, epoch.number)
-    history.record(
-        epoch.number,
-        {
-            "learning_rate": epoch.learning_rate,
-            "weight_norm": epoch.weight_norm,
-            "seconds": epoch.seconds,
-            **epoch.values,
-        },
-        phase=epoch.phase,
-    )
-
-
-def _phase_ends(recipe: Recipe) -> list[int]:
-    """The last epoch of each phase."""
-    return [sum(phase.epochs for phase in recipe.phases[: index + 1]) for index in range(len(recipe.phases))]
+    values = {name: getattr(epoch, name) for name in ("learning_rate", "weight_norm", "seconds")}
+    history.record(epoch.number, {**values, **epoch.values}, phase=epoch.phase)

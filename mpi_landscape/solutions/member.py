@@ -17,6 +17,9 @@ from mpi_landscape.training.feed import Feed
 from mpi_landscape.training.loop import Training
 from mpi_landscape.training.recipe import Recipe
 
+# Fields that do not decide a solution.
+_UNDECIDED = ("model.checkpoint", "data.download", "training.output", "training.checkpoint_every")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
@@ -51,17 +54,9 @@ class Member:
     @property
     def identity(self) -> dict[str, str]:
         """What decides the solution, by dotted name: a training goes on only where all of it is the same."""
-        parts = {
-            name: asdict(getattr(self.configuration, name)) for name in ("model", "data", "loss", "training")
-        }
-        for section, field in (
-            ("model", "checkpoint"),
-            ("data", "download"),
-            ("training", "output"),
-            ("training", "checkpoint_every"),
-        ):
-            del parts[section][field]
-        return {name: str(value) for name, value in _flat(parts) if value is not None}
+        parts = {name: getattr(self.configuration, name) for name in ("model", "data", "loss", "training")}
+        leaves = _flat({name: asdict(part) for name, part in parts.items()})
+        return {name: str(value) for name, value in leaves if value is not None and name not in _UNDECIDED}
 
 
 @dataclass(frozen=True, kw_only=True)

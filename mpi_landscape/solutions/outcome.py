@@ -31,13 +31,7 @@ class Ended(IntEnum):
 
 
 def row_of(member: Member, ending: Ended, start: float) -> NDArray[np.float64]:
-    """(len(COLUMNS),) float64, with the values after the last epoch that is done.
-
-    Args:
-        member: Its folder has a history.
-        ending: How the training ended.
-        start: When it was begun, of `time.monotonic`.
-    """
+    """(len(COLUMNS),) float64, with the values after the last epoch that is done; begun at `start`, monotonic."""
     history = read_history(member.folder / files.HISTORY)
     done = np.flatnonzero(history.done)
     values = [

@@ -16,16 +16,14 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.labels import refuse_labels
+from mpi_landscape.placement.premises import refuse_labels
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import LossFunction, build_loss
 from mpi_landscape.problem.networks.table import build_network
 from mpi_landscape.solutions.member import Member, PreparedTraining
-from mpi_landscape.training.feed import Feed, make_feed
-from mpi_landscape.training.feed_from_memory import FeedFromMemory
-from mpi_landscape.training.memory import activation_bytes, choose_piece_size
-from mpi_landscape.training.memory_format import prefers_channels_last
+from mpi_landscape.training.feed import Feed, FeedFromMemory, make_feed
+from mpi_landscape.training.memory import activation_bytes, choose_piece_size, prefers_channels_last
 from mpi_landscape.training.recipe import Recipe, largest_batch
 
 # Labels are looked at in pieces of this many examples.
@@ -38,11 +36,7 @@ Splits = Mapping[str, Dataset[Any]]
 
 
 def read_splits(member: Member) -> Splits:
-    """The data of a member; fetches them where that is asked for, so one rank must come first.
-
-    Raises:
-        LandscapeError: The data are not there, or there is nothing to train on.
-    """
+    """The data of a member with a split `train`; may fetch them, so one rank must come first."""
     splits = build_splits(member.configuration.data, where=member.where, folders=_folders(member))
     if "train" not in splits:
         raise LandscapeError(
@@ -52,11 +46,7 @@ def read_splits(member: Member) -> Splits:
 
 
 def check_batches(member: Member, splits: Splits) -> None:
-    """Refuse a batch larger than the set: members that share their data may still differ in this.
-
-    Raises:
-        LandscapeError: There is one.
-    """
+    """Refuse a batch larger than the set: members that share their data may still differ in this."""
     num_examples = len(splits["train"])  # type: ignore[arg-type]
     for phase in member.settings.plan:
         if isinstance(phase.batch_size, int) and phase.batch_size > num_examples:
@@ -77,13 +67,7 @@ def prepare(
 ) -> PreparedTraining:
     """Build a training, and check that its parts fit together, before anything is trained or written.
 
-    Args:
-        member: What was asked for.
-        splits: Its data.
-        ranks: The job's ranks, which may use this node's memory too.
-        device: Where to train.
-        threads: How many threads of a CPU train.
-        facts: Decisions of an earlier start of the same training, which hold again.
+    What an earlier start of the same training decided, its `facts`, holds again.
 
     Raises:
         LandscapeError: A part does not fit the others.
@@ -134,11 +118,7 @@ def prepare(
 
 
 def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
-    """The network that a training begins with, and its loss.
-
-    Raises:
-        LandscapeError: One of them cannot be built.
-    """
+    """The network that a training begins with, and its loss."""
     settings = member.settings
     loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)
@@ -150,11 +130,7 @@ def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
 
 def recipe_of(settings: TrainingConfiguration, piece_size: int) -> Recipe:
     """What a section `training` asks for; `piece_size` 0 stands for a batch at once."""
-    return Recipe(
-        phases=settings.plan,
-        seed=settings.seed,
-        piece_size=piece_size or None,
-    )
+    return Recipe(phases=settings.plan, seed=settings.seed, piece_size=piece_size or None)
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -189,11 +165,7 @@ def _check_labels(member: Member, model: nn.Module, feeds: Mapping[str, Feed]) -
 
 
 def _piece_size(
-    settings: TrainingConfiguration,
-    model: nn.Module,
-    loss: LossFunction,
-    feed: Feed,
-    device: torch.device,
+    settings: TrainingConfiguration, model: nn.Module, loss: LossFunction, feed: Feed, device: torch.device
 ) -> int:
     """Examples that go through the network at once; 0 for a batch as it is."""
     if settings.piece_size != "auto":

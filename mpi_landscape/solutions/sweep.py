@@ -50,11 +50,6 @@ class Data:
 def check(members: Sequence[Member], data: Data, *, overwrite: bool) -> None:
     """Refuse what can be refused before anything is trained: on rank 0, which also fetches data.
 
-    Args:
-        members: All of them.
-        data: Read here, and not again for what follows with the same.
-        overwrite: Whether what is in the folders may be replaced.
-
     Raises:
         LandscapeError: A part of a member is bad, or its folder holds something else.
     """
@@ -75,7 +70,7 @@ def dry_run(members: Sequence[Member], data: Data, ranks: Ranks) -> None:
             with exact_arithmetic(threads):
                 splits = data.splits(member)
                 prepared = prepare(member, splits, ranks, device=device, threads=threads)
-                for line in describe(prepared, splits, ranks):
+                for line in describe(prepared, splits):
                     ranks.say(line)
 
     ranks.on_root(measure)
@@ -85,13 +80,6 @@ def train_all(
     members: Sequence[Member], data: Data, ranks: Ranks, *, overwrite: bool, stopping: Stopping
 ) -> tuple[str | None, bool]:
     """Train every member, each on whichever rank is free. Collective.
-
-    Args:
-        members: All of them, checked.
-        data: What this rank has read of them.
-        ranks: Who trains.
-        overwrite: Whether what is in the folders may be replaced.
-        stopping: Asked between batches.
 
     Returns:
         Why it stopped early, None when all are done; and whether any diverged.
@@ -164,6 +152,7 @@ class _Trainer:
 
     def __init__(self, members: Sequence[Member], data: Data, ranks: Ranks, overwrite: bool) -> None:
         self._members, self._data, self._ranks, self._overwrite = members, data, ranks, overwrite
+        self._alone = len(members) == 1
 
     def train(self, index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         """Train one; returns `COLUMNS`."""
@@ -184,14 +173,8 @@ class _Trainer:
                 threads = int(known["threads"])
             device = choose_device(member.configuration.compute.device, self._ranks)
             with exact_arithmetic(threads):
-                prepared = prepare(
-                    member,
-                    self._data.splits(member),
-                    self._ranks,
-                    device=device,
-                    threads=threads,
-                    facts=known,
-                )
+                splits = self._data.splits(member)
+                prepared = prepare(member, splits, self._ranks, device=device, threads=threads, facts=known)
                 ending = self._follow(prepared, state, between)
         return row_of(member, ending, start)
 
@@ -199,10 +182,8 @@ class _Trainer:
         self, prepared: PreparedTraining, state: Mapping[str, Any] | None, between: Callable[[], None]
     ) -> Ended:
         """Show one training where it is the only one, and say how it ended."""
-        member, alone = prepared.member, len(self._members) == 1
-        total, examples = num_epochs(prepared.recipe), len(prepared.feeds["train"])
-        if alone:
-            self._tell(f"{member.folder}: {prepared.facts['num_parameters']:,} parameters, {total} epochs")
+        member, total = prepared.member, num_epochs(prepared.recipe)
+        self._tell(f"{member.folder}: {prepared.facts['num_parameters']:,} parameters, {total} epochs")
         epoch, step = (int(state["epoch"]), int(state["step"])) if state else (0, 0)
         if epoch or step:
             self._tell(f"{member.folder}: goes on after {step} steps of epoch {epoch + 1}")
@@ -210,15 +191,15 @@ class _Trainer:
         with Progress(
             steps,
             initial=_num_steps(prepared, epoch) + step,
-            points_per_unit=total * examples / max(steps, 1),
+            points_per_unit=total * len(prepared.feeds["train"]) / max(steps, 1),
             units="steps",
             points="examples",
-            shown=alone,
+            shown=self._alone,
         ) as progress:
-            spoken = _Spoken(progress, total) if alone else None
+            spoken = _Spoken(progress, total)
 
             def tell(epoch: Epoch) -> None:
-                if spoken is not None:
+                if self._alone:
                     spoken.line(epoch)
 
             def stepped() -> None:
@@ -237,7 +218,7 @@ class _Trainer:
 
     def _tell(self, text: str) -> None:
         """A line where one training is all there is; a sweep has its own."""
-        if len(self._members) == 1:
+        if self._alone:
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,35 +33,22 @@ class Draws:
 
     def to(self, device: torch.device) -> Draws:
         """The same draws on a device."""
-        return Draws(
-            shift=self.shift,
-            rows=self.rows.to(device),
-            columns=self.columns.to(device),
-            flips=self.flips.to(device),
-        )
+        return self._each(lambda drawn: drawn.to(device))
 
     def of(self, indices: Tensor) -> Draws:
-        """The draws of some examples.
-
-        Args:
-            indices: (m,) int64, on the device of the draws.
-        """
-        return Draws(
-            shift=self.shift,
-            rows=self.rows[indices],
-            columns=self.columns[indices],
-            flips=self.flips[indices],
-        )
+        """The draws of some examples: (m,) int64, on the device of the draws."""
+        return self._each(lambda drawn: drawn[indices])
 
     def apply(self, batch: Any) -> Any:
         """A batch of these examples with its images moved and mirrored."""
-
-        def change(images: Tensor) -> Tensor:
-            return shift_and_flip(
-                images, rows=self.rows, columns=self.columns, flips=self.flips, shift=self.shift
-            )
-
+        change = partial(
+            shift_and_flip, rows=self.rows, columns=self.columns, flips=self.flips, shift=self.shift
+        )
         return with_images(change, batch)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Draws:
+        rows, columns, flips = map(change, (self.rows, self.columns, self.flips))
+        return Draws(shift=self.shift, rows=rows, columns=columns, flips=flips)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,11 +30,7 @@ class LossWatch:
         self._kept: list[tuple[int, int, Tensor]] = []
 
     def note(self, loss: Tensor, *, step: int, epoch: int) -> None:
-        """Keep the mean loss of a batch, and read the losses kept so far when there are enough.
-
-        Raises:
-            DivergedError: One is not finite.
-        """
+        """Keep the mean loss of a batch, and `read` when there are enough of them."""
         self._kept.append((step, epoch, loss))
         if len(self._kept) >= self._size:
             self.read()

@@ -1,20 +1,19 @@
-"""A split as a training takes it, batch by batch on the device: kept there, or read as it is needed."""
+"""A split as a training takes it, batch by batch on the device: kept there, or read anew in every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.form import PROBED, form_of_items, stored_form
+from mpi_landscape.loading.form import PROBED, Form, form_of_items, stored_form
 from mpi_landscape.training.augmentation import Augment
-from mpi_landscape.training.feed_from_loader import FeedFromLoader
-from mpi_landscape.training.feed_from_memory import FeedFromMemory
+from mpi_landscape.training.randomness import host_generators_kept, seed_host
 from mpi_landscape.vocabulary import Placement
 
 
@@ -36,6 +35,101 @@ class Feed(Protocol):
             What the default collation of the items gives, on the device, floating-point tensors in the precision of the
             network.
         """
+
+
+class FeedFromMemory:
+    """Examples that lie on the device as they are kept, uint8 images perhaps, so that a batch costs one selection."""
+
+    def __init__(self, form: Form, kept: Any, *, device: torch.device) -> None:
+        self._form, self._device = form, device
+        self._kept = nests.moved(kept, device)
+
+    def __len__(self) -> int:
+        return self._form.num_examples
+
+    def batches(self, order: Tensor, size: int | list[int], augment: Augment | None = None) -> Iterator[Any]:
+        """Batches on the device; see `Feed`."""
+        draws = augment.draws(len(self)) if augment is not None else None
+        draws = draws.to(self._device) if draws is not None else None
+        for chosen in torch.split(order.to(self._device), size):
+            batch = nests.taken(self._kept, chosen)
+            yield self._form.finish(batch if draws is None else draws.of(chosen).apply(batch))
+
+
+class FeedFromLoader:
+    """Examples that are read anew in every epoch, ahead of the network, by processes of their own.
+
+    Args:
+        form: How they are read and finished.
+        device: Where to put the batches.
+        workers: Processes that read; 0 reads between the steps. Rows in memory are picked in less time than a process
+            takes to hand them over.
+    """
+
+    def __init__(self, form: Form, *, device: torch.device, workers: int = 0) -> None:
+        self._form, self._device, self._workers = form, device, workers
+
+    def __len__(self) -> int:
+        return self._form.num_examples
+
+    def batches(self, order: Tensor, size: int | list[int], augment: Augment | None = None) -> Iterator[Any]:
+        """Batches on the device; see `Feed`."""
+        augment = augment or Augment(seed=0, epoch=0)
+        pieces = torch.split(order, size)
+        draws = augment.draws(len(self))
+        read = self._loader(_plan(pieces, augment.item_seeds(len(self))))
+        for chosen, batch in zip(pieces, read, strict=True):
+            if isinstance(batch, LandscapeError):
+                raise batch
+            kept = nests.moved(batch, self._device)
+            yield self._form.finish(kept if draws is None else draws.of(chosen).to(self._device).apply(kept))
+
+    def _loader(self, plan: Iterator[Any]) -> DataLoader[Any]:
+        return DataLoader(
+            _Batches(self._form),
+            batch_size=None,  # the plan's lists are batches already
+            sampler=plan,
+            collate_fn=_as_it_is,
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+            # A loader draws a number each time it starts; not from the generator that dropout uses.
+            generator=torch.Generator(),
+        )
+
+
+def _plan(pieces: Sequence[Tensor], seeds: Tensor) -> Iterator[list[tuple[int, int]]]:
+    """Batch by batch, the index of each example and the seed of what its data set draws when it reads it."""
+    # Not all at once: a million pairs of Python's numbers take more memory than the order itself.
+    for piece in pieces:
+        yield list(zip(piece.tolist(), seeds[piece].tolist(), strict=True))
+
+
+class _Batches(Dataset[Any]):
+    """Batches of a split, its items read with generators that depend on the item alone.
+
+    An exception comes as a value: a loader would put a traceback of several lines into it.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+
+    def __getitem__(self, pairs: Any) -> Any:
+        if self._form.kind == "stored":
+            return self._form.read([index for index, _ in pairs])
+        examples = []
+        with host_generators_kept():
+            try:
+                for index, seed in pairs:
+                    seed_host(seed)
+                    examples.append(self._form.read_example(index))
+                return self._form.collated(examples)
+            except LandscapeError as error:
+                return LandscapeError(str(error))
+
+
+def _as_it_is(batch: Any) -> Any:
+    """For the loader, which would otherwise turn arrays into tensors; a function that can be sent to a process."""
+    return batch
 
 
 def make_feed(

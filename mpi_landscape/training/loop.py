@@ -18,14 +18,14 @@ from mpi_landscape.training.augmentation import Augment
 from mpi_landscape.training.divergence import DivergedError, LossWatch
 from mpi_landscape.training.feed import Feed
 from mpi_landscape.training.look import look_at, weight_norm
-from mpi_landscape.training.memory_format import in_channels_last
-from mpi_landscape.training.optimizers import make_optimizer
+from mpi_landscape.training.memory import in_channels_last
 from mpi_landscape.training.premises import check_smallest_pieces
 from mpi_landscape.training.randomness import ORDER, STEP, generator, mixed, seed_all
 from mpi_landscape.training.recipe import (
     Recipe,
     batch_sizes,
     learning_rate,
+    make_optimizer,
     num_epochs,
     piece_sizes,
     place,
@@ -51,10 +51,6 @@ class Epoch:
     values: Mapping[str, float]
     weight_norm: float
     seconds: float
-
-
-def _nothing() -> None:
-    """Do nothing between the steps."""
 
 
 class Training:
@@ -128,12 +124,12 @@ class Training:
             self._optimizer = make_optimizer(self._model.parameters(), phase)
             self._optimizer.load_state_dict(dict(state["optimizer"]))
 
-    def look(self, looking: Callable[[], None] = _nothing) -> Epoch:
+    def look(self, looking: Callable[[], None] = lambda: None) -> Epoch:
         """The network as it is after the last completed epoch, or before the first."""
         return self._look(self._completed, looking, seconds=0.0)
 
     def epochs(
-        self, between: Callable[[], None] = _nothing, *, looking: Callable[[], None] = _nothing
+        self, between: Callable[[], None] = lambda: None, *, looking: Callable[[], None] = lambda: None
     ) -> Iterator[Epoch]:
         """Train; yields after every epoch, and once before the first unless a state was restored.
 
@@ -226,12 +222,7 @@ class Training:
 
     def _look(self, number: int, looking: Callable[[], None], *, seconds: float) -> Epoch:
         values = look_at(
-            self._model,
-            self._loss,
-            self._feeds,
-            size=self._look_size,
-            prepare=self._prepare,
-            between=looking,
+            self._model, self._loss, self._feeds, size=self._look_size, prepare=self._prepare, between=looking
         )
         index, rate = 0, 0.0
         if number > 0:

@@ -17,24 +17,12 @@ from mpi_landscape.training.recipe import Recipe, batch_sizes, piece_sizes
 
 
 def check_smallest_pieces(
-    model: nn.Module,
-    loss: LossFunction,
-    feed: Feed,
-    recipe: Recipe,
-    *,
-    prepare: Callable[[Any], Any],
+    model: nn.Module, loss: LossFunction, feed: Feed, recipe: Recipe, *, prepare: Callable[[Any], Any]
 ) -> None:
     """Check that batch normalization takes the smallest piece of every phase.
 
     A piece of one example can leave one value per channel, which has no variance; without this, the last batch of the
-    first epoch would be where that shows.
-
-    Args:
-        model: Left untouched.
-        loss: Called as `loss(model, batch)`.
-        feed: The training split.
-        recipe: Batch and piece sizes.
-        prepare: Applied to every batch.
+    first epoch would be where that shows. The model is left untouched; `prepare` is applied to the batch.
 
     Raises:
         LandscapeError: Batch normalization does not take it; the message names the sizes.

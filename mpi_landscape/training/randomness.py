@@ -14,15 +14,12 @@ ORDER, AUGMENTATION, ITEMS, STEP = range(4)
 
 
 def mixed(*numbers: int) -> int:
-    """One number from several, such that near ones give far ones.
+    """One number from several, from 0 to 2^63 - 1, such that near ones give far ones.
 
     Source: numpy.random.SeedSequence, whose values numpy keeps the same in every version.
 
     Args:
         numbers: A purpose of this module, then where: seed, epoch, step.
-
-    Returns:
-        From 0 to 2^63 - 1.
     """
     words = np.random.SeedSequence([number % 2**64 for number in numbers]).generate_state(1, np.uint64)
     return int(words[0]) >> 1

@@ -1,8 +1,12 @@
-"""How to train, and what follows from it by arithmetic alone: epochs, steps, batches, learning rates."""
+"""How to train, and what follows from that alone: epochs, steps, batches, learning rates, optimizers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import torch
+from torch import nn
 
 from mpi_landscape.configuration.sections.training import Phase
 from mpi_landscape.errors import LandscapeError
@@ -30,14 +34,7 @@ def num_epochs(recipe: Recipe) -> int:
 
 
 def place(recipe: Recipe, number: int) -> tuple[int, int]:
-    """Where an epoch lies.
-
-    Args:
-        recipe: The phases.
-        number: The number of the epoch, from 1 to `num_epochs`.
-
-    Returns:
-        Index of its phase, from 0, and its number within that phase, from 1.
+    """Where an epoch, from 1 on, lies: index of its phase, from 0, and its number within that phase, from 1.
 
     Raises:
         LandscapeError: There is no such epoch.
@@ -68,6 +65,27 @@ def learning_rate(phase: Phase, epoch: int) -> float:
     for milestone in phase.schedule.milestones:
         rate *= phase.schedule.factor if milestone < epoch else 1.0
     return rate
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], phase: Phase) -> torch.optim.Optimizer:
+    """Make the optimizer of a phase for the parameters that are not frozen.
+
+    "sgd": v ← μ v + g, w ← w − η v, or with Nesterov w ← w − η (g + μ v) (Sutskever et al. 2013); "adam": Kingma and Ba
+    2015, arXiv:1412.6980, algorithm 1, with its β₁ = 0.9, β₂ = 0.999 and ε = 1e-8. In both, weight decay λ adds λ w to
+    the gradient g.
+
+    Raises:
+        LandscapeError: There is no such optimizer, or the network has nothing to train.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise LandscapeError("model: has no parameters that require gradients; there is nothing to train")
+    rate, decay = phase.learning_rate, phase.weight_decay
+    if phase.optimizer == "sgd":
+        return torch.optim.SGD(trained, rate, phase.momentum, weight_decay=decay, nesterov=phase.nesterov)
+    if phase.optimizer == "adam":
+        return torch.optim.Adam(trained, rate, weight_decay=decay)
+    raise LandscapeError(f"training.optimizer: {phase.optimizer!r} is not known; valid are sgd, adam")
 
 
 def largest_batch(phase: Phase, num_examples: int) -> int:

@@ -6,8 +6,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.loading.digest import tensor_bytes
-from mpi_landscape.loading.nests import equal, rows
+from mpi_landscape.loading.nests import equal, rows, tensor_bytes
 from mpi_landscape.loading.reading import collate, read_items
 from mpi_landscape.loading.resident import make_resident
 

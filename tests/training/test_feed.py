@@ -11,9 +11,7 @@ from torchvision.transforms import functional as vision
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading.nests import equal, in_precision
 from mpi_landscape.training.augmentation import Augment
-from mpi_landscape.training.feed import make_feed
-from mpi_landscape.training.feed_from_loader import FeedFromLoader
-from mpi_landscape.training.feed_from_memory import FeedFromMemory
+from mpi_landscape.training.feed import FeedFromLoader, FeedFromMemory, make_feed
 
 CPU = torch.device("cpu")
 ORDER = torch.tensor([4, 0, 10, 3, 3, 9, 1])

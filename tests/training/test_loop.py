@@ -12,8 +12,7 @@ from mpi_landscape.configuration.sections.training import Augmentation, Phase, S
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading.form import form_of_items
 from mpi_landscape.training.divergence import DivergedError
-from mpi_landscape.training.feed import make_feed
-from mpi_landscape.training.feed_from_loader import FeedFromLoader
+from mpi_landscape.training.feed import FeedFromLoader, make_feed
 from mpi_landscape.training.loop import Training
 from mpi_landscape.training.recipe import Recipe
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpi_landscape.training.memory_format import in_channels_last, prefers_channels_last
+from mpi_landscape.training.memory import in_channels_last, prefers_channels_last
 
 
 def squares(model, batch):

@@ -5,7 +5,7 @@ from torch import nn
 
 from mpi_landscape.configuration.sections.training import Phase
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.training.optimizers import make_optimizer
+from mpi_landscape.training.recipe import make_optimizer
 
 
 def phase(**changes):
