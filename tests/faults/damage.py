@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from tests.faults import light_job
 from tests.faults.aftermath import contents
@@ -106,7 +105,7 @@ def _ending(path: Path, reference: dict[str, bytes]) -> str:
     try:
         read_surface(path)
         verify_tiles(path)
-        light_job.run(light_job.parser().parse_args([str(path)]), Ranks())
+        light_job.resume(path)
         return SAME if contents(path) == reference else f"{OTHER}\n{_differing(path, reference)}"
     except LandscapeError as error:
         return f"{REFUSED}\n{error}"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 
-from mpi_landscape.parallel.ranks import Ranks
 from tests.faults import light_job
 
 HOUSE = Path(__file__).resolve().parents[2]
@@ -219,8 +218,7 @@ def resume(job: Job) -> None:
         RuntimeError: The program did not succeed.
     """
     if job.light:
-        options = light_job.parser().parse_args([str(job.file)])
-        light_job.run(options, Ranks())
+        light_job.resume(job.file)
     else:
         resume_as_started(job)
 
