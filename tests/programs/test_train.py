@@ -473,9 +473,13 @@ def test_a_sweep_killed_in_the_middle_and_resumed_equals_uninterrupted(study, la
 @pytest.mark.mpi
 @pytest.mark.exhaustive
 def test_a_signal_to_one_rank_stops_a_sweep_and_the_same_command_goes_on(study, launcher, long, separately):
-    job = start(study, long, *SWEEP, launcher=launcher(2), sleep="0.03")
+    # Slow enough for the second rank, which reads the data later, to begin before the first has trained all the others.
+    job = start(study, long, *SWEEP, launcher=launcher(2), sleep="0.1")
     deadline = time.monotonic() + FAR
-    while len(list(study.folder.glob("run/*/epoch_0001.pt"))) < 2 and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        begun = {path.parent for path in study.folder.glob("run/*/epoch_0001.pt")}
+        if len(begun - {path.parent for path in study.folder.glob("run/*/final.pt")}) == 2:
+            break
         time.sleep(0.05)
     # Not the launcher and its proxies: the youngest process is a rank.
     ranks = [
