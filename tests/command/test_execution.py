@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import textwrap
-import time
 import warnings
 
 import pytest
@@ -126,7 +125,7 @@ def test_a_reader_that_has_enough_is_no_error():
     assert process.stdout.readline() == "a line\n"
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(30) == 1
+    assert process.wait(300) == 1
 
 
 # On one rank something happens; the others wait for it in a collective, as they would in a real program.
@@ -170,11 +169,8 @@ def job(launch, tmp_path):
     def start(what, *, rank=1, status=0):
         path = tmp_path / "job.py"
         path.write_text(JOB.format(what=what, rank=rank, status=status))
-        begin = time.monotonic()
-        done = launch(3, path, timeout=60)
-        # Nothing ever hangs: starting and ending three processes takes a second or two.
-        assert time.monotonic() - begin < 30
-        return done
+        # Nothing ever hangs: the ranks that wait would do so for ever, and `launch` would say it.
+        return launch(3, path)
 
     return start
 

@@ -21,7 +21,7 @@ from tests.faults import light_job
 from tests.faults.aftermath import contents
 
 # Reading and completing this small a file takes some hundredths of a second.
-HANGS = 30.0
+HANGS = 300.0
 # What a trial can end with.
 SAME, REFUSED, OTHER, SHOWN = "same bits", "refused in a line", "other bits", "wrong values shown"
 CRASHED, HUNG, RAISED = "crashed", "hung", "raised something else"

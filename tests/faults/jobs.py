@@ -19,7 +19,7 @@ from tests.faults import light_job
 
 HOUSE = Path(__file__).resolve().parents[2]
 # No job here takes longer than some seconds; what has not ended by then hangs.
-HANGS = 120.0
+HANGS = 300.0
 # What Open MPI needs to run as root and on fewer cores than ranks; MPICH needs nothing.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

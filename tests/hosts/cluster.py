@@ -121,7 +121,7 @@ def obstacle() -> str | None:
         [*_CLUSTER, "ip", "link", "add", "switch", "type", "bridge"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     return None if tried.returncode == 0 else f"{needs}; {' '.join(tried.stderr.split())}"
 
@@ -183,7 +183,7 @@ def _network(process: int) -> str:
 
 
 def _run(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(argv)}: {done.stderr}")
     return done.stdout

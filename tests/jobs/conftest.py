@@ -119,7 +119,7 @@ def library() -> str:
     """The MPI library of this environment, in its own words."""
     program = "from mpi_landscape.parallel.launcher import library_name; print(library_name())"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=HOUSE, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], cwd=HOUSE, capture_output=True, text=True, timeout=300
     )
     return done.stdout.strip()
 

@@ -67,7 +67,7 @@ def test_shellcheck_finds_nothing_to_say(name, form):
     if form == "mpirun":
         text = by_mpirun(text) if "# By mpirun" in text else text
     done = subprocess.run(
-        ["shellcheck", "--severity=style", "-"], input=text, capture_output=True, text=True, timeout=60
+        ["shellcheck", "--severity=style", "-"], input=text, capture_output=True, text=True, timeout=300
     )
     assert done.stdout == ""
 
@@ -183,7 +183,7 @@ def played(tmp_path):
             env={**os.environ, **environment, "PATH": f"{bins}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         calls = (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
         return done.returncode, calls, done.stdout
@@ -281,7 +281,7 @@ def test_tiles_are_counted_as_they_are_in_the_file(study, computed, name):
             env={**os.environ, "PATH": path, "PYTHONPATH": str(HOUSE)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.stdout == f"{expected}\n", done.stderr
 

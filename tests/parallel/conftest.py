@@ -18,7 +18,7 @@ _LAUNCHERS = ("OMPI_", "PMI_", "PMIX_", "MV2_", "SLURM_", "HYDRA_", "PRTE_")
 def outcome(launch) -> Callable[..., Any]:
     """Run a job of this folder on some ranks; a rank that raises ends it, so it cannot hang."""
 
-    def run(size: int, job: str, *argv: str, timeout: float = 90) -> Any:
+    def run(size: int, job: str, *argv: str, timeout: float = 300) -> Any:
         done = launch(size, "-m", "mpi4py", HERE / job, *argv, timeout=timeout)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
@@ -37,7 +37,7 @@ def alone() -> Callable[..., subprocess.CompletedProcess[str]]:
             capture_output=True,
             text=True,
             env={**rest, **environment},
-            timeout=60,
+            timeout=300,
         )
 
     return run

@@ -37,7 +37,7 @@ def launcher(tmp_path):
 
 @pytest.mark.parametrize("name", ["mpiexec", "mpirun"])
 def test_a_launcher_that_does_not_end_by_itself_is_ended(launcher, name):
-    assert launcher(name).wait(30) == -9
+    assert launcher(name).wait(300) == -9
 
 
 def test_another_parent_is_left_alone(launcher):

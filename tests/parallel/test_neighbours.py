@@ -92,7 +92,7 @@ def test_one_that_is_gone_is_told_once(sleeper, monkeypatch):
         assert not seen.wait(0.2)
         sleeper.kill()
         sleeper.wait()
-        assert seen.wait(30)
+        assert seen.wait(300)
         time.sleep(0.1)
     assert told == [known]
 
@@ -127,4 +127,4 @@ def test_a_process_that_is_due_and_does_not_go_on_is_told(monkeypatch):
         watched.due = watched.awake + 1000
         assert not told.wait(0.2)
         watched.due = watched.awake
-        assert told.wait(30)
+        assert told.wait(300)

@@ -147,5 +147,5 @@ def test_signals_never_disturb_a_program_that_prints(tmp_path):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.001)
     enough.touch()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (75, "")

@@ -133,8 +133,8 @@ def test_a_rank_that_never_comes_to_a_meeting_is_named(study, launch, rank):
     assert done.returncode not in (0, 2, 75)
     assert f"in vain for rank {rank} of 3 (" in done.stderr
     assert "Traceback" not in done.stderr
-    # Patience, the start of three interpreters, and what the others wait longer than rank 0.
-    assert time.monotonic() - start < 60
+    # Patience, the start of three interpreters, and what the others wait longer than rank 0; it would sleep for longer.
+    assert time.monotonic() - start < 250
     assert not study.output.exists()
 
 

@@ -95,7 +95,7 @@ def test_a_file_whose_writer_is_killed_opens_and_its_tiles_are_right(surface_fil
         now = check(path, made)
         assert now >= verified, "a tile that was done is lost"
         verified = now
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout == "begun\ndone\n", done.stderr
     assert check(path, made) == made.plan.num_tiles
     assert verify_tiles(path) == (180, 180, 0)

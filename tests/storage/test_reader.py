@@ -239,7 +239,7 @@ read_surface({str(path)!r})
     if h5py.get_config().mpi:
         # A parallel h5py imports mpi4py itself.
         program = program.replace('= sys.modules["mpi4py.MPI"] ', "")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

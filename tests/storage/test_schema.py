@@ -265,7 +265,7 @@ def test_a_kill_during_creation_leaves_the_old_file(surface_file):
             quantities=Quantities(accuracy=True), center=vector, directions={{"alpha": vector}}, layout=[], attributes={{}}))
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert path.read_bytes() == before
@@ -329,6 +329,6 @@ def test_a_file_can_be_read_while_it_is_open_for_writing(surface_file):
     """
     with schema.open_file(path, "r+"):
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300
         )
     assert done.stdout == "0.0", done.stderr

@@ -116,7 +116,7 @@ def test_both_writers_make_the_same_file(launch, contents, tmp_path, size, end):
     _by_root(tmp_path / "root.h5", made, 5)
     create(tmp_path / "parallel.h5", made)
     job = Path(__file__).with_name("writer_job.py")
-    done = launch(size, "-m", "mpi4py", job, tmp_path / "parallel.h5", "5", *end, timeout=60)
+    done = launch(size, "-m", "mpi4py", job, tmp_path / "parallel.h5", "5", *end)
     assert (done.returncode == 0) == (not end), done.stderr
     assert verify_tiles(tmp_path / "parallel.h5") == (12, 12, 0)
     assert read_surface(tmp_path / "parallel.h5").progress == 1.0

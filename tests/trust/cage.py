@@ -17,7 +17,7 @@ from pathlib import Path
 
 # A child may map so much more than the libraries alone.
 MEMORY = 3 * 2**29
-SECONDS = 60
+SECONDS = 300
 # What would be the work of a file that is executed; seen by the interpreter itself, whatever the code then does.
 EXECUTED = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn")
 EXECUTED_STATUS = 99

@@ -130,7 +130,7 @@ def cage() -> Iterator[Callable[..., Ended]]:
         },
     )
 
-    def run(program: str, *argv: str | Path, folder: Path, seconds: int = 60) -> Ended:
+    def run(program: str, *argv: str | Path, folder: Path, seconds: int = 300) -> Ended:
         case = {
             "program": program,
             "argv": [str(each) for each in argv],
@@ -143,7 +143,7 @@ def cage() -> Iterator[Callable[..., Ended]]:
 
     yield run
     server.stdin.close()
-    server.wait(timeout=60)
+    server.wait(timeout=300)
 
 
 def snapshot(folder: Path) -> dict[str, tuple]:
@@ -196,7 +196,7 @@ def refused(cage) -> Callable[..., str]:
 def harmless(cage) -> Callable[..., Ended]:
     """Give a program what it may take or refuse, but not stumble over; what it changed must be nothing."""
 
-    def run(program: str, *argv: str | Path, folder: Path, seconds: int = 60) -> Ended:
+    def run(program: str, *argv: str | Path, folder: Path, seconds: int = 300) -> Ended:
         before = snapshot(folder)
         ended = cage(program, *argv, folder=folder, seconds=seconds)
         assert ended.status in (0, 2), ended

@@ -13,7 +13,7 @@ import mpi_landscape
 from tests.exhaustive import rows
 
 
-def run(folder, *argv, seconds=120):
+def run(folder, *argv, seconds=500):
     """One command in a process of its own, whose memory is bounded."""
     limit = 12 * 2**30
     house = str(Path(mpi_landscape.__file__).parents[1])
