@@ -6,9 +6,8 @@ from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import History
-from plotting.asked.request import Request, Wanted, places
+from plotting.asked.request import Request, Wanted, distinct_names, places
 from plotting.picture.curves import Panel, panels_of
-from plotting.picture.names import distinct_names
 from plotting.picture.quantities import check_kind, check_quantities, title_of
 
 

@@ -112,8 +112,7 @@ def triangulate(field: Field, shown: NDArray[np.bool_]) -> Triangulation | None:
     A point whose result cannot be shown is a corner all the same, and its triangles are masked: nothing is
     interpolated across it.
 
-    Returns:
-        The triangulation over `numpy.nonzero(field.done)`; None with fewer than three points, or all in one row.
+    Returns the triangulation over `numpy.nonzero(field.done)`; None with fewer than three points, or all in one row.
     """
     alpha, beta = field.plane
     rows, columns = np.nonzero(field.done)

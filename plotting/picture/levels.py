@@ -165,7 +165,7 @@ def is_constant(low: float, high: float) -> bool:
 
 
 def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind) -> list[float]:
-    """The levels but those that lie too near to the one before or to the ends."""
+    """The levels but those that lie too close to the one before or to the ends."""
     bottom, top = float(height(low, kind)), float(height(high, kind))
     gap = _MIN_GAP * (top - bottom)
     kept: list[float] = []
