@@ -13,7 +13,7 @@ from plotting.picture.quantities import check_kind, check_quantities, title_of
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryPicture:
-    """One picture to draw: histories on top of each other, with a label each, in panels from top to bottom."""
+    """One picture to draw: labeled histories on top of each other, in panels from top to bottom."""
 
     histories: tuple[History, ...]
     panels: tuple[Panel, ...]

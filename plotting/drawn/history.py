@@ -49,8 +49,8 @@ def draw_history(
 ) -> Figure:
     """Draw the curves of one training, or of several on top of each other, in a figure attached to no window.
 
-    Several need a label each. A scale of "auto" is logarithmic for losses and learning rates where all are positive;
-    its ends are for a single panel.
+    Several need a label each. A scale of "auto" is logarithmic for losses and learning rates where all are
+    positive; its ends are for a single panel.
     """
     with style():
         heights = [_HEIGHTS[panel.name] * (1.6 if len(panels) == 1 else 1) for panel in panels]

@@ -76,7 +76,7 @@ def panels_of(histories: Sequence[History], asked: Sequence[str] = ()) -> list[P
 
 
 def curve_of(history: History, quantity: str) -> Curve:
-    """One quantity of a history at the epochs in which it was looked at: none where the history does not have it."""
+    """One quantity of a history at the epochs in which it was looked at, which may be none."""
     raw = history.values.get(quantity)
     if raw is None:
         return Curve(quantity=quantity, epoch=history.epoch[:0], value=np.empty(0))
@@ -93,9 +93,9 @@ def curve_of(history: History, quantity: str) -> Curve:
 
 
 def rules_of(history: History) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """After which epochs the learning rate was lowered, and after which a phase of the recipe began, ascending.
+    """After which epochs the learning rate was lowered, and after which a phase began, both ascending.
 
-    A rate that changes because a phase begins is told by the phase alone; a smooth schedule is told by nothing.
+    A rate that changes because a phase begins is told by the phase alone, and a smooth schedule not at all.
     """
     rows = np.flatnonzero(history.done & (history.epoch > 0))
     phase, rate = history.phase[rows], history.values["learning_rate"][rows]

@@ -65,8 +65,8 @@ def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:
     """Values on the scale that they are drawn on: themselves, or their decimal logarithm.
 
     Contours of a loss over many decades are interpolated on this scale too: between 1 and 10,000
-    a straight line in the loss would put nearly all levels next to the lower grid point. The shape stays;
-    for a logarithm all values are positive.
+    a straight line in the loss would put nearly all levels next to the lower grid point. Values of any
+    shape keep it; for the logarithm all are positive.
 
     Example:
         >>> height([0.01, 1000.0], "log").tolist()
@@ -207,7 +207,7 @@ def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[floa
 
 
 def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str:
-    """A number as a picture writes it, with at most so many significant digits: `0.02`, `1500`, `NaN`, `−∞`.
+    """A number as a picture writes it, rounded to significant digits: `0.02`, `1500`, `NaN`, `−∞`.
 
     Example:
         >>> format_value(-2.5), format_value(2e-5), format_value(0.931, percent=True)
