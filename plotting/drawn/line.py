@@ -68,7 +68,8 @@ def _draw_one(ax: Axes, field: Field, color: str, scale: Scale) -> Artist:
     dash = {"test": "--", "val": "-."}.get(field.quantity.split("_")[0], "-")
     (drawn,) = ax.plot(
         alpha, curve, color=color, linestyle=dash, linewidth=1.5, label=field.label, markersize=2.5, zorder=3,
-        marker="o" if dots or lonely.any() else "", markevery=None if dots else np.nonzero(lonely)[0].tolist(),
+        marker="o" if dots or lonely.any() else "",
+        markevery=None if dots else np.flatnonzero(lonely).tolist(),
     )  # fmt: skip
     if field.stderr is not None:
         error = np.where(shown, field.stderr[field.done], np.nan)
