@@ -21,7 +21,8 @@ from plotting.picture.scale import Extend, Scale
 def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
     """Draw thin lines at the levels of a scale, from blue (low) to green (high).
 
-    Both axes have two points or more. Returns the lines, whose levels are `height(level)`, or None without any, and legend entries.
+    Both axes have two points or more. Returns the lines, whose levels are `height(level)`, or None if there
+    are none, and legend entries.
     """
     shown = field.done & scale.shows(field.values)
     values = field.values[shown]
