@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     names: dict[str, Any] = {"action": "extend", "type": _names, "default": []}
+    value: dict[str, Any] = {"type": float, "metavar": "VALUE"}
     add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
     add(
         "--kind",
@@ -65,12 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
         "twentieth of the range; fractions from 0 to 100 %%",
     )
     add("--levels", metavar="N|A,B,...", help="about how many contour levels, or which; default: about 10")
-    add(
-        "--vmin", "--min", type=float, metavar="VALUE", help="lower end of the scale, in the unit of the file"
-    )
-    add(
-        "--vmax", "--max", type=float, metavar="VALUE", help="upper end of the scale, in the unit of the file"
-    )
+    add("--vmin", "--min", **value, help="lower end of the scale, in the unit of the file")
+    add("--vmax", "--max", **value, help="upper end of the scale, in the unit of the file")
     add("--title", help="instead of the title in the file")
     add("--dpi", type=int, default=200, help="dots per inch, default 200")
     add(

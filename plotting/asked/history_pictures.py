@@ -6,15 +6,14 @@ from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import History
-from plotting.asked.request import Request, Wanted, places
+from plotting.asked.request import Request, Wanted, distinct_names, places
 from plotting.picture.curves import Panel, panels_of
-from plotting.picture.names import distinct_names
 from plotting.picture.quantities import check_kind, check_quantities, title_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryPicture:
-    """One picture to draw: histories on top of each other, with a label each, in panels from top to bottom."""
+    """One picture to draw: labeled histories on top of each other, in panels from top to bottom."""
 
     histories: tuple[History, ...]
     panels: tuple[Panel, ...]

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mpi_landscape.storage.surface.value import Surface
-from plotting.asked.request import Request, Wanted, output_file, places
+from plotting.asked.request import Request, Wanted, distinct_names, output_file, places
 from plotting.picture.field import Field, field_of, sides
-from plotting.picture.names import distinct_names
 from plotting.picture.quantities import Measure, choose_kinds, choose_quantities, figures_of_line, measure_of
 from plotting.picture.scale import Scale, choose_scale
 

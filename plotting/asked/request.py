@@ -1,12 +1,15 @@
-"""What a command line asks for, and the files that its pictures go to."""
+"""What a command line asks for, what files that are drawn together are called, and where pictures go."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.history.records import History
+from mpi_landscape.storage.surface.value import Surface
 from plotting.picture.levels import Kind, Levels
+from plotting.picture.quantities import title_of
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -87,3 +90,31 @@ def _name(picture: Wanted, request: Request) -> Path:
     together = ("together",) if len(picture.sources) > 1 else ()
     name = "_".join([source.stem, *together, *picture.quantities, *kind])
     return folder / f"{name}.{request.format or 'png'}"
+
+
+def distinct_names(files: Sequence[History] | Sequence[Surface]) -> tuple[str, ...]:
+    """What each file is called: its title, or what differs in the paths where titles do not tell them apart.
+
+    So `runs/batch_size=128/history.h5` and `runs/batch_size=1024/history.h5` are `batch_size=128` and
+    `batch_size=1024`.
+    """
+    titles = [title_of(file) for file in files]
+    if len(set(titles)) == len(titles):
+        return tuple(titles)
+    parts = [PurePath(file.path).with_suffix("").parts for file in files]
+    first = _agreeing(parts)
+    last = _agreeing([part[first:][::-1] for part in parts])
+    return tuple(
+        "/".join(part[first : len(part) - last]).replace(",", ", ") or title
+        for part, title in zip(parts, titles, strict=True)
+    )
+
+
+def _agreeing(parts: Sequence[Sequence[str]]) -> int:
+    """How many steps from the start are the same in all."""
+    count = 0
+    for steps in zip(*parts, strict=False):
+        if len(set(steps)) > 1:
+            break
+        count += 1
+    return count

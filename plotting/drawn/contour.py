@@ -19,9 +19,10 @@ from plotting.picture.scale import Extend, Scale
 
 
 def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
-    """Draw thin lines at the levels of a scale, from blue (low) to green (high), over two points or more per axis.
+    """Draw thin lines at the levels of a scale, from blue (low) to green (high).
 
-    Returns the lines, whose levels are `height(level)`, or None if there is none to draw; and legend entries.
+    Both axes have two points or more. Returns the lines, whose levels are `height(level)`, or None if there
+    are none, and legend entries.
     """
     shown = field.done & scale.shows(field.values)
     values = field.values[shown]
@@ -37,7 +38,7 @@ def draw_contour(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | Non
 
 
 def draw_filled(ax: Axes, field: Field, scale: Scale) -> tuple[ContourSet | None, list[Artist]]:
-    """Draw colored bands between the levels and ends of a scale, one step of color per band; returns likewise."""
+    """Draw bands between the levels and ends of a scale, one step of color per band; returns likewise."""
     shown = field.done & scale.shows(field.values)
     extend = scale.extend(field.values[field.done])
     norm = band_norm(scale, extend)
@@ -112,8 +113,7 @@ def triangulate(field: Field, shown: NDArray[np.bool_]) -> Triangulation | None:
     A point whose result cannot be shown is a corner all the same, and its triangles are masked: nothing is
     interpolated across it.
 
-    Returns:
-        The triangulation over `numpy.nonzero(field.done)`; None with fewer than three points, or all in one row.
+    Returns the triangulation over `numpy.nonzero(field.done)`; None for fewer than three points or one row.
     """
     alpha, beta = field.plane
     rows, columns = np.nonzero(field.done)

@@ -45,7 +45,7 @@ _MAX_COLUMNS = 4
 def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[Scale]) -> Figure:
     """Draw panels of one kind side by side, in a figure that is attached to no window.
 
-    A panel has one field, or several if it is a line, and a scale; the same object for all means one color bar.
+    A panel has one field, or several if it is a line; one scale object for all means one color bar.
     """
     with style():
         rows = -(-len(panels) // _MAX_COLUMNS)

@@ -49,8 +49,8 @@ def draw_history(
 ) -> Figure:
     """Draw the curves of one training, or of several on top of each other, in a figure attached to no window.
 
-    Several need a label each. A scale of "auto" is logarithmic for losses and learning rates where all are positive;
-    its ends are for a single panel.
+    Several need a label each. A scale of "auto" is logarithmic for losses and learning rates where all are
+    positive; its ends are for a single panel.
     """
     with style():
         heights = [_HEIGHTS[panel.name] * (1.6 if len(panels) == 1 else 1) for panel in panels]
@@ -101,12 +101,8 @@ def _dashes(histories: Sequence[History], panels: Sequence[Panel]) -> dict[str, 
     others = [split for split in splits if split not in usual]
     chosen = usual | {split: free[k % len(free)] for k, split in enumerate(others)}
     drawn = {quantity for panel in panels for quantity in panel.quantities}
-    return {
-        f"{split}_{kind}": chosen[split]
-        for split in splits
-        for kind in ("loss", "accuracy")
-        if f"{split}_{kind}" in drawn
-    }
+    named = [(split, f"{split}_{kind}") for split in splits for kind in ("loss", "accuracy")]
+    return {quantity: chosen[split] for split, quantity in named if quantity in drawn}
 
 
 def _draw_panel(

@@ -24,8 +24,7 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
     matplotlib places each label without regard to those of other levels, so on dense contours they collide;
     here a line without a free stretch goes without. The axes must be laid out as they will be drawn.
     """
-    figure = ax.get_figure(root=True)
-    pixels_per_point = (figure.dpi if figure is not None else 100) / 72
+    pixels_per_point = ax.figure.dpi / 72
     letter, line = 0.62 * _SIZE * pixels_per_point, 1.1 * _SIZE * pixels_per_point
     lines = [_pixels(ax, contours, k) for k in range(len(texts))]
     obstacles = [

@@ -17,7 +17,7 @@ from plotting.picture.scale import Scale, choose_scale
 
 
 def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | None, list[Artist]]:
-    """Draw quantities of one surface along a line, one measure per axis: fractions right, unless they are alone.
+    """Draw quantities along a line, one measure per axis: fractions right, unless they are alone.
 
     The scale is that of the left axis. Returns the right axis if there is one, and legend entries.
     """
@@ -67,8 +67,9 @@ def _draw_one(ax: Axes, field: Field, color: str, scale: Scale) -> Artist:
     # Dashed on the test split, as in Li et al. 2018, figure 2.
     dash = {"test": "--", "val": "-."}.get(field.quantity.split("_")[0], "-")
     (drawn,) = ax.plot(
-        alpha, curve, color=color, linestyle=dash, linewidth=1.5, marker="o" if dots or lonely.any() else "",
-        markersize=2.5, markevery=None if dots else np.nonzero(lonely)[0].tolist(), label=field.label, zorder=3,
+        alpha, curve, color=color, linestyle=dash, linewidth=1.5, label=field.label, markersize=2.5, zorder=3,
+        marker="o" if dots or lonely.any() else "",
+        markevery=None if dots else np.flatnonzero(lonely).tolist(),
     )  # fmt: skip
     if field.stderr is not None:
         error = np.where(shown, field.stderr[field.done], np.nan)
@@ -77,7 +78,7 @@ def _draw_one(ax: Axes, field: Field, color: str, scale: Scale) -> Artist:
 
 
 def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
-    """Give the vertical axis a scale, a little air, and readable ticks, about `count` if it is logarithmic."""
+    """Give the vertical axis a scale, a little air, and readable ticks, about `count` if logarithmic."""
     if scale.kind == "log":
         ax.set_yscale("log")
         pad = (scale.vmax / scale.vmin) ** 0.04

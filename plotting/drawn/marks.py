@@ -33,7 +33,7 @@ def undefined_label(values: NDArray[np.float64]) -> str:
 
 
 def missing_handles(field: Field, shown: NDArray[np.bool_], *, pending: bool) -> list[Artist]:
-    """The legend entries for points that have no place on the scale and, where they have a color, pending ones."""
+    """The legend entries for points without a place on the scale and, if `pending`, for those to come."""
     handles: list[Artist] = []
     if field.undefined.any():
         handles.append(
@@ -118,7 +118,7 @@ def dress(ax: Axes, field: Field) -> None:
 
 
 def entitle(ax: Axes, title: str, facts: tuple[str, ...], *, width: int = 46) -> None:
-    """Write the title, in lines of `width` characters, and smaller below it what is known at single points."""
+    """Write the title, `width` characters per line, and smaller below it what is known at single points."""
     # Lines break between facts, not within them.
     joined = " · ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
     small = textwrap.fill(joined.replace(" ·", "\N{NO-BREAK SPACE}·"), round(1.35 * width))

@@ -29,7 +29,7 @@ def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The runs of True along beta in a (num_alpha, num_beta) mask, so that a large region is few rectangles.
+    """The runs of True along beta in a mask, (num_alpha, num_beta) bool: a large region is few rectangles.
 
     Returns:
         (n, 3) int64: index along alpha, first and one past the last index along beta.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.storage.history.records import History
 from plotting.picture.levels import drawable
-from plotting.picture.quantities import is_accuracy
+from plotting.picture.quantities import is_accuracy, label_of
 
 # More often than this the rate follows a smooth schedule, and rules would be a curtain.
 _MAX_RULES = 12
@@ -57,7 +57,7 @@ def panel_of(quantity: str) -> str:
     """The name of the panel that a quantity belongs to."""
     if is_accuracy(quantity):
         return "error"
-    return "loss" if quantity.endswith("_loss") else quantity.replace("_", " ")
+    return "loss" if quantity.endswith("_loss") else label_of(quantity)
 
 
 def panels_of(histories: Sequence[History], asked: Sequence[str] = ()) -> list[Panel]:
@@ -76,7 +76,7 @@ def panels_of(histories: Sequence[History], asked: Sequence[str] = ()) -> list[P
 
 
 def curve_of(history: History, quantity: str) -> Curve:
-    """One quantity of a history at the epochs in which it was looked at: none where the history does not have it."""
+    """One quantity of a history at the epochs in which it was looked at, which may be none."""
     raw = history.values.get(quantity)
     if raw is None:
         return Curve(quantity=quantity, epoch=history.epoch[:0], value=np.empty(0))
@@ -93,10 +93,9 @@ def curve_of(history: History, quantity: str) -> Curve:
 
 
 def rules_of(history: History) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """After which epochs the learning rate was lowered, and after which a phase of the recipe began, ascending.
+    """After which epochs the learning rate was lowered, and after which a phase began, both ascending.
 
-    A rate that changes because a phase begins is told by the phase alone, and one that follows a smooth schedule by
-    nothing.
+    A rate that changes because a phase begins is told by the phase alone, and a smooth schedule not at all.
     """
     rows = np.flatnonzero(history.done & (history.epoch > 0))
     phase, rate = history.phase[rows], history.values["learning_rate"][rows]

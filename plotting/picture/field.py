@@ -74,7 +74,7 @@ class Field:
 
 
 def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_line: bool = False) -> Field:
-    """One quantity of a surface; with `as_line` a grid that is one point wide becomes a line along its longer axis."""
+    """One quantity of a surface; `as_line` makes a grid that is one point wide a line along its longer axis."""
     values, done = drawable(surface.values[quantity]), surface.done_of(quantity)
     field = Field(
         title=title_of(surface) if title is None else title,

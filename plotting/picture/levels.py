@@ -65,8 +65,8 @@ def height(values: ArrayLike, kind: Kind) -> NDArray[np.float64]:
     """Values on the scale that they are drawn on: themselves, or their decimal logarithm.
 
     Contours of a loss over many decades are interpolated on this scale too: between 1 and 10,000
-    a straight line in the loss would put nearly all levels next to the lower grid point. The shape stays;
-    for a logarithm all values are positive.
+    a straight line in the loss would put nearly all levels next to the lower grid point. Values of any
+    shape keep it; for the logarithm all are positive.
 
     Example:
         >>> height([0.01, 1000.0], "log").tolist()
@@ -165,7 +165,7 @@ def is_constant(low: float, high: float) -> bool:
 
 
 def _keep_apart(levels: Sequence[float], low: float, high: float, kind: Kind) -> list[float]:
-    """The levels but those that lie too near to the one before or to the ends."""
+    """The levels but those that lie too close to the one before or to the ends."""
     bottom, top = float(height(low, kind)), float(height(high, kind))
     gap = _MIN_GAP * (top - bottom)
     kept: list[float] = []
@@ -207,7 +207,7 @@ def _round_apart(levels: Sequence[float], low: float, high: float) -> tuple[floa
 
 
 def format_value(value: float, digits: int = 3, *, percent: bool = False) -> str:
-    """A number as a picture writes it, with at most so many significant digits: `0.02`, `1500`, `NaN`, `−∞`.
+    """A number as a picture writes it, rounded to significant digits: `0.02`, `1500`, `NaN`, `−∞`.
 
     Example:
         >>> format_value(-2.5), format_value(2e-5), format_value(0.931, percent=True)

@@ -35,7 +35,7 @@ class Measure:
         return self.units == "1"
 
     def axis_label(self, quantity: str | None = None, *, log: bool = False) -> str:
-        """The label of an axis or a color bar, in lines: a quantity, or the measure on several splits, and units.
+        """The label of an axis or a color bar: a quantity, or the measure of several splits, and its units.
 
         Example:
             >>> Measure(name="loss", units="nats per example").axis_label("train_loss", log=True)
@@ -93,8 +93,8 @@ def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> l
 def figures_of_line(surface: Surface, quantities: Sequence[str]) -> list[tuple[str, ...]]:
     """The quantities of a line by figure: each measure has its own, but the first shares it with a fraction.
 
-    So loss and accuracy stand in one figure, on two axes, as in Li et al. 2018, arXiv:1712.09913, figure 2. The first
-    has the losses, where there are any; within each the order is that given.
+    So loss and accuracy stand in one figure, on two axes, as in Li et al. 2018, arXiv:1712.09913, figure 2.
+    The first has the losses, where there are any; within each the order is that given.
     """
     measures = {name: measure_of(surface, name) for name in quantities}
     # Sorting keeps the order of all others.
@@ -124,7 +124,7 @@ def check_kind(kind: str) -> None:
 
 
 def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
-    """The kinds to draw: those asked for, all that fit for `all`, or by default contour and surface, or a line."""
+    """The kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line."""
     fitting = kinds_of(surface)
     for kind in asked:
         check_kind(kind)

@@ -20,7 +20,7 @@ class Scale:
     """What color, height and contour lines mean, in the unit of the quantity.
 
     Attributes:
-        kind: How far apart values lie.
+        kind: "linear" or "log".
         vmin: The value at the lower end.
         vmax: The value at the upper end, above `vmin`.
         levels: The contour levels, ascending, strictly between the ends.

@@ -17,11 +17,10 @@ from mpi_landscape.storage.history.records import History, HistoryWriter, create
 from mpi_landscape.storage.surface.creation import Contents, create
 from plotting import __main__ as command
 from plotting.asked.history_pictures import plan_histories
-from plotting.asked.request import Request
+from plotting.asked.request import Request, distinct_names
 from plotting.drawn.figures import save
 from plotting.drawn.history import draw_history
 from plotting.picture.curves import common_rules, curve_of, panels_of, rules_of
-from plotting.picture.names import distinct_names
 
 TOTAL = 9
 RATES = [0.0, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001, 0.001]
