@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
+from mpi_landscape.command.memory import keep_freed_memory
 from mpi_landscape.configuration.overrides import Override
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
@@ -96,6 +97,8 @@ def _compute(
     with Stopping(options.time_limit) as stopping, exact_arithmetic():
         with stopping.at_once():
             request = request_of(configuration, ranks, where)
+        # What has been made until now is given back where it is freed: the network's own parameters.
+        keep_freed_memory()
         ending = compute(
             request,
             ranks,

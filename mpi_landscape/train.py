@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
+from mpi_landscape.command.memory import keep_freed_memory
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     from mpi_landscape.parallel.stopping import Stopping, exit_status
     from mpi_landscape.solutions.sweep import Data, check, dry_run, train_all
 
+    keep_freed_memory()
     data = Data()
     ranks.on_root(lambda: check(members, data, overwrite=options.overwrite))
     if options.dry_run:

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mpi_landscape.command.memory import keep_freed_memory
 from mpi_landscape.command.parser import REFUSED
 from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError, printable
 from mpi_landscape.parallel.ending import end_launcher_later
@@ -53,7 +52,6 @@ def execute(
     if is_program:
         answer_from_the_start()
     ranks = Ranks()
-    keep_freed_memory()
     try:
         if use_mpi:
             ranks = open_ranks()

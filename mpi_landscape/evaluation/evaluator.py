@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
-from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.evaluation.replica import network_on, sharing_copy
 from mpi_landscape.evaluation.replicas import Replicas
 from mpi_landscape.evaluation.sums import NUM_SUMS
 from mpi_landscape.evaluation.vectors import Rows, Vectors
-from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.geometry.layout import Layout, empty_vector
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.loading.sharing import Pause, Workers
@@ -65,12 +65,15 @@ class Evaluator:
     ) -> None:
         lower = dtype if dtype.itemsize < 4 else None
         dtype = torch.float32 if lower else dtype
-        network = own_copy(model).to(device=device, dtype=dtype).eval()
+        network = network_on(model, device, dtype)
         converted = [vector.to(device, dtype) for vector in (center, *directions)]
         if engine.writes_vectors:
             # Only what has not just been made by the conversion.
             given = {vector.data_ptr() for vector in (center, *directions)}
-            converted = [each.clone() if each.data_ptr() in given else each for each in converted]
+            converted = [
+                empty_vector(layout.size, dtype, device).copy_(each) if each.data_ptr() in given else each
+                for each in converted
+            ]
         rows = engine.on_vectors(
             network, Rows(layout=layout, center=converted[0], directions=tuple(converted[1:]))
         )
@@ -80,7 +83,7 @@ class Evaluator:
         count = threads if device.type == "cpu" else 1
         places = [self._vectors, *(Vectors(rows) for _ in range(min(points_at_once, count) - 1))]
         # Before the first one is rewritten.
-        networks = [network, *(own_copy(network) for _ in places[1:])]
+        networks = [network, *(sharing_copy(network) for _ in places[1:])]
         self._groups = [
             Replicas(
                 each, loss, place, engine,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.replica import attach, own_copy
+from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
 from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
@@ -72,7 +72,7 @@ class GradientNorm:
         dtype: torch.dtype = torch.float32,
         threads: int = 1,
     ) -> None:
-        network = own_copy(model).to(device=device, dtype=dtype).eval()
+        network = network_on(model, device, dtype)
         rows = Rows(
             layout=layout,
             center=center.to(device, dtype),
@@ -80,7 +80,7 @@ class GradientNorm:
         )
         names = moved_parameters(network, layout, rows.directions)
         count = threads if device.type == "cpu" else 1
-        networks = [network, *(own_copy(network) for _ in range(count - 1))]
+        networks = [network, *(sharing_copy(network) for _ in range(count - 1))]
         self._replicas = [_Replica(each, loss, Vectors(rows), names) for each in networks]
         self._workers = Workers(self._replicas)
         self._device = device
@@ -193,7 +193,7 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
     Raises:
         LandscapeError: The loss does not depend on any parameter in a way that torch can differentiate.
     """
-    network = own_copy(model).eval()
+    network = sharing_copy(model).eval()
     parameters = _only(network, [name for name, _ in network.named_parameters()])
     try:
         found = _gradients(loss, network, batch, parameters)

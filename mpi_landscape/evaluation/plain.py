@@ -11,7 +11,7 @@ from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.premises import call_loss, check_loss
-from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
@@ -45,7 +45,7 @@ def plain_sums(
     Raises:
         LandscapeError: The loss function raised, perhaps for a piece of one example, or refuses its size.
     """
-    network = own_copy(model).to(device=device, dtype=dtype).eval()
+    network = network_on(model, device, dtype)
     sums = np.zeros((len(batches), NUM_SUMS + len(returned)))
     for row, batch in enumerate(batches):
         cut = (batch.valid + 2) // 3

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.replica import own_copy
-from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
+from mpi_landscape.evaluation.sums import example_sums
+from mpi_landscape.evaluation.vectors import row_blocks
+from mpi_landscape.geometry.layout import Layout, empty_vector
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
@@ -56,6 +58,17 @@ class Setting:
         ) as evaluator:
             return evaluator.tile([batches], points)
 
+    def network_at(self, point: Point, dtype: torch.dtype) -> nn.Module:
+        """The plain network at a point; directions stay in the type that they have."""
+        vector = empty_vector(self.layout.size, dtype, self.device).copy_(self.center)
+        for coordinate, direction in zip(point, self.directions, strict=False):
+            if coordinate != 0:
+                for block, step in zip(row_blocks(vector), row_blocks(direction), strict=True):
+                    block.add_(step.to(block), alpha=coordinate)
+        network = sharing_copy(self.model)
+        attach(network, self.layout.views(vector))
+        return network.to(self.device, dtype).eval()
+
 
 class NetworkProbe:
     """The plain network on a few examples, and what it says at a few points; a `Probe` for the steps.
@@ -74,18 +87,19 @@ class NetworkProbe:
 
     @cached_property
     def network(self) -> nn.Module:
-        """A plain copy at the center."""
-        return own_copy(self._setting.model).to(self._setting.device, self.dtype).eval()
+        """The network at the center."""
+        return network_on(self._setting.model, self.device, self.dtype)
 
     def run(self, network: nn.Module) -> Any:
         """The loss of the examples."""
         return self._setting.loss(network, self._batch.data)
 
-    def move(self, number: int) -> None:
-        """Put the plain copy to one of two places that differ in every parameter."""
-        with torch.no_grad():
-            for parameter in self.network.parameters():
-                parameter.add_(0.5 if number else 0)
+    def elsewhere(self) -> nn.Module:
+        """A network that differs from it in every parameter."""
+        network = self._setting.network_at((), self.dtype)
+        for parameter in network.parameters():
+            parameter.data.add_(0.5)
+        return network
 
     def objection(self, engine: Engine) -> str | None:
         """Why an engine is not to be used; None if its sums are those of the plain network."""
@@ -113,8 +127,9 @@ class NetworkProbe:
             return None
         data = nests.map_tensors(lambda t: t.double() if t.is_floating_point() else t, self._batch.data)
         try:
-            batch = Batch(data=data, valid=self._batch.valid)
-            exact: NDArray[np.float64] = self._setting.sums(PLAIN, torch.float64, [batch], [point])[0]
+            with torch.no_grad():
+                result = self._setting.loss(self._setting.network_at(point, torch.float64), data)
+            exact: NDArray[np.float64] = example_sums(result, self._batch.valid).cpu().numpy()
         except Exception:  # a network that insists on float32
             return None
         return exact if np.isfinite(exact[[0, 3]]).all() else None

@@ -44,21 +44,26 @@ class Replica:
         lower: torch.dtype | None,
         returned: Sequence[str],
     ) -> None:
-        self._loss, self._returned = loss, tuple(returned)
-        self.vectors = vectors
+        self._loss, self.vectors = loss, vectors
         normalizations = _normalization_parameters(network)
         if lower is not None:
             _lower_buffers(network, lower)
         attach(network, vectors.point_views(lower, keep=normalizations))
+        self._attached = network
         network = engine.on_network(network, vectors, lower)
         if lower is not None:
             network.register_forward_pre_hook(_cast_inputs(lower), with_kwargs=True)
             network.register_forward_hook(_raise_outputs)
-        self.network = engine.on_call(network)
-        self._sums = engine.on_sums(self._launched)
+        self.network = called = engine.on_call(network)
+        # A method of this object would be such a circle.
+        self._sums = engine.on_sums(
+            lambda data, valid: example_sums(loss(called, data), valid, returned)[None]
+        )
 
-    def _launched(self, data: Any, valid: int) -> Tensor:
-        return example_sums(self._loss(self.network, data), valid, self._returned)[None]
+    def close(self) -> None:
+        """Let go of the point, which circles of references, as torch.fx leaves, would hold until they are collected."""
+        for tensor in (*self._attached.parameters(), *self._attached.buffers()):
+            tensor.data = tensor.new_empty(0)
 
     def sums(self, batch: Batch) -> Tensor:
         """(1, columns) float64 of a batch at the vectors' point."""
@@ -100,19 +105,27 @@ def own_copy(model: nn.Module) -> nn.Module:
     Raises:
         LandscapeError: The model does not support copying.
     """
+    return _copy(model, {})
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """A copy with buffers of its own, whose parameters lie where the original's do: to be called, or attached elsewhere."""
+    return _copy(model, {id(each): type(each)(each.data, each.requires_grad) for each in model.parameters()})
+
+
+def network_on(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A `sharing_copy` in evaluation mode; what is of another device or type gets memory of its own."""
+    return sharing_copy(model).to(device=device, dtype=dtype).eval()
+
+
+def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, memo)
     except Exception as error:
         raise LandscapeError(
             f"model: {type(model).__name__} cannot be copied ({type(error).__name__}: {one_line(error)}); "
             f"it must support copy.deepcopy, so that the original stays untouched"
         ) from error
-
-
-def sharing_copy(network: nn.Module) -> nn.Module:
-    """A copy of the modules that holds the same parameters and buffers."""
-    held = [*network.parameters(), *network.buffers()]
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in held})
 
 
 def _normalization_parameters(network: nn.Module) -> set[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.evaluation.replica import Replica, own_copy, sharing_copy
+from mpi_landscape.evaluation.replica import Replica, sharing_copy
 from mpi_landscape.evaluation.vectors import Vectors
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
@@ -42,19 +42,20 @@ class Replicas:
         returned: Sequence[str],
     ) -> None:
         self._vectors, self._apart = vectors, engine.shares_points
-        copied = own_copy if self._apart else sharing_copy
         # Before the first one is rewritten.
-        networks = [network, *(copied(network) for _ in range(number - 1))]
+        networks = [network, *(sharing_copy(network) for _ in range(number - 1))]
         points = [vectors, *(Vectors(vectors.rows) if self._apart else vectors for _ in networks[1:])]
-        replicas = [
+        self._replicas = [
             Replica(each, loss, point, engine, lower=lower, returned=returned)
             for each, point in zip(networks, points, strict=True)
         ]
-        self._first, self._workers = replicas[0], Workers(replicas)
+        self._first, self._workers = self._replicas[0], Workers(self._replicas)
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and let go of the point."""
         self._workers.close()
+        for replica in self._replicas:
+            replica.close()
 
     @property
     def network(self) -> nn.Module:

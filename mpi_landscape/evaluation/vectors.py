@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.geometry.layout import Layout, empty_vector
+
+# Numbers of a tensor that are copied at a time: few beside a vector.
+_BLOCK = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,11 @@ class Rows:
     directions: tuple[Tensor, ...]
     channels_last: frozenset[str] = frozenset()
     ranges: tuple[tuple[int, int], ...] | None = None
+
+
+def row_blocks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Views of a tensor, cut along its first axis: what is made of one of them is small."""
+    return torch.split(tensor, max(1, _BLOCK * len(tensor) // max(1, tensor.numel())))
 
 
 class Follower(Protocol):
@@ -57,7 +65,7 @@ class Vectors:
         self.followers: list[Follower] = []
         self._ranges = ((0, rows.layout.size),) if rows.ranges is None else rows.ranges
         # What never moves is never touched, and so takes no memory.
-        self.point = torch.empty_like(rows.center)
+        self.point = empty_vector(rows.layout.size, rows.center.dtype, rows.center.device)
         self._low: Tensor | None = None
         for start, stop in self._ranges:
             self.point[start:stop].copy_(rows.center[start:stop])

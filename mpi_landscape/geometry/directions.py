@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.geometry.layout import Layout, empty_vector
 
 # What a pattern that is not a glob covers.
 _COVERED = {"bias": ("bias",), "norm": ("norm", "buffer"), "buffer": ("buffer",)}
-# Elements summed at a time: float64 copies stay in the cache, and small beside the vectors.
+# Numbers that are in float64 at a time: in the cache, and few beside the vectors.
 _PIECE = 2**20
 # Below this share of its length, what is left of a float32 vector is rounding.
 _PARALLEL = 1e-6
@@ -54,12 +54,15 @@ def random_direction(layout: Layout, *, seed: int) -> Tensor:
         >>> torch.equal(first, random_direction(small, seed=2))
         False
     """
-    direction = np.empty(layout.size, dtype=np.float32)
+    result = empty_vector(layout.size)
+    direction = result.numpy()
     for entry in layout.entries:
         key = hashlib.sha256(f"{seed}:{entry.name}".encode()).digest()[:16]
         generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
-        direction[entry.offset : entry.stop] = generator.standard_normal(entry.size)
-    return torch.from_numpy(direction)
+        for at in range(entry.offset, entry.stop, _PIECE):
+            stop = min(at + _PIECE, entry.stop)
+            direction[at:stop] = generator.standard_normal(stop - at)
+    return result
 
 
 def difference(start: Tensor, end: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
         tensor([3., 4.])
     """
     _check_pair(start, end)
-    return (end.detach() - start.detach()).to(torch.float32)
+    return torch.sub(end.detach(), start.detach(), out=empty_vector(len(start), device=start.device))
 
 
 def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor:
@@ -117,7 +120,7 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
                 f"ignore: {pattern!r} matches no tensor; "
                 f"valid are {', '.join(_COVERED)} and globs of these names: {some}"
             )
-    result = direction.clone()
+    result = empty_vector(layout.size, direction.dtype, direction.device).copy_(direction)
     moved = False
     for entry in layout.entries:
         if any(
@@ -156,7 +159,10 @@ def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
     if square == 0:
         return direction.detach().to(torch.float32, copy=True)
     factor = dot(direction, against) / square
-    result = (direction.detach().double() - factor * against.detach().double()).to(torch.float32)
+    result = empty_vector(len(direction), device=direction.device)
+    pieces = (torch.split(each.detach(), _PIECE) for each in (result, direction, against))
+    for into, one, other in zip(*pieces, strict=True):
+        into.copy_(one.double() - factor * other.double())
     if dot(result, result) <= _PARALLEL**2 * dot(direction, direction):
         raise LandscapeError(
             "orthogonalize: the two directions are parallel; choose another seed or another checkpoint"
@@ -196,13 +202,14 @@ def _check_pair(first: Tensor, second: Tensor) -> None:
 
 def dot(first: Tensor, second: Tensor) -> float:
     """⟨a, b⟩ of two 1D tensors of shape (n,), in float64."""
-    left, right = _array(first), _array(second)
+    left, right = array_of(first), array_of(second)
     return math.fsum(
         float(np.sum(left[at : at + _PIECE].astype(np.float64) * right[at : at + _PIECE]))
         for at in range(0, left.size, _PIECE)
     )
 
 
-def _array(vector: Tensor) -> NDArray[np.floating]:
+def array_of(vector: Tensor) -> NDArray[np.floating]:
+    """The numbers of a vector, wherever it lies; nothing is copied on a CPU."""
     array: NDArray[np.floating] = vector.detach().cpu().numpy()
     return array

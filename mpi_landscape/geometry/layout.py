@@ -6,6 +6,7 @@ What a filter is for each type of layer stands in one table in `filters`.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,7 +111,7 @@ class Layout:
         if problems:
             more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
             raise LandscapeError(f"{where} does not fit this network: {'; '.join(problems[:3])}{more}")
-        vector = torch.empty(self.size, dtype=dtype)
+        vector = empty_vector(self.size, dtype)
         for name, view in self.views(vector).items():
             view.copy_(tensors[name].detach())
         return vector
@@ -125,6 +126,17 @@ class Layout:
             raise LandscapeError(
                 f"{where} has shape {tuple(vector.shape)}; this network's parameters make ({self.size},)"
             )
+
+
+def empty_vector(size: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+    """Room for a flat vector, on a CPU mapped for it alone, so that it goes back to the system with the vector.
+
+    The C library would keep it, as every block that is freed, for blocks that are no larger.
+    """
+    if device is not None and device.type != "cpu":
+        return torch.empty(size, dtype=dtype, device=device)
+    memory = mmap.mmap(-1, max(1, size) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(memory, dtype=dtype)[:size]
 
 
 def _differences(entries: tuple[Entry, ...], tensors: Mapping[str, Tensor]) -> Iterator[str]:

@@ -9,16 +9,22 @@ networks can be compared. Sums run in numpy and float64, for the reason given in
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from math import prod
 from typing import get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.layout import Entry, Layout
+from mpi_landscape.geometry.directions import array_of
+from mpi_landscape.geometry.layout import Entry, Layout, empty_vector
 from mpi_landscape.vocabulary import Normalization
+
+# Numbers of a tensor that are in float64 at a time: a few MB beside the vectors.
+_PIECE = 2**18
+_Floats = NDArray[np.floating]
 
 
 def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normalization) -> Tensor:
@@ -47,6 +53,7 @@ def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normali
     Example:
         Two filters of the center, (3, 4) and (0, 2), have the norms 5 and 2.
 
+        >>> import torch
         >>> from torch import nn
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> layout = layout_of(nn.Linear(2, 2, bias=False))
@@ -60,18 +67,20 @@ def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normali
         raise LandscapeError(
             f"normalize: unknown value {how!r}; valid values are {', '.join(get_args(Normalization))}"
         )
-    result = np.empty(layout.size, dtype=np.float32)
-    directions, centers = _pieces(direction, layout, "direction"), _pieces(center, layout, "center")
-    for (entry, moved), (_, fixed) in zip(directions, centers, strict=True):
+    layout.check(direction, where="direction")
+    layout.check(center, where="center")
+    result = empty_vector(layout.size)
+    arrays = array_of(direction), array_of(center), result.numpy()
+    for entry in layout.entries:
+        moved, fixed, into = (_tensor(entry, array) for array in arrays)
         # What overflows float32 is reported below, in words.
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = _scaled(entry, moved, fixed, how).astype(np.float32).reshape(-1)
-        if not np.isfinite(scaled).all():
+            _scale(into, moved, fixed, entry.filter_axes if how == "filter" else (), how)
+        if not np.isfinite(into).all():
             raise LandscapeError(
                 f"normalize: tensor {entry.name} is not finite; look for NaN or infinity in the checkpoint"
             )
-        result[entry.offset : entry.stop] = scaled
-    return torch.from_numpy(result)
+    return result
 
 
 def filter_norms(vector: Tensor, layout: Layout) -> NDArray[np.float64]:
@@ -88,13 +97,17 @@ def filter_norms(vector: Tensor, layout: Layout) -> NDArray[np.float64]:
         LandscapeError: The vector has another shape.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> filter_norms(torch.tensor([3.0, 4, 0, 2]), layout_of(nn.Linear(2, 2, bias=False)))
         array([5., 2.])
     """
-    pieces = _pieces(vector, layout, "vector")
-    return np.concatenate([_norms(tensor, entry.filter_axes).reshape(-1) for entry, tensor in pieces])
+    layout.check(vector)
+    array = array_of(vector)
+    return np.concatenate(
+        [_norms(_tensor(entry, array), entry.filter_axes).reshape(-1) for entry in layout.entries]
+    )
 
 
 def norm_ratios(direction: Tensor, center: Tensor, layout: Layout) -> NDArray[np.float64]:
@@ -112,6 +125,7 @@ def norm_ratios(direction: Tensor, center: Tensor, layout: Layout) -> NDArray[np
         LandscapeError: A vector has another shape.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> center, direction = torch.tensor([3.0, 4, 0, 2]), torch.tensor([6.0, 8, 0, 0])
@@ -123,29 +137,48 @@ def norm_ratios(direction: Tensor, center: Tensor, layout: Layout) -> NDArray[np
     return ratios
 
 
-def _pieces(vector: Tensor, layout: Layout, where: str) -> Iterator[tuple[Entry, NDArray[np.float64]]]:
-    """Every tensor as a float64 array in its filter view, one at a time."""
-    layout.check(vector, where=where)
-    array = vector.detach().cpu().numpy()
-    for entry in layout.entries:
-        yield entry, array[entry.offset : entry.stop].astype(np.float64).reshape(entry.filter_view)
+def _tensor(entry: Entry, array: _Floats) -> _Floats:
+    """A view of one tensor of a flat array, as its filters lie."""
+    return array[entry.offset : entry.stop].reshape(entry.filter_view)
 
 
-def _norms(tensor: NDArray[np.float64], filter_axes: tuple[int, ...]) -> NDArray[np.float64]:
+def _scale(into: _Floats, moved: _Floats, fixed: _Floats, axes: tuple[int, ...], how: Normalization) -> None:
+    """Write a scaled tensor; `axes` enumerate what is scaled as one."""
+    ratios = np.ones([1] * moved.ndim)
+    if how in ("filter", "layer"):
+        lengths, targets = _norms(moved, axes), _norms(fixed, axes)
+        ratios = np.divide(targets, lengths, out=np.zeros_like(targets), where=lengths != 0)
+    ratios = np.broadcast_to(ratios, moved.shape)
+    for part in _parts(moved.shape, int(np.argmax(moved.shape))):
+        scaled = moved[part].astype(np.float64)
+        into[part] = scaled * (np.abs(fixed[part].astype(np.float64)) if how == "weight" else ratios[part])
+
+
+def _norms(tensor: _Floats, axes: tuple[int, ...]) -> NDArray[np.float64]:
     """Norms over all axes but these, kept as axes of length 1."""
-    axes = tuple(axis for axis in range(tensor.ndim) if axis not in filter_axes)
-    norms: NDArray[np.float64] = np.sqrt(np.sum(tensor * tensor, axis=axes, keepdims=True))
+    if not axes:
+        return np.full([1] * tensor.ndim, np.sqrt(_sum_of_squares(tensor.reshape(-1))))
+    norms = np.empty([length if axis in axes else 1 for axis, length in enumerate(tensor.shape)])
+    over = tuple(axis for axis in range(tensor.ndim) if axis not in axes)
+    axis = max(axes, key=lambda axis: tensor.shape[axis])
+    # numpy would add up a single filter of an inner axis in another order.
+    for part in _parts(tensor.shape, axis, least=1 if axis == 0 else 2):
+        squares = np.square(tensor[part], dtype=np.float64)
+        norms[part] = np.sqrt(np.sum(squares, axis=over, keepdims=True))
     return norms
 
 
-def _scaled(
-    entry: Entry, direction: NDArray[np.float64], center: NDArray[np.float64], how: Normalization
-) -> NDArray[np.float64]:
-    if how == "none":
-        return direction
-    if how == "weight":
-        return direction * np.abs(center)
-    axes = entry.filter_axes if how == "filter" else ()
-    lengths, targets = _norms(direction, axes), _norms(center, axes)
-    ratios = np.divide(targets, lengths, out=np.zeros_like(targets), where=lengths != 0)
-    return direction * ratios
+def _sum_of_squares(numbers: _Floats) -> np.float64:
+    """The sum over a 1D array, added pairwise as numpy adds the squares of all of it at once."""
+    if numbers.size <= _PIECE:
+        return np.float64(np.sum(np.square(numbers, dtype=np.float64)))
+    half = numbers.size // 2 // 8 * 8
+    return _sum_of_squares(numbers[:half]) + _sum_of_squares(numbers[half:])
+
+
+def _parts(shape: tuple[int, ...], axis: int, *, least: int = 1) -> Iterator[tuple[slice, ...]]:
+    """Indices that cut an array along an axis into parts of about `_PIECE` numbers, at least so wide."""
+    count = max(1, min(shape[axis] // least, prod(shape) // _PIECE))
+    edges = [shape[axis] * number // count for number in range(count + 1)]
+    for start, stop in pairwise(edges):
+        yield (*[slice(None)] * axis, slice(start, stop))

@@ -97,8 +97,6 @@ def _direction(said: Direction, around: _Around, against: Tensor | None = None) 
     if against is not None:
         direction = geometry.orthogonalize(direction, against)
     direction = normalize(direction, around.center.vector, around.center.layout, how=said.normalize)
-    if not torch.isfinite(direction).all():
-        raise LandscapeError(f"{around.here}: holds values that are not finite")
     if not direction.any():
         raise LandscapeError(
             f"{around.here}: is zero everywhere, so nothing would move; ignore less or choose another"

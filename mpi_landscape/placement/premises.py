@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.computed import KINDS
-from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.loading.resident import Resident
@@ -45,7 +45,7 @@ def try_problem(
     Raises:
         LandscapeError: Network, loss and data do not fit together, or a quantity cannot be known.
     """
-    network = own_copy(problem.model).to(device, dtype).eval()
+    network = network_on(problem.model, device, dtype)
     tried = {
         split: premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
         for split, dataset in problem.splits.items()
@@ -67,7 +67,7 @@ def check_premises(
     Raises:
         LandscapeError: A premise does not hold.
     """
-    network = own_copy(problem.model).to(device, dtype).eval()
+    network = network_on(problem.model, device, dtype)
     for split, examples in splits.items():
         with closing(examples.pieces(0, 1)) as pieces:
             batch = next(pieces)[0]

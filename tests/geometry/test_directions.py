@@ -1,3 +1,4 @@
+import hashlib
 import math
 import os
 import subprocess
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from mpi_landscape import LandscapeError
-from mpi_landscape.geometry.directions import cosine, difference, ignore, orthogonalize, random_direction
+from mpi_landscape.geometry.directions import cosine, difference, dot, ignore, orthogonalize, random_direction
 from mpi_landscape.geometry.layout import layout_of
 
 
@@ -60,6 +61,14 @@ def test_directions_are_the_same_in_another_process_with_other_threads():
     ).stdout.strip()
     here = random_direction(layout_of(nn.Linear(50, 40)), seed=7)
     assert answer == here.numpy().tobytes().hex()
+
+
+def test_a_tensor_that_is_drawn_in_pieces_has_the_bits_of_one_draw():
+    layout = layout_of(nn.Linear(2**10, 2**11 + 3))  # two pieces and a rest
+    key = int.from_bytes(hashlib.sha256(b"3:weight").digest()[:16], "little")
+    whole = np.random.Generator(np.random.Philox(key=key)).standard_normal(layout.entries[0].size)
+    drawn = layout.views(random_direction(layout, seed=3))["weight"].reshape(-1)
+    assert drawn.numpy().tobytes() == whole.astype(np.float32).tobytes()
 
 
 def test_random_directions_are_standard_normal_and_unrelated():
@@ -153,6 +162,13 @@ def test_orthogonalised_directions_are_orthogonal():
     assert cosine(direction, against) > 0.8
     # float32 rounding of each element is 6e-8, and independent; over 3e6 elements it averages out.
     assert abs(cosine(orthogonalize(direction, against), against)) < 1e-8
+
+
+def test_an_orthogonal_part_in_pieces_has_the_bits_of_one_whole():
+    direction, against = torch.randn(2, 2**21 + 5, generator=torch.Generator().manual_seed(3))
+    factor = dot(direction, against) / dot(against, against)
+    whole = (direction.double() - factor * against.double()).float()
+    assert torch.equal(orthogonalize(direction, against), whole)
 
 
 def test_orthogonal_to_zero_is_the_direction_itself():

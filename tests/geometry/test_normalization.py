@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mpi_landscape import LandscapeError
+from mpi_landscape.geometry import normalization
 from mpi_landscape.geometry.directions import ignore, random_direction
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.geometry.normalization import filter_norms, norm_ratios, normalize
@@ -61,6 +62,62 @@ def test_normalisation_equals_plain_loops_over_filters(how):
     assert result.dtype == torch.float32
     # Half an ulp of float32 is 6e-8 relative.
     np.testing.assert_allclose(result.numpy(), by_loops(how), rtol=1.2e-7, atol=0)
+
+
+SHAPES = nn.ModuleList(
+    [
+        nn.Conv2d(3, 8, 5),
+        nn.Conv1d(7, 5, 3),
+        nn.Conv3d(2, 3, (1, 2, 3)),
+        nn.ConvTranspose2d(6, 4, 3, groups=2),
+        nn.ConvTranspose2d(64, 48, 3),
+        nn.ConvTranspose2d(64, 3, 1),
+        nn.ConvTranspose2d(31, 2, 5),
+        nn.ConvTranspose2d(31, 1, 5),
+        nn.ConvTranspose1d(12, 12, 1, groups=3),
+        nn.ConvTranspose2d(40, 40, 3, groups=20),
+        nn.Embedding(1000, 77),
+        nn.Embedding(7, 1),
+        nn.Linear(1, 9),
+        nn.Linear(1001, 700),  # larger than the pieces that are used
+        nn.LayerNorm((5, 4)),
+        nn.LSTM(5, 6),
+        nn.MultiheadAttention(8, 2),
+        nn.Bilinear(3, 4, 5),
+    ]
+)
+
+
+def whole_norms(tensor, axes):
+    over = tuple(axis for axis in range(tensor.ndim) if axis not in axes)
+    return np.sqrt(np.sum(tensor * tensor, axis=over, keepdims=True))
+
+
+@pytest.mark.parametrize("piece", [normalization._PIECE, 1000, 200], ids=str)
+@pytest.mark.parametrize("how", ["filter", "layer", "weight", "none"])
+def test_work_in_pieces_gives_the_bits_of_whole_tensors(how, piece, monkeypatch):
+    monkeypatch.setattr(normalization, "_PIECE", piece)
+    layout = layout_of(SHAPES)
+    generator = torch.Generator().manual_seed(3)
+    direction, center = torch.randn(2, layout.size, generator=generator)
+    direction[100:400], center[:50] = 0, 0
+    result = normalize(direction, center, layout, how=how).numpy()
+    lengths = []
+    for entry in layout.entries:
+        moved, fixed = (
+            vector[entry.offset : entry.stop].double().numpy().reshape(entry.filter_view)
+            for vector in (direction, center)
+        )
+        lengths.append(whole_norms(moved, entry.filter_axes).reshape(-1))
+        if how == "weight":
+            moved = moved * np.abs(fixed)
+        elif how != "none":
+            axes = entry.filter_axes if how == "filter" else ()
+            length, target = whole_norms(moved, axes), whole_norms(fixed, axes)
+            moved = moved * np.divide(target, length, out=np.zeros_like(target), where=length != 0)
+        whole = moved.astype(np.float32).tobytes()
+        assert result[entry.offset : entry.stop].tobytes() == whole, (entry.name, entry.shape)
+    assert filter_norms(direction, layout).tobytes() == np.concatenate(lengths).tobytes()
 
 
 def test_arguments_are_left_alone():

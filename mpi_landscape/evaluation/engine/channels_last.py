@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
-from mpi_landscape.evaluation.vectors import Rows
+from mpi_landscape.evaluation.vectors import Rows, row_blocks
 from mpi_landscape.geometry.layout import Layout
 
 # Convolutions of two axes, whose weights can lie in channels-last order.
@@ -33,8 +33,8 @@ def reorder(vectors: Sequence[Tensor], layout: Layout, names: Collection[str]) -
     for vector in vectors:
         views = layout.views(vector)
         for name in names:
-            view = views[name]
-            view.view(-1).copy_(view.permute(0, 2, 3, 1).reshape(-1))
+            for block in row_blocks(views[name]):
+                block.view(-1).copy_(block.permute(0, 2, 3, 1).reshape(-1))
 
 
 def _proposal(_: Engine, probe: Probe) -> bool | None:

@@ -51,8 +51,8 @@ class Probe(Protocol):
     def run(self, network: nn.Module) -> Any:
         """The loss of the examples."""
 
-    def move(self, number: int) -> None:
-        """Put the network to place 0 or 1, which differ in every parameter."""
+    def elsewhere(self) -> nn.Module:
+        """A network that differs from it in every parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)

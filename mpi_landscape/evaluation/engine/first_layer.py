@@ -79,32 +79,29 @@ class FirstLayer(nn.Module):
 
 
 def find_first_layers(
-    network: nn.Module, run: Callable[[], Any], move: Callable[[int], None]
+    network: nn.Module, elsewhere: Callable[[], nn.Module], run: Callable[[nn.Module], Any]
 ) -> tuple[str, ...]:
     """Linear layers that get the same input wherever the parameters are.
 
     Args:
         network: In evaluation mode.
-        run: Calls it on one batch.
-        move: Puts it to point 0 or 1, which differ in every parameter that moves.
+        elsewhere: Gives a network that differs from it in every parameter.
+        run: Calls a network on one batch.
 
     Returns:
         Their names; each is called once in a pass and shares its parameters with nothing.
     """
     places = [id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False)]
-    candidates = {
-        name: module
+    candidates = [
+        name
         for name, module in network.named_modules()
         if type(module) is nn.Linear
         and module.in_features >= LEAST_INPUTS
         and not module._forward_pre_hooks
         and not module._forward_hooks
         and all(places.count(id(parameter)) == 1 for parameter in module.parameters())
-    }
-    seen: list[dict[str, list[Tensor]]] = []
-    for point in (0, 1):
-        move(point)
-        seen.append(_inputs(candidates, run))
+    ]
+    seen = [_inputs(candidates, network, run), _inputs(candidates, elsewhere(), run)]
     return tuple(
         name
         for name in candidates
@@ -113,7 +110,10 @@ def find_first_layers(
     )
 
 
-def _inputs(layers: dict[str, nn.Linear], run: Callable[[], Any]) -> dict[str, list[Tensor]]:
+def _inputs(
+    names: Sequence[str], network: nn.Module, run: Callable[[nn.Module], Any]
+) -> dict[str, list[Tensor]]:
+    """What goes into these layers in one pass."""
     found: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
@@ -123,8 +123,8 @@ def _inputs(layers: dict[str, nn.Linear], run: Callable[[], Any]) -> dict[str, l
 
         return before
 
-    hooks = [layer.register_forward_pre_hook(keep(name)) for name, layer in layers.items()]
-    watched(hooks, run)
+    hooks = [network.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
+    watched(hooks, lambda: run(network))
     return found
 
 
@@ -170,7 +170,7 @@ def _proposal(engine: Engine, probe: Probe) -> tuple[str, ...] | None:
     names = {entry.name for entry in probe.layout.entries}
     # A bias that took a normalization's place in the vectors has another name there.
     biases = {layer for layer, _ in engine.value(FOLDED) if f"{layer}.bias" not in names}
-    found = find_first_layers(probe.network, lambda: probe.run(probe.network), probe.move)
+    found = find_first_layers(probe.network, probe.elsewhere, probe.run)
     return tuple(name for name in found if name not in biases) or None
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
 from mpi_landscape.evaluation.engine.watching import watched
-from mpi_landscape.evaluation.vectors import Rows, Vectors
+from mpi_landscape.evaluation.vectors import Rows, Vectors, row_blocks
 from mpi_landscape.geometry.layout import Layout
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -126,7 +126,10 @@ def fold_vectors(
             views = layout.views(vector)
             weight = views[f"{layer_name}.weight"]
             factor = scale.to(vector.device).reshape(-1, *[1] * (weight.ndim - 1))
-            weight.copy_(weight.double() * factor)
+            blocks = row_blocks(weight)
+            factors = torch.split(factor, [len(block) for block in blocks])
+            for block, each in zip(blocks, factors, strict=True):
+                block.copy_(block.double() * each)
             own, beta = views.get(f"{layer_name}.bias"), views.get(f"{norm_name}.bias")
             bias = torch.zeros_like(scale) if own is None else own.double().cpu() * scale
             if beta is not None:
