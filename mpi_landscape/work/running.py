@@ -68,13 +68,15 @@ def complete(job: Job, kept: Kept | None, ranks: Ranks, *, writer: str = "root",
     Raises:
         AgreedError: The file belongs to another run or cannot be written, or the writer is not possible.
     """
-    account = job.account() if ranks.is_root else None
     if kept is None:
+        account = job.account() if ranks.is_root else None
         num_left = ranks.share(account.num_left if account else 0)
         return _evaluate(job, account, num_left, _Writer(), ranks, stopping)
     with ranks.together():
         kind, reason = choose_writer(writer, ranks.size)
     ranks.on_root(kept.ensure)
+    # Not before the file, which is refused where a job is too large: the account has a mark for every item.
+    account = job.account() if ranks.is_root else None
     unpublished, settled = ranks.on_root(lambda: _take_over(kept, account)) or ([], False)
     num_left, num_done = ranks.share((account.num_left, account.num_done) if account else (0, 0))
     is_complete = num_left == 0 and not ranks.share(bool(unpublished))

@@ -66,7 +66,7 @@ def test_a_name_in_no_encoding_is_refused_in_a_line(study, here):
     ended = here(surface.main, study.configuration, "--output", os.fsdecode(b"caf\xe9.h5"))
     assert ended.status == 2
     (line,) = ended.err.splitlines()
-    assert "output: " in line
+    assert ": output is " in line
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """More than the loss at every point: the norm of its gradient, and numbers that it returns under names of its own."""
 
 import json
-import subprocess
-import sys
 import textwrap
 
 import h5py
@@ -10,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mpi_landscape import inspect
+from mpi_landscape import surface as program
 from mpi_landscape.storage.surface.reader import read_surface
 
 # A loss that is quadratic in the parameters, so that value and gradient are known at every point: with the examples x of the
@@ -54,9 +54,9 @@ def cut_off(model, batch):
     return model(batch[0]).detach()
 """
 CONFIGURATION = """
-model: {{target: "bowl_of_quantities:Bowl"}}
-data: {{target: "bowl_of_quantities:data"}}
-loss: {{target: "bowl_of_quantities:{loss}"}}
+model: {{target: "{module}:Bowl"}}
+data: {{target: "{module}:data"}}
+loss: {{target: "{module}:{loss}"}}
 directions: {{alpha: {{ignore: {ignore}}}, beta: {{ignore: {ignore}}}}}
 grid: {{alpha: [-1, 1, 5], beta: [0, 2, 3]}}
 compute: {{batch_size: 2, points_per_tile: 4, threads: 2}}
@@ -65,31 +65,34 @@ output: {folder}/surface.h5
 
 
 @pytest.fixture
-def bowl(tmp_path):
+def bowl(study):
     """Write the study, with a loss."""
-    (tmp_path / "bowl_of_quantities.py").write_text(textwrap.dedent(BOWL))
+    (study.folder / f"{study.module}.py").write_text(textwrap.dedent(BOWL))
 
     def make(loss="plain", ignore="[]"):
-        path = tmp_path / "study.yaml"
-        path.write_text(CONFIGURATION.format(loss=loss, ignore=ignore, folder=tmp_path))
-        return path
+        text = CONFIGURATION.format(loss=loss, ignore=ignore, folder=study.folder, module=study.module)
+        study.configuration.write_text(text)
+        return study.configuration
 
     return make
 
 
-def run(configuration, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "mpi_landscape.surface", str(configuration), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@pytest.fixture
+def run(here):
+    """Compute it in this process."""
+    return lambda configuration, *arguments: here(program.main, configuration, *arguments)
 
 
-def done(configuration, *arguments):
-    ended = run(configuration, *arguments)
-    assert ended.returncode == 0, ended.stderr
-    return read_surface(configuration.parent / "surface.h5")
+@pytest.fixture
+def done(run):
+    """The same, which must succeed; returns the surface."""
+
+    def compute(configuration, *arguments):
+        ended = run(configuration, *arguments)
+        assert ended.status == 0, ended.err
+        return read_surface(configuration.parent / "surface.h5")
+
+    return compute
 
 
 def vectors(path):
@@ -104,7 +107,7 @@ GRADIENT = ("--set", "compute.quantities=[gradient_norm]")
     ("ignore", "moving", "reason"),
     [("[]", slice(0, 8), "all move"), ("[bias]", slice(0, 6), "a tensor that stands still does not count")],
 )
-def test_the_norm_of_the_gradient_is_that_of_a_bowl_at_every_point(bowl, ignore, moving, reason):
+def test_the_norm_of_the_gradient_is_that_of_a_bowl_at_every_point(bowl, ignore, moving, reason, done):
     surface = done(bowl(ignore=ignore), *GRADIENT)
     center, alpha, beta = vectors(surface.path)
     for split, mean in (("train", 3.0), ("test", 4.5)):
@@ -117,14 +120,14 @@ def test_the_norm_of_the_gradient_is_that_of_a_bowl_at_every_point(bowl, ignore,
                 assert found[i, j] == pytest.approx(np.linalg.norm(gradient), rel=1e-6), reason
 
 
-def test_the_loss_has_the_same_bits_with_the_gradient_and_without(bowl):
+def test_the_loss_has_the_same_bits_with_the_gradient_and_without(bowl, done):
     alone = done(bowl(), "--set", "compute.data_shards=1")
     both = done(bowl(), "--overwrite", *GRADIENT)
     for name, values in alone.values.items():
         assert values.tobytes() == both.values[name].tobytes()
 
 
-def test_a_resumed_job_and_streamed_data_give_the_same_bits(bowl):
+def test_a_resumed_job_and_streamed_data_give_the_same_bits(bowl, done):
     path = bowl()
     whole = done(path, *GRADIENT)
     with h5py.File(whole.path, "r+") as file:
@@ -139,17 +142,17 @@ def test_a_resumed_job_and_streamed_data_give_the_same_bits(bowl):
 
 
 @pytest.mark.mpi
-def test_the_bits_are_the_same_on_any_number_of_ranks(bowl, launch):
+def test_the_bits_are_the_same_on_any_number_of_ranks(bowl, standing, done):
     path = bowl()
     alone = done(path, *GRADIENT)
-    ended = launch(3, "-m", "mpi_landscape.surface", str(path), "--overwrite", *GRADIENT, cwd=path.parent)
+    ended = standing(3, "-m", "mpi_landscape.surface", str(path), "--overwrite", *GRADIENT, cwd=path.parent)
     assert ended.returncode == 0, ended.stderr
     shared = read_surface(alone.path)
     for name, values in alone.values.items():
         assert values.tobytes() == shared.values[name].tobytes()
 
 
-def test_what_a_loss_returns_under_its_own_name_is_kept_as_a_mean(bowl):
+def test_what_a_loss_returns_under_its_own_name_is_kept_as_a_mean(bowl, done, here):
     path = bowl("named")
     surface = done(path)
     center, alpha, beta = vectors(surface.path)
@@ -161,15 +164,11 @@ def test_what_a_loss_returns_under_its_own_name_is_kept_as_a_mean(bowl):
     assert (surface.values["test_is_large"] == 0.5).all()
     assert surface.values["train_nll"] == pytest.approx(grid, rel=1e-6)
     assert surface.units["train_nll"] == "per example"
-    shown = subprocess.run(
-        [sys.executable, "-m", "mpi_landscape.inspect", surface.path, "--json"],
-        capture_output=True,
-        text=True,
-    )
-    assert json.loads(shown.stdout)["quantities"]["train_first"]["max"]["value"] == 3.0
+    shown = here(inspect.main, surface.path, "--json")
+    assert json.loads(shown.out)["quantities"]["train_first"]["max"]["value"] == 3.0
 
 
-def test_further_numbers_are_estimated_from_samples_too(bowl):
+def test_further_numbers_are_estimated_from_samples_too(bowl, done):
     surface = done(bowl("named"), "--relative-error", "0.9")
     assert np.isfinite(surface.values["train_first"]).all()
     exact = done(bowl("named"))
@@ -200,21 +199,23 @@ BAD = [
 
 
 @pytest.mark.parametrize(("loss", "settings", "words", "reason"), BAD, ids=[row[-1] for row in BAD])
-def test_what_cannot_be_known_is_refused_in_one_line_and_leaves_no_file(bowl, loss, settings, words, reason):
+def test_what_cannot_be_known_is_refused_in_one_line_and_leaves_no_file(
+    bowl, loss, settings, words, reason, run
+):
     path = bowl(loss)
     ended = run(path, *(word for setting in settings for word in ("--set", setting)))
-    assert ended.returncode == 2, ended.stderr
-    (line,) = ended.stderr.splitlines()
+    assert ended.status == 2, ended.err
+    (line,) = ended.err.splitlines()
     assert all(word in line for word in words), line
     assert not (path.parent / "surface.h5").exists(), reason
 
 
-def test_a_surface_of_losses_is_not_gone_on_with_as_one_of_gradients(bowl):
+def test_a_surface_of_losses_is_not_gone_on_with_as_one_of_gradients(bowl, done, run):
     path = bowl()
     done(path)
     ended = run(path, *GRADIENT)
-    assert ended.returncode == 2
-    assert "quantities (file: nothing; now: gradient_norm)" in ended.stderr
+    assert ended.status == 2
+    assert "quantities (file: nothing; now: gradient_norm)" in ended.err
 
 
 def test_the_gradient_is_that_of_a_plain_loop_in_float64(tmp_path):
