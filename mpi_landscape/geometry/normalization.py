@@ -75,8 +75,8 @@ def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normali
         moved, fixed, into = (_tensor(entry, array) for array in arrays)
         # What overflows float32 is reported below, in words.
         with np.errstate(over="ignore", invalid="ignore"):
-            _scale(into, moved, fixed, entry.filter_axes if how == "filter" else (), how)
-        if not np.isfinite(into).all():
+            finite = _scale(into, moved, fixed, entry.filter_axes if how == "filter" else (), how)
+        if not finite:
             raise LandscapeError(
                 f"normalize: tensor {entry.name} is not finite; look for NaN or infinity in the checkpoint"
             )
@@ -142,16 +142,18 @@ def _tensor(entry: Entry, array: _Floats) -> _Floats:
     return array[entry.offset : entry.stop].reshape(entry.filter_view)
 
 
-def _scale(into: _Floats, moved: _Floats, fixed: _Floats, axes: tuple[int, ...], how: Normalization) -> None:
-    """Write a scaled tensor; `axes` enumerate what is scaled as one."""
+def _scale(into: _Floats, moved: _Floats, fixed: _Floats, axes: tuple[int, ...], how: Normalization) -> bool:
+    """Write a tensor scaled by the filters that `axes` enumerate; returns whether all of it is finite."""
     ratios = np.ones([1] * moved.ndim)
     if how in ("filter", "layer"):
         lengths, targets = _norms(moved, axes), _norms(fixed, axes)
         ratios = np.divide(targets, lengths, out=np.zeros_like(targets), where=lengths != 0)
-    ratios = np.broadcast_to(ratios, moved.shape)
+    ratios, finite = np.broadcast_to(ratios, moved.shape), True
     for part in _parts(moved.shape, int(np.argmax(moved.shape))):
-        scaled = moved[part].astype(np.float64)
-        into[part] = scaled * (np.abs(fixed[part].astype(np.float64)) if how == "weight" else ratios[part])
+        factors = np.abs(fixed[part].astype(np.float64)) if how == "weight" else ratios[part]
+        into[part] = moved[part].astype(np.float64) * factors
+        finite = finite and bool(np.isfinite(into[part]).all())
+    return finite
 
 
 def _norms(tensor: _Floats, axes: tuple[int, ...]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.directions import dot
+from mpi_landscape.geometry.directions import array_of, dot
 from mpi_landscape.geometry.layout import Layout
 
 # Below this, the smallest eigenvalue of the cosines between directions is rounding: they span less than they are.
@@ -56,7 +56,7 @@ class Plane:
             raise LandscapeError("a plane needs at least one direction")
         for name, direction in self.directions.items():
             self.layout.check(direction, where=f"direction {name}")
-            if not direction.any():
+            if not array_of(direction).any():  # torch's makes a copy of bools
                 raise LandscapeError(f"direction {name} is zero everywhere and spans nothing")
 
     def at(self, coordinates: Sequence[float]) -> Tensor:
