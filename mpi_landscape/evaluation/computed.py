@@ -60,16 +60,9 @@ def columns(
     points: Sequence[tuple[float, ...]],
     between: Pause | None = None,
 ) -> NDArray[np.float64]:
-    """One column for any number of points, as many at once as memory should hold.
+    """(len(points), 1) float64 of a quantity at any number of points, as many at once as memory should hold.
 
-    Args:
-        computing: The quantity.
-        pieces: Gives the batches of a split, from the first on, each time that it is called.
-        points: Coordinates, one tuple per point.
-        between: As for `Evaluator.batch_sums`.
-
-    Returns:
-        (len(points), 1) float64.
+    `pieces` gives the batches of a split from the first on, each time that it is called.
     """
     size = max(1, _MOST_BYTES // max(1, computing.bytes_per_point))
     return np.concatenate(

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
-from mpi_landscape.evaluation.replica import network_on, sharing_copy
-from mpi_landscape.evaluation.replicas import Replicas
+from mpi_landscape.evaluation.replica import Replicas, network_on, sharing_copy
 from mpi_landscape.evaluation.sums import NUM_SUMS
 from mpi_landscape.evaluation.vectors import Rows, Vectors
 from mpi_landscape.geometry.layout import Layout, empty_vector
@@ -114,9 +113,8 @@ class Evaluator:
     def move(self, *coordinates: float) -> None:
         """Go to center + sum of coordinate * direction.
 
-        Args:
-            coordinates: One per direction; a missing or zero one leaves its direction out, so that (0, 0) is the
-                center bit for bit, even where a direction holds an infinite value.
+        A missing or zero coordinate leaves its direction out, so that (0, 0) is the center bit for bit, even where
+        a direction holds an infinite value.
 
         Raises:
             LandscapeError: A coordinate that is not zero has no direction.
@@ -142,12 +140,7 @@ class Evaluator:
         return self._together(batches, [[self._point]], between)[:, 0]
 
     def example_losses(self, batch: Batch, point: tuple[float, ...]) -> NDArray[np.float64]:
-        """(batch.valid,) float64: the loss of every example of a batch at one point.
-
-        Args:
-            batch: Any of a split's.
-            point: Coordinates, one per direction.
-        """
+        """(batch.valid,) float64: the loss of every example of a batch at one point."""
         self._vectors.check(point)
         self._point = point
         with torch.no_grad():

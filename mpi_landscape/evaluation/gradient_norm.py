@@ -29,14 +29,13 @@ Point = tuple[float, ...]
 class GradientNorm:
     """The norm of the full mean loss's gradient over the parameters that move, by the plain network.
 
-    A parameter tensor counts where any direction is not zero in it, as zero where it has no influence on the loss; buffers
-    never count. Every thread has a copy of the
-    network and of the point. The gradients of batches are added in the order of the batches, in float64, so that the
-    bits depend neither on the number of threads nor on the pieces.
+    A parameter tensor counts where any direction is not zero in it, as zero where it has no influence on the loss;
+    buffers never count. Every thread has a copy of the network and of the point. The gradients of batches are added in
+    the order of the batches, in float64, so that the bits depend neither on the number of threads nor on the pieces.
 
     Args:
-        model: As for `Evaluator`.
-        loss: As for `Evaluator`; its gradient is taken, see `check_differentiable`.
+        model: This and what follows as for `Evaluator`.
+        loss: Its gradient is taken, see `check_differentiable`.
         layout: The order of the flat vector.
         center: (n,) the trained parameters.
         directions: One or two rows of shape (n,).
@@ -96,12 +95,7 @@ class GradientNorm:
     def row(
         self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
     ) -> NDArray[np.float64]:
-        """The norm at each of several points, over all batches of a split.
-
-        Args:
-            pieces: The batches, in sequences of which one at a time is in memory.
-            points: Coordinates, one tuple per point.
-            between: As for `Evaluator.batch_sums`.
+        """The norm at each of several points, over all batches of a split; as for `Evaluator.tile`.
 
         Returns:
             (len(points), 1) float64, nats per unit of the parameters.
@@ -166,13 +160,7 @@ class _Replica:
 
 
 def moved_parameters(network: nn.Module, layout: Layout, directions: Sequence[Tensor]) -> tuple[str, ...]:
-    """Names of the parameters in which a direction is not zero, in the order of the layout.
-
-    Args:
-        network: The network whose parameters they are; buffers in the layout are left out.
-        layout: The order of the flat vectors.
-        directions: (n,) each.
-    """
+    """Names of the network's own parameters in which a direction is not zero, in the order of the layout."""
     own = {name for name, _ in network.named_parameters()}
     views = [layout.views(direction) for direction in directions]
     return tuple(
@@ -183,12 +171,7 @@ def moved_parameters(network: nn.Module, layout: Layout, directions: Sequence[Te
 
 
 def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> None:
-    """Try one batch, so that a loss without a gradient shows before the work begins.
-
-    Args:
-        loss: Called as `loss(model, batch)`.
-        model: On the device of the batch, in its type; left untouched.
-        batch: Any of a split's batches.
+    """Try one batch on a copy, so that a loss without a gradient shows before the work begins.
 
     Raises:
         LandscapeError: The loss does not depend on any parameter in a way that torch can differentiate.

@@ -71,14 +71,7 @@ class Setting:
 
 
 class NetworkProbe:
-    """The plain network on a few examples, and what it says at a few points; a `Probe` for the steps.
-
-    Args:
-        setting: Network, loss and plane.
-        batch: The examples, on the device.
-        points: Where engines are compared with it.
-        dtype: torch.float32 or torch.float64, that of the examples.
-    """
+    """A `Probe` for the steps: the plain network on a few examples on the device, of the type `dtype`, at a few points."""
 
     def __init__(self, setting: Setting, batch: Batch, points: Sequence[Point], dtype: torch.dtype) -> None:
         self._setting, self._batch, self._points = setting, batch, points
@@ -153,11 +146,7 @@ def fewer(batch: Batch, most: int = MOST_EXAMPLES) -> Batch:
 
 
 def probe_points(axes: Sequence[tuple[float, float]]) -> list[Point]:
-    """Where engines are compared: the center, a corner, and a place between, with coordinates that differ.
-
-    Args:
-        axes: (min, max) of each axis of the grid.
-    """
+    """Where engines are compared on axes of (min, max): the center, a corner, and a place between off the diagonal."""
     corner = tuple(high if number % 2 == 0 else low for number, (low, high) in enumerate(axes))
     between = tuple(
         (0.4, 0.3)[number] * (low if number % 2 == 0 else high) for number, (low, high) in enumerate(axes)

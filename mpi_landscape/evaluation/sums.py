@@ -18,7 +18,7 @@ NUM_SUMS = 4
 
 
 def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tensor:
-    """The sums over the first examples of what a loss function returned.
+    """The sums over the first `valid` examples of what a loss function returned.
 
     Args:
         result: One loss per example, or a mapping with `loss`, perhaps `correct`, and further numbers per example.

@@ -74,14 +74,9 @@ class Sample:
 
 
 def choose_first(num_examples: int, batch_size: int) -> tuple[int, int]:
-    """Number of strata of a split, and examples in the first level of each.
+    """Number of strata of a split, and examples in the first level of each: a multiple of the batch size.
 
-    Args:
-        num_examples: Of the split, at least 1.
-        batch_size: Examples per batch.
-
-    Returns:
-        (num_strata, first): `first` is a multiple of the batch size; one stratum and all examples for a small split.
+    One stratum and all examples for a small split.
     """
     if num_examples < SMALL:
         return 1, num_examples
@@ -94,12 +89,7 @@ def choose_first(num_examples: int, batch_size: int) -> tuple[int, int]:
 
 
 def cut(sizes: Sequence[int], first: int) -> Sample:
-    """Cut strata into levels of whole batches: a first one, then each as large as all before it.
-
-    Args:
-        sizes: Examples of each stratum; whole batches but for the last.
-        first: Examples of the first level, whole batches or all.
-    """
+    """Cut strata of these sizes, whole batches but for the last, into levels: each as large as all before it."""
     strata, examples = [], []
     for stratum, size in enumerate(sizes):
         done = 0

@@ -123,13 +123,7 @@ class Engine:
         return rows
 
     def on_network(self, network: nn.Module, vectors: Vectors, lower: torch.dtype | None) -> nn.Module:
-        """The rewritten network.
-
-        Args:
-            network: Changed in place; its parameters are views of the vectors' point.
-            vectors: As `on_vectors` has made them.
-            lower: Type of 16 bits in which the network computes; None for that of the vectors.
-        """
+        """The rewritten network, changed in place, whose parameters are views of the vectors' point; see `Step`."""
         for step, value in self.taken:
             network = step.on_network(value, network, vectors, lower)
         return network
