@@ -12,7 +12,8 @@ import torch
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.engine.steps import STEPS
-from mpi_landscape.evaluation.probe import NetworkProbe, Point, Setting, fewer
+from mpi_landscape.evaluation.probe import NetworkProbe, Setting, fewer
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.wording import one_line
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
-from mpi_landscape.evaluation.vectors import Rows, Vectors
+from mpi_landscape.evaluation.sums import Floats
+from mpi_landscape.evaluation.vectors import Point, Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction, losses_of
 from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.wording import one_line
-
-Point = tuple[float, ...]
 
 
 class GradientNorm:
@@ -34,12 +31,8 @@ class GradientNorm:
     the order of the batches, in float64, so that the bits depend neither on the number of threads nor on the pieces.
 
     Args:
-        model: This and what follows as for `Evaluator`.
+        model: As for `Evaluator`, like all that is not told here.
         loss: Its gradient is taken, see `check_differentiable`.
-        layout: The order of the flat vector.
-        center: (n,) the trained parameters.
-        directions: One or two rows of shape (n,).
-        device: Where to compute.
         dtype: torch.float32 or torch.float64.
         threads: Batches whose gradients are computed at once; 1 on a GPU.
 
@@ -72,11 +65,8 @@ class GradientNorm:
         threads: int = 1,
     ) -> None:
         network = network_on(model, device, dtype)
-        rows = Rows(
-            layout=layout,
-            center=center.to(device, dtype),
-            directions=tuple(direction.to(device, dtype) for direction in directions),
-        )
+        moved = tuple(direction.to(device, dtype) for direction in directions)
+        rows = Rows(layout=layout, center=center.to(device, dtype), directions=moved)
         names = moved_parameters(network, layout, rows.directions)
         count = threads if device.type == "cpu" else 1
         networks = [network, *(sharing_copy(network) for _ in range(count - 1))]
@@ -94,7 +84,7 @@ class GradientNorm:
 
     def row(
         self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         """The norm at each of several points, over all batches of a split; as for `Evaluator.tile`.
 
         Returns:
@@ -110,7 +100,7 @@ class GradientNorm:
         for piece in pieces if self._size else ():
             count += self._add(gradients, piece, points, between)
         gradients /= max(count, 1)
-        norms: NDArray[np.float64] = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).cpu().numpy()
+        norms: Floats = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).cpu().numpy()
         return norms
 
     def _add(
@@ -129,9 +119,8 @@ class GradientNorm:
         # As many at a time as there are threads: no more vectors are alive, and it does not matter which is ready first.
         for start in range(0, len(places), window):
             now = places[start : start + window]
-            for (row, _), (found, valid) in zip(
-                now, self._workers.share_out(now, work, between), strict=True
-            ):
+            done = self._workers.share_out(now, work, between)
+            for (row, _), (found, valid) in zip(now, done, strict=True):
                 gradients[row] += found
                 count += valid if row == 0 else 0
         return count

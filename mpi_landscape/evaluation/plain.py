@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.premises import call_loss, check_loss
 from mpi_landscape.evaluation.replica import network_on
-from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
+from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, example_sums
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
@@ -26,11 +25,11 @@ def plain_sums(
     device: torch.device,
     dtype: torch.dtype,
     returned: Sequence[str] = (),
-) -> NDArray[np.float64]:
+) -> Floats:
     """The sums of each batch by the plain network: no flat vector, no padding, no threads.
 
-    Each batch, on the device and of the type, goes through in two uneven pieces, so that a loss which depends on an
-    example's batch shows itself. The model is left untouched.
+    Each batch goes through in two uneven pieces, so that a loss which depends on an example's batch shows itself.
+    The model is left untouched; device and type are those of the batches.
 
     Returns:
         (len(batches), NUM_SUMS + len(returned)) float64: as `Evaluator.batch_sums`.

@@ -32,7 +32,7 @@ REREAD_STREAMED = 32
 
 
 def call_loss(loss: LossFunction, model: nn.Module, batch: Batch) -> Any:
-    """The loss function's answer for a batch, its exceptions put in words: those of a LandscapeError."""
+    """The loss function's answer for a batch; what it raises is put in words, as a LandscapeError."""
     try:
         with torch.no_grad():
             return loss(model, batch.data)
@@ -111,13 +111,7 @@ def try_two_examples(
 ) -> tuple[int, Returned]:
     """Try two examples, so that what does not fit together shows before all of the data is read.
 
-    Args:
-        loss: Called as `loss(model, batch)`.
-        model: On `device`, in `dtype`.
-        split: Name, for messages.
-        dataset: Map-style, at least one item.
-        device: Where the model is.
-        dtype: Floating-point type of the batch.
+    The model is on the device and of the type.
 
     Returns:
         Numbers per example in the largest tensor that a layer gives: what decides on the batch size. And what the

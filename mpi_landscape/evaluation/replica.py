@@ -6,15 +6,13 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.evaluation.sums import example_sums
-from mpi_landscape.evaluation.vectors import Vectors
+from mpi_landscape.evaluation.sums import Floats, example_sums
+from mpi_landscape.evaluation.vectors import Point, Vectors
 from mpi_landscape.geometry.filters import is_normalization
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.nests import map_tensors
@@ -71,7 +69,7 @@ class Replica:
         """(1, columns) float64 of a batch at the vectors' point."""
         return self._sums(batch.data, batch.valid)
 
-    def sums_of_points(self, batch: Batch, points: Sequence[tuple[float, ...]], pause: Pause) -> Tensor:
+    def sums_of_points(self, batch: Batch, points: Sequence[Point], pause: Pause) -> Tensor:
         """(len(points), columns) float64 of a batch at several points, what they share being made once."""
         self.vectors.begin()
         rows = []
@@ -81,7 +79,7 @@ class Replica:
             pause()
         return torch.cat(rows)
 
-    def losses(self, batch: Batch, coordinates: tuple[float, ...]) -> Tensor:
+    def losses(self, batch: Batch, coordinates: Point) -> Tensor:
         """(batch.valid,) float64: every example's loss at one point."""
         self.vectors.begin()
         self.vectors.move(coordinates)
@@ -113,7 +111,7 @@ class Replicas:
             Replica(each, loss, point, engine, lower=lower, returned=returned)
             for each, point in zip(networks, points, strict=True)
         ]
-        self._first, self._workers = self._replicas[0], Workers(self._replicas)
+        self.first, self._workers = self._replicas[0], Workers(self._replicas)
 
     def close(self) -> None:
         """End the threads, and let go of the point."""
@@ -121,22 +119,7 @@ class Replicas:
         for replica in self._replicas:
             replica.close()
 
-    @property
-    def network(self) -> nn.Module:
-        """The network of the first replica."""
-        return self._first.network
-
-    def move(self, coordinates: tuple[float, ...]) -> None:
-        """Put the networks to a point."""
-        self._vectors.move(coordinates)
-
-    def losses(self, batch: Batch, point: tuple[float, ...]) -> Tensor:
-        """(batch.valid,) float64 of the first replica."""
-        return self._first.losses(batch, point)
-
-    def rows(
-        self, batches: Sequence[Batch], points: Sequence[tuple[float, ...]], between: Pause | None
-    ) -> NDArray[np.float64]:
+    def rows(self, batches: Sequence[Batch], points: Sequence[Point], between: Pause | None) -> Floats:
         """(batches, points, columns): sums at as many points as share work, otherwise at one."""
 
         def row(replica: Replica, batch: Batch, pause: Pause) -> Tensor:
@@ -148,7 +131,7 @@ class Replicas:
             return sums
 
         if not self._apart:
-            self.move(points[0])
+            self._vectors.move(points[0])
         rows = self._workers.share_out(batches, row, between)
         # One transfer for all: on a GPU nothing waits for a batch.
         return torch.stack(rows).cpu().numpy()

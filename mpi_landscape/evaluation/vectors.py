@@ -12,6 +12,8 @@ from torch import Tensor
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.layout import Layout, empty_vector
 
+Point = tuple[float, ...]
+
 # Numbers of a tensor that are copied at a time: few beside a vector.
 _BLOCK = 2**18
 

@@ -34,7 +34,7 @@ def longest_tile(plan: Plan, seconds_per_point: float, shares: Sequence[float]) 
 
 
 def check_time_limit(limit: float | None, tile: float, points_per_tile: int) -> None:
-    """Refuse a job that would stop before its first tile, of so many seconds and points, is done, every time it is run.
+    """Refuse a job that would stop before its first tile, which takes so long, is done, every time that it is run.
 
     Raises:
         LandscapeError: The limit in seconds, if there is one, is shorter than the tile.
@@ -82,7 +82,5 @@ def table(
             f"            {count:>7,}  {duration(seconds).removeprefix('about '):>14}  {hours:>12.3g}  "
             f"{100 * efficiency(plan, count):>8.1f} %{mark}"
         )
-    return [
-        *lines,
-        f"memory      {amount(memory)} per rank: parameter vectors, data, and a batch's activations",
-    ]
+    lines.append(f"memory      {amount(memory)} per rank: parameter vectors, data, and a batch's activations")
+    return lines

@@ -104,20 +104,14 @@ class Plan:
         chunk, unit = divmod(index, self.num_units)
         place = bisect_right(self._unit_stops, unit)
         split, count = self.shards[place]
+        shard = unit - (self._unit_stops[place] - count)
         start = chunk * self.points_per_tile
-        return Tile(
-            index=index,
-            split=split,
-            shard=unit - (self._unit_stops[place] - count),
-            start=start,
-            stop=min(start + self.points_per_tile, self.num_points),
-        )
+        stop = min(start + self.points_per_tile, self.num_points)
+        return Tile(index=index, split=split, shard=shard, start=start, stop=stop)
 
     def sample(self, split: str) -> Sample:
         """How the shards of a split are nested samples of it."""
-        return next(
-            sample for (name, _), sample in zip(self.shards, self.samples, strict=True) if name == split
-        )
+        return self.samples[[name for name, _ in self.shards].index(split)]
 
     def batches(self, tile: Tile, num_batches: int, batch_size: int) -> tuple[int, int]:
         """The first batch of a tile's shard and one past the last, of the batches of its split."""

@@ -14,7 +14,8 @@ from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.evaluation import choosing
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
-from mpi_landscape.evaluation.probe import Point, Setting, fewer, probe_points
+from mpi_landscape.evaluation.probe import Setting, fewer, probe_points
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid

@@ -30,14 +30,7 @@ ABSENT = {
 
 
 class Probe(Protocol):
-    """The plain network on a few examples, for a step to look at.
-
-    Attributes:
-        layout: Of the flat vectors.
-        directions: (n,) each.
-        device: Where the network is.
-        dtype: Its floating-point type.
-    """
+    """The plain network on a few examples, for a step to look at, with its plane: `directions` of (n,) each."""
 
     layout: Layout
     directions: Sequence[Tensor]

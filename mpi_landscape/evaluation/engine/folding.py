@@ -127,7 +127,7 @@ def fold_vectors(
 
 
 def rewire(pairs: Iterable[Pair], network: nn.Module, views: Mapping[str, Tensor]) -> None:
-    """Take the normalizations of `fold_vectors` out of a network that follows these views, in place; its layers get a bias."""
+    """Take the normalizations of `fold_vectors` out of a network that follows these views; its layers get a bias."""
     for layer_name, norm_name in pairs:
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         if layer.bias is None:
