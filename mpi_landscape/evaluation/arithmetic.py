@@ -15,10 +15,8 @@ _Settings = list[tuple[object, str, object]]
 def exact_arithmetic(threads: int = 1) -> Iterator[None]:
     """Deterministic algorithms, no TF32, a fixed number of threads; the caller's settings come back afterwards.
 
-    Args:
-        threads: Per operation. One per operation because some kernels split their sums by the number of
-            threads, so that the bits would depend on it; cores are kept busy with whole batches instead
-            (`Evaluator`).
+    One thread per operation, because some kernels split their sums by the number of threads, so that the bits would
+    depend on it; cores are kept busy with whole batches instead (`Evaluator`).
     """
     # cuBLAS reads it when its first handle is made.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

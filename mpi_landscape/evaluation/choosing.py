@@ -12,27 +12,23 @@ import torch
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.engine.steps import STEPS
-from mpi_landscape.evaluation.probe import NetworkProbe, Point, Setting, fewer
+from mpi_landscape.evaluation.probe import NetworkProbe, Setting, fewer
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.wording import one_line
 
 
 def choose_engine(
-    setting: Setting,
-    batch: Batch,
-    points: Sequence[Point],
-    *,
-    dtype: torch.dtype,
-    steps: Sequence[str],
+    setting: Setting, batch: Batch, points: Sequence[Point], *, dtype: torch.dtype, steps: Sequence[str]
 ) -> tuple[Engine, list[str]]:
-    """Try steps, one after the other, each on top of those that passed.
+    """Try steps of these names in their order, each on top of those that passed.
 
     Args:
         setting: Network, loss and plane.
-        batch: Real examples, on the device, their type that of `dtype`.
+        batch: Real examples, on the device, of the type `dtype`.
         points: Where to compare; some far from the center, where a mistake shows.
         dtype: torch.float32 or torch.float64.
-        steps: Names of `STEPS` that may be tried, in order.
+        steps: Names of `STEPS`.
 
     Returns:
         The engine, and a line for each step that was dropped, with the reason.

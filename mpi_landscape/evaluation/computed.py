@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from mpi_landscape.evaluation.gradient_norm import GradientNorm, check_differentiable
+from mpi_landscape.evaluation.sums import Floats
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.loading.sharing import Pause
@@ -29,11 +30,8 @@ class Computing(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def row(
-        self,
-        pieces: Iterable[Sequence[Batch]],
-        points: Sequence[tuple[float, ...]],
-        between: Pause | None = None,
-    ) -> NDArray[np.float64]:
+        self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
+    ) -> Floats:
         """(len(points), 1) float64 over all batches of a split."""
 
 
@@ -57,19 +55,12 @@ KINDS: Mapping[str, Kind] = {"gradient_norm": Kind(made=GradientNorm, check=chec
 def columns(
     computing: Computing,
     pieces: Callable[[], Iterable[Sequence[Batch]]],
-    points: Sequence[tuple[float, ...]],
+    points: Sequence[Point],
     between: Pause | None = None,
-) -> NDArray[np.float64]:
-    """One column for any number of points, as many at once as memory should hold.
+) -> Floats:
+    """(len(points), 1) float64 of a quantity at any number of points, as many at once as memory should hold.
 
-    Args:
-        computing: The quantity.
-        pieces: Gives the batches of a split, from the first on, each time that it is called.
-        points: Coordinates, one tuple per point.
-        between: As for `Evaluator.batch_sums`.
-
-    Returns:
-        (len(points), 1) float64.
+    `pieces` gives the batches of a split from the first on, each time that it is called.
     """
     size = max(1, _MOST_BYTES // max(1, computing.bytes_per_point))
     return np.concatenate(

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
-from mpi_landscape.evaluation.replica import network_on, sharing_copy
-from mpi_landscape.evaluation.replicas import Replicas
-from mpi_landscape.evaluation.sums import NUM_SUMS
-from mpi_landscape.evaluation.vectors import Rows, Vectors
+from mpi_landscape.evaluation.replica import Replicas, network_on, sharing_copy
+from mpi_landscape.evaluation.sums import NUM_SUMS, Floats
+from mpi_landscape.evaluation.vectors import Point, Rows, Vectors
 from mpi_landscape.geometry.layout import Layout, empty_vector
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
@@ -74,11 +72,10 @@ class Evaluator:
                 empty_vector(layout.size, dtype, device).copy_(each) if each.data_ptr() in given else each
                 for each in converted
             ]
-        rows = engine.on_vectors(
-            network, Rows(layout=layout, center=converted[0], directions=tuple(converted[1:]))
-        )
+        rows = Rows(layout=layout, center=converted[0], directions=tuple(converted[1:]))
+        rows = engine.on_vectors(network, rows)
         self._engine, self._columns = engine, NUM_SUMS + len(returned)
-        self._point: tuple[float, ...] = ()
+        self._point: Point = ()
         self._vectors = Vectors(rows)
         count = threads if device.type == "cpu" else 1
         places = [self._vectors, *(Vectors(rows) for _ in range(min(points_at_once, count) - 1))]
@@ -109,23 +106,22 @@ class Evaluator:
     @property
     def network(self) -> nn.Module:
         """The network as rewritten, at the current point; a first layer needs its tile, see `tile`."""
-        return self._groups[0].network
+        return self._groups[0].first.network
 
     def move(self, *coordinates: float) -> None:
         """Go to center + sum of coordinate * direction.
 
-        Args:
-            coordinates: One per direction; a missing or zero one leaves its direction out, so that (0, 0) is the
-                center bit for bit, even where a direction holds an infinite value.
+        A missing or zero coordinate leaves its direction out, so that (0, 0) is the center bit for bit, even where
+        a direction holds an infinite value.
 
         Raises:
             LandscapeError: A coordinate that is not zero has no direction.
         """
         self._vectors.check(coordinates)
         self._point = coordinates
-        self._groups[0].move(coordinates)
+        self._vectors.move(coordinates)
 
-    def batch_sums(self, batches: Sequence[Batch], between: Pause | None = None) -> NDArray[np.float64]:
+    def batch_sums(self, batches: Sequence[Batch], between: Pause | None = None) -> Floats:
         """Loss sum, correct count, example count and sum of squared losses of each batch at the current point.
 
         Args:
@@ -141,24 +137,16 @@ class Evaluator:
         """
         return self._together(batches, [[self._point]], between)[:, 0]
 
-    def example_losses(self, batch: Batch, point: tuple[float, ...]) -> NDArray[np.float64]:
-        """(batch.valid,) float64: the loss of every example of a batch at one point.
-
-        Args:
-            batch: Any of a split's.
-            point: Coordinates, one per direction.
-        """
+    def example_losses(self, batch: Batch, point: Point) -> Floats:
+        """(batch.valid,) float64: the loss of every example of a batch at one point."""
         self._vectors.check(point)
         self._point = point
         with torch.no_grad():
-            return self._groups[0].losses(batch, point).cpu().numpy()
+            return self._groups[0].first.losses(batch, point).cpu().numpy()
 
     def tile(
-        self,
-        pieces: Iterable[Sequence[Batch]],
-        points: Sequence[tuple[float, ...]],
-        between: Pause | None = None,
-    ) -> NDArray[np.float64]:
+        self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
+    ) -> Floats:
         """Sums over the batches at each of several points, added in the order of the batches.
 
         Args:
@@ -170,7 +158,7 @@ class Evaluator:
             (len(points), NUM_SUMS + len(returned)) float64: loss sum, correct count, example count, sum of squared
             losses, and the sums of what else is returned.
         """
-        sums: NDArray[np.float64] | None = None
+        sums: Floats | None = None
         for point in points:
             self._vectors.check(point)
         size = self._group_size(len(points))
@@ -189,8 +177,8 @@ class Evaluator:
         return max(1, min(_MOST_POINTS, -(-num_points // len(self._groups))))
 
     def _together(
-        self, batches: Sequence[Batch], groups: Sequence[Sequence[tuple[float, ...]]], between: Pause | None
-    ) -> NDArray[np.float64]:
+        self, batches: Sequence[Batch], groups: Sequence[Sequence[Point]], between: Pause | None
+    ) -> Floats:
         """(batches, points, columns) at all points of some groups, each group by the replicas that are free."""
         parts = self._workers.share_out(
             groups, lambda replicas, points, pause: replicas.rows(batches, points, pause), between

@@ -9,38 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
-from mpi_landscape.evaluation.vectors import Rows, Vectors
+from mpi_landscape.evaluation.sums import Floats
+from mpi_landscape.evaluation.vectors import Point, Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction, losses_of
 from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.wording import one_line
 
-Point = tuple[float, ...]
-
 
 class GradientNorm:
     """The norm of the full mean loss's gradient over the parameters that move, by the plain network.
 
-    A parameter tensor counts where any direction is not zero in it, as zero where it has no influence on the loss; buffers
-    never count. Every thread has a copy of the
-    network and of the point. The gradients of batches are added in the order of the batches, in float64, so that the
-    bits depend neither on the number of threads nor on the pieces.
+    A parameter tensor counts where any direction is not zero in it, as zero where it has no influence on the loss;
+    buffers never count. Every thread has a copy of the network and of the point. The gradients of batches are added in
+    the order of the batches, in float64, so that the bits depend neither on the number of threads nor on the pieces.
 
     Args:
-        model: As for `Evaluator`.
-        loss: As for `Evaluator`; its gradient is taken, see `check_differentiable`.
-        layout: The order of the flat vector.
-        center: (n,) the trained parameters.
-        directions: One or two rows of shape (n,).
-        device: Where to compute.
+        model: As for `Evaluator`, like all that is not told here.
+        loss: Its gradient is taken, see `check_differentiable`.
         dtype: torch.float32 or torch.float64.
         threads: Batches whose gradients are computed at once; 1 on a GPU.
 
@@ -73,11 +65,8 @@ class GradientNorm:
         threads: int = 1,
     ) -> None:
         network = network_on(model, device, dtype)
-        rows = Rows(
-            layout=layout,
-            center=center.to(device, dtype),
-            directions=tuple(direction.to(device, dtype) for direction in directions),
-        )
+        moved = tuple(direction.to(device, dtype) for direction in directions)
+        rows = Rows(layout=layout, center=center.to(device, dtype), directions=moved)
         names = moved_parameters(network, layout, rows.directions)
         count = threads if device.type == "cpu" else 1
         networks = [network, *(sharing_copy(network) for _ in range(count - 1))]
@@ -95,13 +84,8 @@ class GradientNorm:
 
     def row(
         self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
-    ) -> NDArray[np.float64]:
-        """The norm at each of several points, over all batches of a split.
-
-        Args:
-            pieces: The batches, in sequences of which one at a time is in memory.
-            points: Coordinates, one tuple per point.
-            between: As for `Evaluator.batch_sums`.
+    ) -> Floats:
+        """The norm at each of several points, over all batches of a split; as for `Evaluator.tile`.
 
         Returns:
             (len(points), 1) float64, nats per unit of the parameters.
@@ -116,7 +100,7 @@ class GradientNorm:
         for piece in pieces if self._size else ():
             count += self._add(gradients, piece, points, between)
         gradients /= max(count, 1)
-        norms: NDArray[np.float64] = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).cpu().numpy()
+        norms: Floats = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).cpu().numpy()
         return norms
 
     def _add(
@@ -135,9 +119,8 @@ class GradientNorm:
         # As many at a time as there are threads: no more vectors are alive, and it does not matter which is ready first.
         for start in range(0, len(places), window):
             now = places[start : start + window]
-            for (row, _), (found, valid) in zip(
-                now, self._workers.share_out(now, work, between), strict=True
-            ):
+            done = self._workers.share_out(now, work, between)
+            for (row, _), (found, valid) in zip(now, done, strict=True):
                 gradients[row] += found
                 count += valid if row == 0 else 0
         return count
@@ -166,13 +149,7 @@ class _Replica:
 
 
 def moved_parameters(network: nn.Module, layout: Layout, directions: Sequence[Tensor]) -> tuple[str, ...]:
-    """Names of the parameters in which a direction is not zero, in the order of the layout.
-
-    Args:
-        network: The network whose parameters they are; buffers in the layout are left out.
-        layout: The order of the flat vectors.
-        directions: (n,) each.
-    """
+    """Names of the network's own parameters in which a direction is not zero, in the order of the layout."""
     own = {name for name, _ in network.named_parameters()}
     views = [layout.views(direction) for direction in directions]
     return tuple(
@@ -183,12 +160,7 @@ def moved_parameters(network: nn.Module, layout: Layout, directions: Sequence[Te
 
 
 def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> None:
-    """Try one batch, so that a loss without a gradient shows before the work begins.
-
-    Args:
-        loss: Called as `loss(model, batch)`.
-        model: On the device of the batch, in its type; left untouched.
-        batch: Any of a split's batches.
+    """Try one batch on a copy, so that a loss without a gradient shows before the work begins.
 
     Raises:
         LandscapeError: The loss does not depend on any parameter in a way that torch can differentiate.

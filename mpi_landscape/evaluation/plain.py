@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.premises import call_loss, check_loss
 from mpi_landscape.evaluation.replica import network_on
-from mpi_landscape.evaluation.sums import NUM_SUMS, example_sums
+from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, example_sums
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
@@ -26,18 +25,11 @@ def plain_sums(
     device: torch.device,
     dtype: torch.dtype,
     returned: Sequence[str] = (),
-) -> NDArray[np.float64]:
+) -> Floats:
     """The sums of each batch by the plain network: no flat vector, no padding, no threads.
 
     Each batch goes through in two uneven pieces, so that a loss which depends on an example's batch shows itself.
-
-    Args:
-        model: The trained network; left untouched.
-        loss: As for `Evaluator`.
-        batches: Any of a split's batches.
-        device: Where the batches lie.
-        dtype: Their floating-point type.
-        returned: As for `Evaluator`.
+    The model is left untouched; device and type are those of the batches.
 
     Returns:
         (len(batches), NUM_SUMS + len(returned)) float64: as `Evaluator.batch_sums`.
@@ -59,15 +51,10 @@ def plain_sums(
 
 
 def check_plain(split: str, engine: float, plain: float, *, tolerance: float = 1e-3) -> None:
-    """Compare the center's loss as the engine computes it with that of the plain network.
+    """Compare a split's mean loss at the center as the engine computes it with that of the plain network.
 
-    Args:
-        split: For the message.
-        engine: Mean loss by `Evaluator`.
-        plain: Mean loss by `plain_sums`.
-        tolerance: Relative, of losses above 2e-4; float32 rounding stays three orders below it, a dependence on
-            the batch does not. Below 2e-4 the steps of float32 show: a cross-entropy near zero is a multiple
-            of 2^-23, about 1.2e-7.
+    The tolerance is relative, of losses above 2e-4: float32 rounding stays three orders below it, a dependence on
+    the batch does not. Smaller ones show the steps of float32: a cross-entropy near zero is a multiple of 2^-23.
 
     Raises:
         LandscapeError: They differ by more, or one is finite or NaN and the other is not.

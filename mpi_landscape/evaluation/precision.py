@@ -31,10 +31,10 @@ class Precision:
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def check(self, device: torch.device) -> None:
-        """Refuse it where a device cannot do it.
+        """Refuse it where a device cannot do it, or only by emulation.
 
         Raises:
-            LandscapeError: The device cannot, or only by emulation.
+            LandscapeError: The device cannot.
         """
         if self.computing is tf32 and not (
             device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.activations import largest_output
+from mpi_landscape.evaluation.engine.watching import largest_output
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.loading.reading import collate, read_items
@@ -32,11 +32,7 @@ REREAD_STREAMED = 32
 
 
 def call_loss(loss: LossFunction, model: nn.Module, batch: Batch) -> Any:
-    """The loss function's answer for a batch, its exceptions put in words.
-
-    Raises:
-        LandscapeError: It raised.
-    """
+    """The loss function's answer for a batch; what it raises is put in words, as a LandscapeError."""
     try:
         with torch.no_grad():
             return loss(model, batch.data)
@@ -67,10 +63,6 @@ class Returned:
 
 def check_loss(result: Any, num_examples: int) -> Returned:
     """Check that a loss function returned one value per example, of everything that it returned.
-
-    Args:
-        result: The loss function's answer for a batch.
-        num_examples: Number of examples in that batch.
 
     Raises:
         LandscapeError: It is something else, with its type and shape, or under a name that is taken.
@@ -119,17 +111,11 @@ def try_two_examples(
 ) -> tuple[int, Returned]:
     """Try two examples, so that what does not fit together shows before all of the data is read.
 
-    Args:
-        loss: Called as `loss(model, batch)`.
-        model: On `device`, in `dtype`.
-        split: Name, for messages.
-        dataset: Map-style, at least one item.
-        device: Where the model is.
-        dtype: Floating-point type of the batch.
+    The model is on the device and of the type.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives: what decides on the batch size. And what the loss
-        gives.
+        Numbers per example in the largest tensor that a layer gives: what decides on the batch size. And what the
+        loss gives.
 
     Raises:
         LandscapeError: Items cannot be read or collated, or the loss is not one value per example.

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
-from mpi_landscape.evaluation.sums import example_sums
-from mpi_landscape.evaluation.vectors import row_blocks
+from mpi_landscape.evaluation.sums import Floats, example_sums
+from mpi_landscape.evaluation.vectors import Point, row_blocks
 from mpi_landscape.geometry.layout import Layout, empty_vector
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
@@ -27,8 +26,6 @@ from mpi_landscape.loading.results import LossFunction
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-11}
 # As many examples as show a difference; a network of a hundred layers takes seconds for more.
 MOST_EXAMPLES = 32
-
-Point = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +41,10 @@ class Setting:
 
     def sums(
         self, engine: Engine, dtype: torch.dtype, batches: Sequence[Batch], points: Sequence[Point]
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         """(len(points), NUM_SUMS) of these batches by an evaluator of its own."""
-        with Evaluator(
-            self.model,
-            self.loss,
-            self.layout,
-            self.center,
-            self.directions,
-            device=self.device,
-            dtype=dtype,
-            engine=engine,
-        ) as evaluator:
+        given = (self.model, self.loss, self.layout, self.center, self.directions)
+        with Evaluator(*given, device=self.device, dtype=dtype, engine=engine) as evaluator:
             return evaluator.tile([batches], points)
 
     def network_at(self, point: Point, dtype: torch.dtype) -> nn.Module:
@@ -71,14 +60,7 @@ class Setting:
 
 
 class NetworkProbe:
-    """The plain network on a few examples, and what it says at a few points; a `Probe` for the steps.
-
-    Args:
-        setting: Network, loss and plane.
-        batch: The examples, on the device.
-        points: Where engines are compared with it.
-        dtype: torch.float32 or torch.float64, that of the examples.
-    """
+    """A `Probe` for the steps: the plain network at a few points on a few examples, which have the type `dtype`."""
 
     def __init__(self, setting: Setting, batch: Batch, points: Sequence[Point], dtype: torch.dtype) -> None:
         self._setting, self._batch, self._points = setting, batch, points
@@ -103,25 +85,22 @@ class NetworkProbe:
 
     def objection(self, engine: Engine) -> str | None:
         """Why an engine is not to be used; None if its sums are those of the plain network."""
+        tolerance = TOLERANCES[self.dtype]
         found = self._setting.sums(engine, self.dtype, [self._batch], self._points)
         for point, one, other in zip(self._points, found, self._plain, strict=True):
-            if np.array_equal(np.isfinite(one), np.isfinite(other)) and _close(
-                one, other, TOLERANCES[self.dtype]
-            ):
+            if np.array_equal(np.isfinite(one), np.isfinite(other)) and _close(one, other, tolerance):
                 continue
             exact = self._exact(point)
             # Rounding may be as large where losses are large or tiny; it is then as large in the plain network.
-            if exact is None or not _close(
-                one, exact, TOLERANCES[self.dtype], slack=4 * np.abs(other - exact)
-            ):
+            if exact is None or not _close(one, exact, tolerance, slack=4 * np.abs(other - exact)):
                 return f"at {point} the loss is {one[0] / one[2]:.9g}, of the plain network {other[0] / other[2]:.9g}"
         return None
 
     @cached_property
-    def _plain(self) -> NDArray[np.float64]:
+    def _plain(self) -> Floats:
         return self._setting.sums(PLAIN, self.dtype, [self._batch], self._points)
 
-    def _exact(self, point: Point) -> NDArray[np.float64] | None:
+    def _exact(self, point: Point) -> Floats | None:
         """In float64; None where that cannot be had, or where it is what is being checked."""
         if self.dtype == torch.float64:
             return None
@@ -129,13 +108,13 @@ class NetworkProbe:
         try:
             with torch.no_grad():
                 result = self._setting.loss(self._setting.network_at(point, torch.float64), data)
-            exact: NDArray[np.float64] = example_sums(result, self._batch.valid).cpu().numpy()
+            exact: Floats = example_sums(result, self._batch.valid).cpu().numpy()
         except Exception:  # a network that insists on float32
             return None
         return exact if np.isfinite(exact[[0, 3]]).all() else None
 
 
-def _close(one: NDArray[np.float64], other: NDArray[np.float64], tolerance: float, slack: Any = 0.0) -> bool:
+def _close(one: Floats, other: Floats, tolerance: float, slack: Any = 0.0) -> bool:
     """Whether loss sums and sums of squares agree; correct counts may differ where two outputs are equal."""
     slack = np.broadcast_to(slack, one.shape)
     columns = [0, 3]
@@ -153,13 +132,7 @@ def fewer(batch: Batch, most: int = MOST_EXAMPLES) -> Batch:
 
 
 def probe_points(axes: Sequence[tuple[float, float]]) -> list[Point]:
-    """Where engines are compared: the center, a corner, and a place between, with coordinates that differ.
-
-    Args:
-        axes: (min, max) of each axis of the grid.
-    """
-    corner = tuple(high if number % 2 == 0 else low for number, (low, high) in enumerate(axes))
-    between = tuple(
-        (0.4, 0.3)[number] * (low if number % 2 == 0 else high) for number, (low, high) in enumerate(axes)
-    )
+    """Where engines are compared on axes of (min, max): the center, a corner, and a place between off the diagonal."""
+    corner = tuple(axis[1 - number] for number, axis in enumerate(axes))
+    between = tuple((0.4, 0.3)[number] * axis[number] for number, axis in enumerate(axes))
     return [(0.0,) * len(axes), corner, between]

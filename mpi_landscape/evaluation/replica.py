@@ -1,4 +1,4 @@
-"""One copy of the network that follows a flat vector, rewritten as the engine says."""
+"""Copies of the network that follow a flat vector, rewritten as the engine says, and share batches out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.evaluation.sums import example_sums
-from mpi_landscape.evaluation.vectors import Vectors
+from mpi_landscape.evaluation.sums import Floats, example_sums
+from mpi_landscape.evaluation.vectors import Point, Vectors
 from mpi_landscape.geometry.filters import is_normalization
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.nests import map_tensors
 from mpi_landscape.loading.results import LossFunction, losses_of
-from mpi_landscape.loading.sharing import Pause
+from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.wording import one_line
 
 
@@ -69,7 +69,7 @@ class Replica:
         """(1, columns) float64 of a batch at the vectors' point."""
         return self._sums(batch.data, batch.valid)
 
-    def sums_of_points(self, batch: Batch, points: Sequence[tuple[float, ...]], pause: Pause) -> Tensor:
+    def sums_of_points(self, batch: Batch, points: Sequence[Point], pause: Pause) -> Tensor:
         """(len(points), columns) float64 of a batch at several points, what they share being made once."""
         self.vectors.begin()
         rows = []
@@ -79,20 +79,66 @@ class Replica:
             pause()
         return torch.cat(rows)
 
-    def losses(self, batch: Batch, coordinates: tuple[float, ...]) -> Tensor:
+    def losses(self, batch: Batch, coordinates: Point) -> Tensor:
         """(batch.valid,) float64: every example's loss at one point."""
         self.vectors.begin()
         self.vectors.move(coordinates)
         return losses_of(self._loss(self.network, batch.data))[: batch.valid].double()
 
 
-def attach(network: nn.Module, views: Mapping[str, Tensor]) -> None:
-    """Make parameters and buffers of a network views of other memory.
+class Replicas:
+    """Copies of the network that follow one point together, or, where points share work, go through them one by one.
 
-    Args:
-        network: Changed in place.
-        views: Parameter or buffer name to a tensor of its shape and device.
+    Arguments are those of `Replica`, and the number of replicas, each for a thread.
     """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: LossFunction,
+        vectors: Vectors,
+        engine: Engine,
+        *,
+        number: int,
+        lower: torch.dtype | None,
+        returned: Sequence[str],
+    ) -> None:
+        self._vectors, self._apart = vectors, engine.shares_points
+        # Before the first one is rewritten.
+        networks = [network, *(sharing_copy(network) for _ in range(number - 1))]
+        points = [vectors, *(Vectors(vectors.rows) if self._apart else vectors for _ in networks[1:])]
+        self._replicas = [
+            Replica(each, loss, point, engine, lower=lower, returned=returned)
+            for each, point in zip(networks, points, strict=True)
+        ]
+        self.first, self._workers = self._replicas[0], Workers(self._replicas)
+
+    def close(self) -> None:
+        """End the threads, and let go of the point."""
+        self._workers.close()
+        for replica in self._replicas:
+            replica.close()
+
+    def rows(self, batches: Sequence[Batch], points: Sequence[Point], between: Pause | None) -> Floats:
+        """(batches, points, columns): sums at as many points as share work, otherwise at one."""
+
+        def row(replica: Replica, batch: Batch, pause: Pause) -> Tensor:
+            with torch.no_grad():
+                if self._apart:
+                    return replica.sums_of_points(batch, points, pause)
+                sums = replica.sums(batch)
+            pause()
+            return sums
+
+        if not self._apart:
+            self._vectors.move(points[0])
+        rows = self._workers.share_out(batches, row, between)
+        # One transfer for all: on a GPU nothing waits for a batch.
+        return torch.stack(rows).cpu().numpy()
+
+
+def attach(network: nn.Module, views: Mapping[str, Tensor]) -> None:
+    """Make parameters and buffers of a network views of other memory, by name, in place."""
     parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
     for name, view in views.items():
         target = parameters[name] if name in parameters else buffers[name]

@@ -13,12 +13,14 @@ from torch import Tensor
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading.results import named
 
+Floats = NDArray[np.float64]
+
 # Loss sum, correct count, example count, sum of squared losses: what a mean and its standard error need.
 NUM_SUMS = 4
 
 
 def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tensor:
-    """The sums over the first examples of what a loss function returned.
+    """The sums over the first `valid` examples of what a loss function returned.
 
     Args:
         result: One loss per example, or a mapping with `loss`, perhaps `correct`, and further numbers per example.
@@ -50,7 +52,7 @@ def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tenso
     return torch.stack([total, right, torch.full_like(total, float(valid)), counted.square().sum(), *further])
 
 
-def add_in_order(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def add_in_order(rows: Floats) -> Floats:
     """The sum along the first axis, one after the other: numpy's own sum may add pairwise, in an order of its own."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.cumsum(rows, axis=0)[-1]  # type: ignore[no-any-return]

@@ -12,6 +12,8 @@ from torch import Tensor
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.layout import Layout, empty_vector
 
+Point = tuple[float, ...]
+
 # Numbers of a tensor that are copied at a time: few beside a vector.
 _BLOCK = 2**18
 
@@ -51,10 +53,7 @@ class Follower(Protocol):
 
 
 class Vectors:
-    """Center and directions, and one point of the plane between them.
-
-    Args:
-        rows: Center and directions, shared with others.
+    """Center and directions, shared with others, and one point of the plane between them.
 
     Attributes:
         followers: What else moves with the point.
@@ -76,12 +75,7 @@ class Vectors:
             follower.begin()
 
     def move(self, coordinates: Sequence[float]) -> None:
-        """Put the point to center + sum of coordinate * direction, always from the center.
-
-        Args:
-            coordinates: One per direction; a missing or zero one leaves its direction out, so that (0, 0) is the
-                center bit for bit.
-        """
+        """Put the point to center + sum of coordinate * direction, from the center; see `Evaluator.move`."""
         moves = [(c, d) for c, d in zip(coordinates, self.rows.directions, strict=False) if c != 0]
         for start, stop in self._ranges:
             target, source = self.point[start:stop], self.rows.center[start:stop]
@@ -111,12 +105,7 @@ class Vectors:
     def point_views(
         self, lower: torch.dtype | None = None, *, keep: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        """The point's tensors by name, as the network is to see them.
-
-        Args:
-            lower: Type of fewer bits that they are rounded to; None for none.
-            keep: Names that keep their type.
-        """
+        """The point's tensors by name as the network is to see them: in a `lower` type but for those to `keep`."""
         views = self._views(self.point)
         if lower is None:
             return views

@@ -31,13 +31,9 @@ _PARALLEL = 1e-6
 def random_direction(layout: Layout, *, seed: int) -> Tensor:
     """A Gaussian direction (Li et al. 2018, arXiv:1712.09913, section 4), before any normalization.
 
-    Every tensor draws from its own stream, Philox keyed by SHA-256 of "seed:name". So the numbers
-    depend on the seed and on the tensor's name only: not on the order in which the network was built,
-    the device, PyTorch, or the number of ranks.
-
-    Args:
-        layout: The order of the flat vectors.
-        seed: Any integer; another one is another direction.
+    Every tensor draws from its own stream, Philox keyed by SHA-256 of "seed:name". So the numbers depend on the
+    seed and on the tensor's name only: not on the order in which the network was built, the device, PyTorch, or the
+    number of ranks.
 
     Returns:
         1D tensor of shape (n,), float32: independent standard normal numbers.
@@ -66,16 +62,9 @@ def random_direction(layout: Layout, *, seed: int) -> Tensor:
 
 
 def difference(start: Tensor, end: Tensor) -> Tensor:
-    """The direction from one solution to another: end − start, so that α = 1 is `end`.
+    """The direction from one solution of shape (n,) to another: end − start, float32, so that α = 1 is `end`.
 
     Goodfellow et al. 2015 (arXiv:1412.6544); Li et al. 2018, section 3.
-
-    Args:
-        start: 1D tensor of shape (n,), the center.
-        end: 1D tensor of shape (n,).
-
-    Returns:
-        1D tensor of shape (n,), float32.
 
     Raises:
         LandscapeError: The two have different shapes.
@@ -89,18 +78,15 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
 
 
 def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor:
-    """The direction with some tensors set to zero, so that these stay at the center.
+    """A new direction of shape (n,) and the same type with some tensors set to zero, so that these stay at the center.
 
     Args:
         direction: 1D tensor of shape (n,).
         layout: The order of the flat vectors.
-        patterns: Each a kind (`bias`: biases outside normalization layers; `norm`: all of normalization
-            layers, their running statistics too where these count as parameters; `buffer`: running
-            statistics only, which a random direction would make negative), or a glob of tensor names such
-            as `layer1.*`. A network may lack a kind; a glob must match something.
-
-    Returns:
-        A new 1D tensor of shape (n,), same dtype.
+        patterns: Each a kind (`bias`: biases outside normalization layers; `norm`: all of normalization layers, their
+            running statistics too where these count as parameters; `buffer`: running statistics only, which a random
+            direction would make negative), or a glob of tensor names such as `layer1.*`. A network may lack a kind;
+            a glob must match something.
 
     Raises:
         LandscapeError: A glob matches no tensor, or nothing is left to move.
@@ -136,16 +122,13 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
 
 
 def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
-    """The part of a direction orthogonal to another one: d − (⟨d, a⟩ / ⟨a, a⟩)·a.
+    """The part of a direction orthogonal to another one: d − (⟨d, a⟩ / ⟨a, a⟩)·a, float32, computed in float64.
 
     Normalizing filter by filter afterwards makes the two slightly oblique again (`cosine` says how much).
 
     Args:
         direction: 1D tensor of shape (n,).
         against: 1D tensor of shape (n,); a zero vector leaves the direction as it is.
-
-    Returns:
-        1D tensor of shape (n,), float32; computed in float64.
 
     Raises:
         LandscapeError: The two have different shapes, or are parallel, so that nothing is left.
@@ -171,14 +154,7 @@ def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
 
 
 def cosine(first: Tensor, second: Tensor) -> float:
-    """Cosine of the angle between two vectors: ⟨a, b⟩ / (‖a‖·‖b‖), in float64.
-
-    Args:
-        first: 1D tensor of shape (n,).
-        second: 1D tensor of shape (n,).
-
-    Returns:
-        A number in [−1, 1]; NaN when one of them is zero.
+    """Cosine of the angle between two vectors of shape (n,): ⟨a, b⟩ / (‖a‖·‖b‖), in float64; NaN where one is zero.
 
     Raises:
         LandscapeError: The two have different shapes.

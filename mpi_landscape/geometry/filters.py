@@ -56,12 +56,7 @@ class Division:
 
 
 def division(layer: nn.Module, local: str, shape: tuple[int, ...]) -> Division:
-    """How a tensor falls into filters, by the table above.
-
-    Args:
-        layer: The layer that owns it.
-        local: Its name there, such as `weight`.
-        shape: The tensor's.
+    """How a tensor of this name in its layer, such as `weight`, falls into filters, by the table above.
 
     Example:
         >>> division(nn.Conv2d(3, 8, 5), "weight", (8, 3, 5, 5)).axes  # 8 filters of 3·5·5 weights
@@ -87,12 +82,7 @@ def is_normalization(layer: nn.Module) -> bool:
 
 
 def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The layer that a tensor of the network belongs to, and the tensor's own name there.
-
-    Args:
-        model: The network.
-        name: As in `named_parameters()` or `named_buffers()`.
-    """
+    """The layer that a parameter or buffer of this name belongs to, and its own name there."""
     parametrized = _PARAMETRIZED.fullmatch(name)
     if parametrized:
         return model.get_submodule(parametrized[1] or ""), parametrized[2]

@@ -32,8 +32,8 @@ class Entry:
         offset: Index of its first element in the flat vector.
         kind: What `ignore` and the file call it.
         filter_view: Shape to view the tensor in, of the same number of elements.
-        filter_axes: Axes of that view that enumerate filters, a norm runs over the others; `()`
-            when the whole tensor is one filter.
+        filter_axes: Axes of that view that enumerate filters, a norm runs over the others; `()` when the whole tensor
+            is one filter.
     """
 
     name: str
@@ -61,11 +61,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """All entries, in the order of the flat vector.
-
-    Args:
-        entries: Contiguous from offset 0.
-    """
+    """All entries, contiguous from offset 0, in the order of the flat vector."""
 
     entries: tuple[Entry, ...]
 
@@ -80,10 +76,7 @@ class Layout:
         return sum(entry.num_filters for entry in self.entries)
 
     def views(self, vector: Tensor) -> dict[str, Tensor]:
-        """Every tensor as a view of the flat vector: nothing is copied.
-
-        Args:
-            vector: 1D tensor of shape (n,), any dtype and device.
+        """Every tensor as a view of a flat vector (n,) of any type and device: nothing is copied.
 
         Raises:
             LandscapeError: The vector has another shape.
@@ -94,15 +87,12 @@ class Layout:
     def flatten(
         self, tensors: Mapping[str, Tensor], *, where: str, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Copy named tensors, such as a state dict, into one new flat vector on the CPU.
+        """Copy named tensors, such as a state dict, into one new flat vector (n,) on the CPU.
 
         Args:
             tensors: By name; names that are not in the layout are passed over.
             where: What the tensors come from, for the message.
             dtype: The result's.
-
-        Returns:
-            1D tensor of shape (n,).
 
         Raises:
             LandscapeError: Tensors are missing or have another shape (the first three are named).
@@ -117,11 +107,7 @@ class Layout:
         return vector
 
     def check(self, vector: Tensor, *, where: str = "vector") -> None:
-        """Refuse a vector that is not of shape (n,).
-
-        Raises:
-            LandscapeError: The vector has another shape.
-        """
+        """Refuse a vector that is not of shape (n,), by a LandscapeError."""
         if tuple(vector.shape) != (self.size,):
             raise LandscapeError(
                 f"{where} has shape {tuple(vector.shape)}; this network's parameters make ({self.size},)"
@@ -151,11 +137,9 @@ def _differences(entries: tuple[Entry, ...], tensors: Mapping[str, Tensor]) -> I
 
 
 def layout_of(model: nn.Module, *, normalization_buffers: bool = False) -> Layout:
-    """The layout of a network: `named_parameters()` in order, then buffers when asked.
+    """The layout of a network: `named_parameters()` in order, then, when asked, floating-point running statistics.
 
-    Args:
-        model: Any network; only names, shapes and layer types are looked at.
-        normalization_buffers: Also move the floating-point running statistics of normalization layers.
+    Only names, shapes and layer types are looked at.
 
     Raises:
         LandscapeError: There are no parameters, or one is not an initialized tensor of real numbers.

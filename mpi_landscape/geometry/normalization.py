@@ -14,8 +14,8 @@ from math import prod
 from typing import get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.directions import array_of
@@ -27,7 +27,9 @@ _PIECE = 2**18
 _Floats = NDArray[np.floating]
 
 
-def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normalization) -> Tensor:
+def normalize(
+    direction: torch.Tensor, center: torch.Tensor, layout: Layout, *, how: Normalization
+) -> torch.Tensor:
     """A direction d scaled to the center θ.
 
     - `filter`: d_f ← d_f·‖θ_f‖/‖d_f‖ for every filter f of every tensor (Li et al. 2018, section 4);
@@ -35,8 +37,7 @@ def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normali
     - `weight`: d_i ← d_i·|θ_i| for every element, which keeps the sign of d_i;
     - `none`: d as it is.
 
-    A filter of zeros in d stays zero (what was ignored stays ignored), and a filter of zeros in θ
-    makes it zero.
+    A filter of zeros in d stays zero (what was ignored stays ignored), and a filter of zeros in θ makes it zero.
 
     Args:
         direction: 1D tensor of shape (n,).
@@ -53,8 +54,7 @@ def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normali
     Example:
         Two filters of the center, (3, 4) and (0, 2), have the norms 5 and 2.
 
-        >>> import torch
-        >>> from torch import nn
+            >>> from torch import nn
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> layout = layout_of(nn.Linear(2, 2, bias=False))
         >>> center, direction = torch.tensor([3.0, 4, 0, 2]), torch.tensor([1.0, 0, 0, -4])
@@ -75,20 +75,16 @@ def normalize(direction: Tensor, center: Tensor, layout: Layout, *, how: Normali
         moved, fixed, into = (_tensor(entry, array) for array in arrays)
         # What overflows float32 is reported below, in words.
         with np.errstate(over="ignore", invalid="ignore"):
-            _scale(into, moved, fixed, entry.filter_axes if how == "filter" else (), how)
-        if not np.isfinite(into).all():
+            finite = _scale(into, moved, fixed, entry.filter_axes if how == "filter" else (), how)
+        if not finite:
             raise LandscapeError(
                 f"normalize: tensor {entry.name} is not finite; look for NaN or infinity in the checkpoint"
             )
     return result
 
 
-def filter_norms(vector: Tensor, layout: Layout) -> NDArray[np.float64]:
-    """Euclidean norm of every filter.
-
-    Args:
-        vector: 1D tensor of shape (n,).
-        layout: The order of the flat vectors.
+def filter_norms(vector: torch.Tensor, layout: Layout) -> NDArray[np.float64]:
+    """Euclidean norm of every filter of a vector (n,).
 
     Returns:
         (num_filters,) float64, in the order of the entries, C order within an entry.
@@ -97,8 +93,7 @@ def filter_norms(vector: Tensor, layout: Layout) -> NDArray[np.float64]:
         LandscapeError: The vector has another shape.
 
     Example:
-        >>> import torch
-        >>> from torch import nn
+            >>> from torch import nn
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> filter_norms(torch.tensor([3.0, 4, 0, 2]), layout_of(nn.Linear(2, 2, bias=False)))
         array([5., 2.])
@@ -110,13 +105,8 @@ def filter_norms(vector: Tensor, layout: Layout) -> NDArray[np.float64]:
     )
 
 
-def norm_ratios(direction: Tensor, center: Tensor, layout: Layout) -> NDArray[np.float64]:
-    """‖d_f‖/‖θ_f‖ of every filter: 1 everywhere after filter normalization, 0 where ignored.
-
-    Args:
-        direction: 1D tensor of shape (n,).
-        center: 1D tensor of shape (n,).
-        layout: The order of the flat vectors.
+def norm_ratios(direction: torch.Tensor, center: torch.Tensor, layout: Layout) -> NDArray[np.float64]:
+    """‖d_f‖/‖θ_f‖ of every filter, of vectors (n,): 1 everywhere after filter normalization, 0 where ignored.
 
     Returns:
         (num_filters,) float64; NaN where both norms are zero, infinity where only the center's is.
@@ -125,8 +115,7 @@ def norm_ratios(direction: Tensor, center: Tensor, layout: Layout) -> NDArray[np
         LandscapeError: A vector has another shape.
 
     Example:
-        >>> import torch
-        >>> from torch import nn
+            >>> from torch import nn
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> center, direction = torch.tensor([3.0, 4, 0, 2]), torch.tensor([6.0, 8, 0, 0])
         >>> norm_ratios(direction, center, layout_of(nn.Linear(2, 2, bias=False)))
@@ -142,16 +131,18 @@ def _tensor(entry: Entry, array: _Floats) -> _Floats:
     return array[entry.offset : entry.stop].reshape(entry.filter_view)
 
 
-def _scale(into: _Floats, moved: _Floats, fixed: _Floats, axes: tuple[int, ...], how: Normalization) -> None:
-    """Write a scaled tensor; `axes` enumerate what is scaled as one."""
+def _scale(into: _Floats, moved: _Floats, fixed: _Floats, axes: tuple[int, ...], how: Normalization) -> bool:
+    """Write a tensor scaled by the filters that `axes` enumerate; returns whether all of it is finite."""
     ratios = np.ones([1] * moved.ndim)
     if how in ("filter", "layer"):
         lengths, targets = _norms(moved, axes), _norms(fixed, axes)
         ratios = np.divide(targets, lengths, out=np.zeros_like(targets), where=lengths != 0)
-    ratios = np.broadcast_to(ratios, moved.shape)
+    ratios, finite = np.broadcast_to(ratios, moved.shape), True
     for part in _parts(moved.shape, int(np.argmax(moved.shape))):
-        scaled = moved[part].astype(np.float64)
-        into[part] = scaled * (np.abs(fixed[part].astype(np.float64)) if how == "weight" else ratios[part])
+        factors = np.abs(fixed[part].astype(np.float64)) if how == "weight" else ratios[part]
+        into[part] = moved[part].astype(np.float64) * factors
+        finite = finite and bool(np.isfinite(into[part]).all())
+    return finite
 
 
 def _norms(tensor: _Floats, axes: tuple[int, ...]) -> NDArray[np.float64]:

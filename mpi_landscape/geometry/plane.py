@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.directions import dot
+from mpi_landscape.geometry.directions import array_of, dot
 from mpi_landscape.geometry.layout import Layout
 
 # Below this, the smallest eigenvalue of the cosines between directions is rounding: they span less than they are.
@@ -56,14 +56,11 @@ class Plane:
             raise LandscapeError("a plane needs at least one direction")
         for name, direction in self.directions.items():
             self.layout.check(direction, where=f"direction {name}")
-            if not direction.any():
+            if not array_of(direction).any():  # torch's makes a copy of bools
                 raise LandscapeError(f"direction {name} is zero everywhere and spans nothing")
 
     def at(self, coordinates: Sequence[float]) -> Tensor:
         """The vector at a point: 1D tensor of shape (n,), dtype and device of the center.
-
-        Args:
-            coordinates: One for each direction, in units of it.
 
         Raises:
             LandscapeError: There are more or fewer coordinates than directions.
@@ -78,12 +75,9 @@ class Plane:
         return vector
 
     def project(self, vector: Tensor) -> tuple[NDArray[np.float64], float]:
-        """The point of the plane that is nearest to a vector, by least squares.
+        """The point of the plane that is nearest to a vector v of shape (n,), by least squares.
 
         Its coordinates c solve Σⱼ ⟨dᵢ, dⱼ⟩ cⱼ = ⟨dᵢ, v − θ⟩; for a single direction c = ⟨d, v − θ⟩ / ⟨d, d⟩.
-
-        Args:
-            vector: The vector v, 1D tensor of shape (n,).
 
         Returns:
             (num_directions,) float64 in units of the directions, and the distance ‖v − θ − Σ cᵢ dᵢ‖ that is left.

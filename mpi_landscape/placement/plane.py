@@ -97,7 +97,7 @@ def _direction(said: Direction, around: _Around, against: Tensor | None = None) 
     if against is not None:
         direction = geometry.orthogonalize(direction, against)
     direction = normalize(direction, around.center.vector, around.center.layout, how=said.normalize)
-    if not direction.any():
+    if not geometry.array_of(direction).any():
         raise LandscapeError(
             f"{around.here}: is zero everywhere, so nothing would move; ignore less or choose another"
         )

@@ -14,54 +14,30 @@ _FLOAT = 4
 
 
 def efficiency(plan: Plan, ranks: int) -> float:
-    """The share of the ranks' time that is spent on tiles, when tiles and ranks are alike.
+    """The share of the ranks' time, in (0, 1], that is spent on tiles, when tiles and ranks are alike.
 
     Tiles go in rounds, one for each rank, and in the last round some ranks have none.
-
-    Args:
-        plan: The tiles.
-        ranks: How many ranks, at least 1.
-
-    Returns:
-        In (0, 1].
     """
     rounds = -(-plan.num_tiles // ranks)
     return plan.num_tiles / (rounds * ranks)
 
 
 def expected_seconds(plan: Plan, seconds_per_point: float, ranks: int) -> float:
-    """How long all tiles take.
-
-    Args:
-        plan: The tiles.
-        seconds_per_point: What one rank needs for a point, over all splits.
-        ranks: How many ranks, at least 1.
-    """
+    """How long all tiles take, where one rank needs `seconds_per_point` for a point over all splits."""
     return plan.num_points * seconds_per_point / (ranks * efficiency(plan, ranks))
 
 
 def longest_tile(plan: Plan, seconds_per_point: float, shares: Sequence[float]) -> float:
-    """Seconds of the longest tile.
-
-    Args:
-        plan: The tiles.
-        seconds_per_point: What one rank needs for a point, over all splits.
-        shares: How much of that each split takes, in the plan's order.
-    """
+    """Seconds of the longest tile; `shares` says how much of a point's time each split takes, in the plan's order."""
     units = [share / count for share, (_, count) in zip(shares, plan.shards, strict=True)]
     return min(plan.points_per_tile, plan.num_points) * seconds_per_point * max(units)
 
 
 def check_time_limit(limit: float | None, tile: float, points_per_tile: int) -> None:
-    """Refuse a job that would stop before its first tile is done, every time that it is run.
-
-    Args:
-        limit: Seconds; None for none.
-        tile: Seconds that the longest tile is expected to take.
-        points_per_tile: Points in it.
+    """Refuse a job that would stop before its first tile, which takes so long, is done, every time that it is run.
 
     Raises:
-        LandscapeError: The limit is shorter than the tile.
+        LandscapeError: The limit in seconds, if there is one, is shorter than the tile.
     """
     if limit is not None and limit < tile:
         smaller = f"a compute.points_per_tile below {points_per_tile}, " if points_per_tile > 1 else ""
@@ -93,13 +69,7 @@ def table(
 ) -> list[str]:
     """Time and hours on this number of ranks and on others, in lines for people.
 
-    Args:
-        plan: The tiles.
-        seconds_per_point: What one rank needs for a point, over all splits.
-        ranks: Number of ranks of this run.
-        threads: Cores of a rank.
-        on_gpu: Whether a rank is a GPU.
-        memory: Bytes per rank, as `memory_per_rank` counts them.
+    A rank has `threads` cores, or is a GPU, and needs so many seconds for a point and the bytes of `memory_per_rank`.
     """
     counts = sorted({ranks, *(count for count in RANKS if count <= plan.num_tiles)})
     unit = "GPU-hours" if on_gpu else "core-hours"
@@ -112,7 +82,5 @@ def table(
             f"            {count:>7,}  {duration(seconds).removeprefix('about '):>14}  {hours:>12.3g}  "
             f"{100 * efficiency(plan, count):>8.1f} %{mark}"
         )
-    return [
-        *lines,
-        f"memory      {amount(memory)} per rank: parameter vectors, data, and a batch's activations",
-    ]
+    lines.append(f"memory      {amount(memory)} per rank: parameter vectors, data, and a batch's activations")
+    return lines

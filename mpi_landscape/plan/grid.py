@@ -63,11 +63,7 @@ class Axis:
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> Axis:
-        """Read `MIN:MAX:NUM`, the form of the command line.
-
-        Args:
-            text: For instance `-1:1:51`.
-            where: What the text was given to, for the message: `--alpha`.
+        """Read `MIN:MAX:NUM`, the form of the command line; `where` names what it was given to, such as `--alpha`.
 
         Raises:
             LandscapeError: The text has another form, or is not an axis.
@@ -122,12 +118,7 @@ def _finite(field: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Grid:
-    """All pairs of α and β, or a line of α alone.
-
-    Args:
-        alpha: The axis along the first direction.
-        beta: The axis along the second direction; None for a line.
-    """
+    """All pairs of α and β, or a line of α alone, with None for β."""
 
     alpha: Axis
     beta: Axis | None = None
@@ -149,9 +140,8 @@ class Grid:
     def points(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Flat indices of the points at these positions of the coarse-to-fine order.
 
-        A point's level is the larger level of its two indices (`axis_levels`); lower levels come
-        first, and within a level rows are scattered over the range. One to one from
-        0 … num_points−1 onto itself.
+        A point's level is the larger level of its two indices (`axis_levels`); lower levels come first, and within a
+        level rows are scattered over the range. One to one from 0 … num_points−1 onto itself.
 
         Args:
             positions: Int64 array of any shape, each in [0, num_points).

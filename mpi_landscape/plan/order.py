@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 
 
 def axis_levels(num: int) -> NDArray[np.int64]:
-    """Level of every index of an axis: the ends are level 0, then midpoints, breadth first.
+    """(num,) int64, the level of every index of an axis: the ends are level 0, then midpoints, breadth first.
 
     The gaps that remain below a level are at most ⌈(num−1)/2^level⌉ wide.
-
-    Args:
-        num: Number of points, at least 1.
-
-    Returns:
-        (num,) int64, the level of each index.
 
     Example:
         >>> axis_levels(7).tolist()
@@ -76,14 +70,7 @@ class Order:
     beta_count: NDArray[np.int64]
 
     def points(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Flat C-order indices (beta fastest) of the points at these positions.
-
-        Args:
-            positions: Int64 array of any shape, each in [0, num_alpha·num_beta); not checked.
-
-        Returns:
-            int64 array of the same shape.
-        """
+        """Flat C-order indices (beta fastest) of the points at these positions, int64 of any shape; not checked."""
         block = np.searchsorted(self.start, positions, side="right") - 1
         row, column = np.divmod(positions - self.start[block], self.beta_count[block])
         alpha = self.alpha[self.alpha_first[block] + row]
@@ -93,14 +80,10 @@ class Order:
 
 
 def coarse_to_fine(num_alpha: int, num_beta: int) -> Order:
-    """The order of a grid, by the level of a point: the larger level of its two indices.
+    """The order of a grid, or of a line of 1 beta, by the level of a point: the larger level of its two indices.
 
-    Within a level come the points that are new on both axes (the middles of the cells), then
-    new alphas at old betas, then the reverse.
-
-    Args:
-        num_alpha: Number of alphas, at least 1.
-        num_beta: Number of betas, at least 1; 1 for a line.
+    Within a level come the points that are new on both axes (the middles of the cells), then new alphas at old betas,
+    then the reverse.
     """
     levels = axis_levels(num_alpha), axis_levels(num_beta)
     depth = max(int(axis.max()) for axis in levels) + 1

@@ -52,14 +52,7 @@ class Quantities:
         return not self.computed
 
     def values(self, totals: Floats) -> dict[str, Floats]:
-        """Every result from the rows of a whole split.
-
-        Args:
-            totals: (..., num_columns) float64.
-
-        Returns:
-            By kind: (...) float64.
-        """
+        """Every result by kind, (...) float64, from the rows of a whole split, (..., num_columns) float64."""
         with np.errstate(invalid="ignore", over="ignore"):
             values = {"loss": totals[..., 0] / totals[..., 2]}
             if self.accuracy:

@@ -37,13 +37,10 @@ def choose_shards(num_points: int, num_batches: Mapping[str, int]) -> dict[str, 
 
     Follows from the size of the problem alone: the order of the sums, and so their bits, depend on it.
 
-    Args:
-        num_points: Number of grid points, at least 1.
-        num_batches: Batches of each split; no shard is left empty.
-
     Returns:
         One shard each where points alone make `ENOUGH_PAIRS` tiles, or where a split has no more than `LEAST_BATCHES`
-        batches and there are `LEAST_PAIRS` points; otherwise as many as make so many pairs of a shard and a point.
+        batches and there are `LEAST_PAIRS` points; otherwise as many as make so many pairs of a shard and a point. None
+        is left empty.
     """
     total = sum(num_batches.values())
     enough = max(LEAST_BATCHES, -(-total * num_points // ENOUGH_PAIRS))
@@ -53,24 +50,18 @@ def choose_shards(num_points: int, num_batches: Mapping[str, int]) -> dict[str, 
 
 
 def seconds_per_tile(seconds: float) -> float:
-    """How long a tile should take, so that messages are rare and the end is short.
+    """How long a tile of a job of so many rank-seconds should take, so that messages are rare and the end is short.
 
-    With tiles of t seconds a job of w rank-seconds on r ranks spends up to t of its w / r seconds in an incomplete
-    last round, and rank 0 receives 2 r / t messages per second. The number of ranks is not known, since the plan may
-    not depend on it; but a longer job is given more of them. So t = √(w / 2¹⁸): on 10 √w ranks (4,400 for a job of 54 hours of
-    one rank, then 44 s long) the last round is 2 % of the time.
-
-    Args:
-        seconds: What one rank would need for everything.
-
-    Returns:
-        Seconds, at least `SHORTEST_TILE`.
+    With tiles of t seconds a job of w rank-seconds on r ranks spends up to t of its w / r seconds in an incomplete last
+    round, and rank 0 receives 2 r / t messages per second. The number of ranks is not known, since the plan may not
+    depend on it; but a longer job is given more of them. So t = √(w / 2¹⁸): on 10 √w ranks (4,400 for a job of 54 hours
+    of one rank, then 44 s long) the last round is 2 % of the time. At least `SHORTEST_TILE`.
     """
     return max(SHORTEST_TILE, math.sqrt(max(seconds, 0.0) / TILES_PER_SECOND_SQUARED))
 
 
 def choose_points_per_tile(num_points: int, num_units: int, seconds_per_point: float, share: float) -> int:
-    """Grid points per tile, from the measured cost of a point.
+    """Grid points per tile, from the measured cost of a point: from 1 to all.
 
     Bits do not depend on it. A power of two, so that measuring again mostly gives the same.
 
@@ -79,9 +70,6 @@ def choose_points_per_tile(num_points: int, num_units: int, seconds_per_point: f
         num_units: Shards of all splits together.
         seconds_per_point: What one rank needs for a point, over all splits.
         share: How much of that the longest shard takes, in (0, 1].
-
-    Returns:
-        At least 1 and no more than `num_points`.
     """
     wanted = seconds_per_tile(seconds_per_point * num_points) / max(seconds_per_point * share, 1e-9)
     fewest = -(-num_points * num_units // MAX_TILES)
@@ -91,13 +79,9 @@ def choose_points_per_tile(num_points: int, num_units: int, seconds_per_point: f
 
 
 def choose_streamed_shards(num_points: int, num_batches: int) -> int:
-    """Number of data shards of a split that is read again for every tile: as many as there is use for.
+    """Number of data shards of a split that is read again for every tile: as many as there is use for, none empty.
 
     Shards keep ranks busy without reading anything twice; a second chunk of points reads everything again.
-
-    Args:
-        num_points: number of grid points, at least 1.
-        num_batches: number of batches in the split; no shard is left empty.
     """
     return max(1, min(num_batches, ENOUGH_SHARDS, MAX_SUMS // num_points))
 
@@ -111,12 +95,11 @@ def choose_streamed_points(num_points: int, num_shards: int, examples_per_shard:
         examples_per_shard: examples in a data shard, of the largest split.
 
     Returns:
-        At least 1; never so many that fewer than `ENOUGH_CHUNKS` tiles are left (or than there are points), or
-        that a tile has more than `MOST_EXAMPLES` evaluations, unless the plan had more than `MAX_TILES` chunks.
+        At least 1; never so many that fewer than `ENOUGH_CHUNKS` tiles are left (or than there are points), or that a
+        tile has more than `MOST_EXAMPLES` evaluations, unless the plan had more than `MAX_TILES` chunks.
     """
     chunks = max(
-        -(-ENOUGH_CHUNKS // num_shards),
-        -(-num_points * max(1, examples_per_shard) // MOST_EXAMPLES),
+        -(-ENOUGH_CHUNKS // num_shards), -(-num_points * max(1, examples_per_shard) // MOST_EXAMPLES)
     )
     return max(1, num_points // chunks, -(-num_points // MAX_TILES))
 
@@ -124,9 +107,10 @@ def choose_streamed_points(num_points: int, num_shards: int, examples_per_shard:
 def choose_batch_size(bytes_per_example: int, num_examples: int, *, on_gpu: bool) -> int:
     """Examples per batch: few where activations are large, more where launching an operation is what takes time.
 
-    On a CPU the activations of a small batch stay in the cache. Of images of 32 x 32, on an AMD core with 1 MB of its own,
-    both cores busy: ResNet-20 and ResNet-56 were fastest with 64 in float32 and 128 in bfloat16, Wide ResNet-56 (k = 2) with
-    32 and 64, VGG-9 with 32 to 64; of digits of 8 x 8, 512 took half the time of 64. A GPU needs more to be busy.
+    On a CPU the activations of a small batch stay in the cache. Of images of 32 x 32, on an AMD core with 1 MB of its
+    own, both cores busy: ResNet-20 and ResNet-56 were fastest with 64 in float32 and 128 in bfloat16, Wide ResNet-56
+    (k = 2) with 32 and 64, VGG-9 with 32 to 64; of digits of 8 x 8, 512 took half the time of 64. A GPU needs more to
+    be busy.
 
     Args:
         bytes_per_example: of the largest tensor that a layer gives for an example, at least 1.
@@ -134,8 +118,8 @@ def choose_batch_size(bytes_per_example: int, num_examples: int, *, on_gpu: bool
         on_gpu: whether a GPU evaluates.
 
     Returns:
-        A power of two, from 32 to 4096 on a CPU, from 64 to 4096 on a GPU; above 512 no more than a sixteenth of
-        the examples.
+        A power of two, from 32 to 4096 on a CPU, from 64 to 4096 on a GPU; above 512 no more than a sixteenth of the
+        examples.
     """
     least, budget = (64, 2**26) if on_gpu else (32, 2**22)
     most = min(4096, max(512, _power_of_two(num_examples // 16)))

@@ -15,6 +15,9 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 # A standard error from fewer examples, of a stratum and of all, is too often too small.
 FIRST_LEVEL, FIRST_TOTAL = 64, 1024
 # A smaller split is evaluated whole: its first level would be a quarter of it or more.
@@ -48,17 +51,17 @@ class Sample:
         return tuple(accumulate(self.examples))
 
     @cached_property
-    def first_shards(self) -> NDArray[np.int64]:
+    def first_shards(self) -> Ints:
         """(num_strata,) the shard that is the first level of each stratum."""
         return np.flatnonzero(np.diff(self.strata, prepend=-1))
 
     @cached_property
-    def num_levels(self) -> NDArray[np.int64]:
+    def num_levels(self) -> Ints:
         """(num_strata,) levels of each stratum."""
         return np.bincount(self.strata)
 
     @cached_property
-    def sizes(self) -> NDArray[np.float64]:
+    def sizes(self) -> Floats:
         """(num_strata,) float64, examples of each stratum."""
         return np.bincount(self.strata, weights=self.examples).astype(np.float64)
 
@@ -74,14 +77,9 @@ class Sample:
 
 
 def choose_first(num_examples: int, batch_size: int) -> tuple[int, int]:
-    """Number of strata of a split, and examples in the first level of each.
+    """Number of strata of a split, and examples in the first level of each: a multiple of the batch size.
 
-    Args:
-        num_examples: Of the split, at least 1.
-        batch_size: Examples per batch.
-
-    Returns:
-        (num_strata, first): `first` is a multiple of the batch size; one stratum and all examples for a small split.
+    One stratum and all examples for a small split.
     """
     if num_examples < SMALL:
         return 1, num_examples
@@ -94,12 +92,7 @@ def choose_first(num_examples: int, batch_size: int) -> tuple[int, int]:
 
 
 def cut(sizes: Sequence[int], first: int) -> Sample:
-    """Cut strata into levels of whole batches: a first one, then each as large as all before it.
-
-    Args:
-        sizes: Examples of each stratum; whole batches but for the last.
-        first: Examples of the first level, whole batches or all.
-    """
+    """Cut strata of these sizes, whole batches but for the last, into levels: each as large as all before it."""
     strata, examples = [], []
     for stratum, size in enumerate(sizes):
         done = 0
@@ -122,18 +115,13 @@ class Estimate:
         stderr: (num_points,) float64: standard error of the loss; infinite where the loss is not finite and examples are left.
     """
 
-    means: NDArray[np.float64]
-    stderr: NDArray[np.float64]
+    means: Floats
+    stderr: Floats
 
     @property
-    def loss(self) -> NDArray[np.float64]:
+    def loss(self) -> Floats:
         """(num_points,) float64, nats per example."""
         return self.means[:, 0]
-
-    @property
-    def accuracy(self) -> NDArray[np.float64]:
-        """(num_points,) float64."""
-        return self.means[:, 1]
 
     @property
     def relative_error(self) -> float:
@@ -144,7 +132,7 @@ class Estimate:
         return float(np.max(np.where(np.isfinite(self.loss), relative, 0.0)))
 
 
-def estimate(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64]) -> Estimate:
+def estimate(sample: Sample, levels: Ints, sums: Floats) -> Estimate:
     """Means and the standard error of the loss by the stratified mean (Cochran 1977, equations 5.1 and 5.7).
 
         loss = Σ_h N_h m_h / N        stderr² = Σ_h N_h² s_h² (1/n_h - 1/N_h) / N²
@@ -179,7 +167,7 @@ def estimate(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64
     return Estimate(means=means, stderr=np.where(np.isnan(stderr), np.inf, stderr))
 
 
-def step(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64]) -> NDArray[np.int64]:
+def step(sample: Sample, levels: Ints, sums: Floats) -> Ints:
     """The next state on the path: one more level where it lowers the standard error most for its cost.
 
     Args:
@@ -213,41 +201,30 @@ def step(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64]) -
     return result
 
 
-def shards_between(
-    sample: Sample, levels: NDArray[np.int64] | None, later: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def shards_between(sample: Sample, levels: Ints | None, later: Ints) -> Ints:
     """The shards that a step adds, ascending; all of the first levels where there was no state before."""
     earlier = np.zeros_like(later) if levels is None else levels
-    return np.concatenate(
-        [
-            first + np.arange(low, high)
-            for first, low, high in zip(sample.first_shards, earlier, later, strict=True)
-        ]
-    )
+    steps = zip(sample.first_shards, earlier, later, strict=True)
+    return np.concatenate([first + np.arange(low, high) for first, low, high in steps])
 
 
-def _number(sample: Sample, levels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _parts(sample: Sample, levels: Ints) -> list[slice]:
+    """The shards of each stratum in a state."""
+    return [slice(first, first + count) for first, count in zip(sample.first_shards, levels, strict=True)]
+
+
+def _number(sample: Sample, levels: Ints) -> Floats:
     """(num_strata,) examples of each stratum in a state."""
     examples = np.array(sample.examples, dtype=np.float64)
-    return np.array(
-        [
-            examples[first : first + count].sum()
-            for first, count in zip(sample.first_shards, levels, strict=True)
-        ]
-    )
+    return np.array([examples[part].sum() for part in _parts(sample, levels)])
 
 
-def _seen(sample: Sample, levels: NDArray[np.int64], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+def _seen(sample: Sample, levels: Ints, sums: Floats) -> Floats:
     """(num_strata, num_points, 4) sums over the levels of a state, added in the order of the shards."""
-    return np.stack(
-        [
-            np.cumsum(sums[first : first + count], axis=0)[-1]
-            for first, count in zip(sample.first_shards, levels, strict=True)
-        ]
-    )
+    return np.stack([np.cumsum(sums[part], axis=0)[-1] for part in _parts(sample, levels)])
 
 
-def _variances(sample: Sample, seen: NDArray[np.float64]) -> NDArray[np.float64]:
+def _variances(sample: Sample, seen: Floats) -> Floats:
     """(num_strata, num_points) N_h² s_h² / N², s_h² with `CAUTION`."""
     number = seen[:, :, 2]
     mean = seen[:, :, 0] / number
@@ -256,11 +233,11 @@ def _variances(sample: Sample, seen: NDArray[np.float64]) -> NDArray[np.float64]
     shares = (sample.sizes / sample.sizes.sum())[:, None]
     whole = np.sum(shares * (squares / number + mean**2), axis=0) - np.sum(shares * mean, axis=0) ** 2
     variance = (squares + CAUTION * np.maximum(whole, 0)) / np.maximum(number - 1 + CAUTION, 1)
-    result: NDArray[np.float64] = variance * shares**2
+    result: Floats = variance * shares**2
     return result
 
 
-def _factor(sample: Sample, number: NDArray[np.float64]) -> NDArray[np.float64]:
+def _factor(sample: Sample, number: Floats) -> Floats:
     """(num_strata,) 1/n - 1/N: exactly 0 where all examples are in."""
-    factor: NDArray[np.float64] = 1 / number - 1 / sample.sizes
+    factor: Floats = 1 / number - 1 / sample.sizes
     return factor

@@ -11,18 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class _Cut:
     """The best way to cut a stratum in two: what it saves, in relative terms, and the two parts."""
 
-    members: NDArray[np.int64]
-    spread: NDArray[np.float64]
-    parts: tuple[NDArray[np.int64], NDArray[np.int64]] | None
-    saved: NDArray[np.float64]
+    members: Ints
+    spread: Floats
+    parts: tuple[Ints, Ints] | None
+    saved: Floats
 
 
-def stratify(losses: NDArray[np.float64], *, num: int, step: int, least: int) -> list[NDArray[np.int64]]:
+def stratify(losses: Floats, *, num: int, step: int, least: int) -> list[Ints]:
     """Cut a split into strata, one cut after the other, each where it saves most.
 
     With n_h ∝ N_h s_h examples from stratum h (Neyman's allocation) the standard error of a mean is proportional to
@@ -60,7 +63,7 @@ def stratify(losses: NDArray[np.float64], *, num: int, step: int, least: int) ->
     return sorted((np.sort(cut.members) for cut in cuts), key=lambda members: members.size % step != 0)
 
 
-def _scaled(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scaled(losses: Floats) -> Floats:
     """Losses over their mean at each trial point; those that are not finite count as the largest that is."""
     finite = np.isfinite(losses)
     largest = np.max(np.abs(losses), axis=1, where=finite, initial=0.0)[:, None]
@@ -69,13 +72,7 @@ def _scaled(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return known / np.where(mean > 0, mean, 1.0)
 
 
-def _best_cut(
-    members: NDArray[np.int64],
-    scaled: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    step: int,
-    least: int,
-) -> _Cut:
+def _best_cut(members: Ints, scaled: Floats, weights: Floats, step: int, least: int) -> _Cut:
     """The cut of a stratum that saves most, of all along any trial point's losses."""
     size = members.size
     spread = _spread(scaled[:, members])
@@ -99,7 +96,7 @@ def _best_cut(
     return best
 
 
-def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spread(values: Floats) -> Floats:
     """N s at each trial point."""
-    spread: NDArray[np.float64] = values.shape[1] * values.std(axis=1)
+    spread: Floats = values.shape[1] * values.std(axis=1)
     return spread

@@ -98,54 +98,32 @@ class Plan:
         return self.num_chunks * self.num_units
 
     def tile(self, index: int) -> Tile:
-        """The tile of this number.
-
-        Raises:
-            IndexError: no such tile.
-        """
+        """The tile of this number; an IndexError where there is none."""
         if not 0 <= index < self.num_tiles:
             raise IndexError(f"tiles of this plan run from 0 to {self.num_tiles - 1}, got {index}")
         chunk, unit = divmod(index, self.num_units)
         place = bisect_right(self._unit_stops, unit)
         split, count = self.shards[place]
+        shard = unit - (self._unit_stops[place] - count)
         start = chunk * self.points_per_tile
-        return Tile(
-            index=index,
-            split=split,
-            shard=unit - (self._unit_stops[place] - count),
-            start=start,
-            stop=min(start + self.points_per_tile, self.num_points),
-        )
+        stop = min(start + self.points_per_tile, self.num_points)
+        return Tile(index=index, split=split, shard=shard, start=start, stop=stop)
 
     def sample(self, split: str) -> Sample:
         """How the shards of a split are nested samples of it."""
-        return next(
-            sample for (name, _), sample in zip(self.shards, self.samples, strict=True) if name == split
-        )
+        return self.samples[[name for name, _ in self.shards].index(split)]
 
     def batches(self, tile: Tile, num_batches: int, batch_size: int) -> tuple[int, int]:
-        """The first batch of a tile's shard and one past the last.
-
-        Args:
-            tile: One of this plan's.
-            num_batches: Batches of its split.
-            batch_size: Examples in each but the last.
-        """
+        """The first batch of a tile's shard and one past the last, of the batches of its split."""
         if self.samples:
             return self.sample(tile.split).batches(tile.shard, batch_size)
         return shard_bounds(num_batches, dict(self.shards)[tile.split], tile.shard)
 
 
 def shard_bounds(num_batches: int, num_shards: int, shard: int) -> tuple[int, int]:
-    """Batches of one data shard: contiguous, and sizes differ by one at most.
+    """First batch and one past the last of one of `num_shards` shards: contiguous, and sizes differ by one at most.
 
-    Args:
-        num_batches: number of batches in the split.
-        num_shards: number of shards; some are empty when it exceeds `num_batches`.
-        shard: which one, in [0, num_shards).
-
-    Returns:
-        (first, stop): first batch and one past the last.
+    Some are empty where there are more shards than batches.
 
     Raises:
         IndexError: no such shard.

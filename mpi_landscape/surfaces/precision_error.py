@@ -12,7 +12,8 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.engine.description import PLAIN
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import Precision
-from mpi_landscape.evaluation.probe import Point, Setting
+from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid

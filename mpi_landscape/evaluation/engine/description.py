@@ -30,14 +30,7 @@ ABSENT = {
 
 
 class Probe(Protocol):
-    """The plain network on a few examples, for a step to look at.
-
-    Attributes:
-        layout: Of the flat vectors.
-        directions: (n,) each.
-        device: Where the network is.
-        dtype: Its floating-point type.
-    """
+    """The plain network on a few examples, for a step to look at, with its plane: `directions` of (n,) each."""
 
     layout: Layout
     directions: Sequence[Tensor]
@@ -123,13 +116,7 @@ class Engine:
         return rows
 
     def on_network(self, network: nn.Module, vectors: Vectors, lower: torch.dtype | None) -> nn.Module:
-        """The rewritten network.
-
-        Args:
-            network: Changed in place; its parameters are views of the vectors' point.
-            vectors: As `on_vectors` has made them.
-            lower: Type of 16 bits in which the network computes; None for that of the vectors.
-        """
+        """The rewritten network, changed in place, whose parameters are views of the vectors' point; see `Step`."""
         for step, value in self.taken:
             network = step.on_network(value, network, vectors, lower)
         return network

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
-from mpi_landscape.evaluation.engine.folding import FOLDED
+from mpi_landscape.evaluation.engine.folding import FOLDED, is_plain, shared_parameters
 from mpi_landscape.evaluation.engine.graphs import GRAPHED
 from mpi_landscape.evaluation.engine.watching import watched
 from mpi_landscape.evaluation.vectors import Rows, Vectors
@@ -81,25 +83,16 @@ class FirstLayer(nn.Module):
 def find_first_layers(
     network: nn.Module, elsewhere: Callable[[], nn.Module], run: Callable[[nn.Module], Any]
 ) -> tuple[str, ...]:
-    """Linear layers that get the same input wherever the parameters are.
+    """Names of linear layers that get the same input wherever the parameters are.
 
-    Args:
-        network: In evaluation mode.
-        elsewhere: Gives a network that differs from it in every parameter.
-        run: Calls a network on one batch.
-
-    Returns:
-        Their names; each is called once in a pass and shares its parameters with nothing.
+    Each is called once in a pass and shares its parameters with nothing. `elsewhere` gives a network that differs
+    from the first in every parameter.
     """
-    places = [id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False)]
+    shared = shared_parameters(network)
     candidates = [
         name
         for name, module in network.named_modules()
-        if type(module) is nn.Linear
-        and module.in_features >= LEAST_INPUTS
-        and not module._forward_pre_hooks
-        and not module._forward_hooks
-        and all(places.count(id(parameter)) == 1 for parameter in module.parameters())
+        if type(module) is nn.Linear and module.in_features >= LEAST_INPUTS and is_plain(module, shared)
     ]
     seen = [_inputs(candidates, network, run), _inputs(candidates, elsewhere(), run)]
     return tuple(
@@ -116,14 +109,11 @@ def _inputs(
     """What goes into these layers in one pass."""
     found: dict[str, list[Tensor]] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def before(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-            if len(arguments) == 1 and isinstance(arguments[0], Tensor):
-                found.setdefault(name, []).append(arguments[0].detach().clone())
+    def keep(name: str, _: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if len(arguments) == 1 and isinstance(arguments[0], Tensor):
+            found.setdefault(name, []).append(arguments[0].detach().clone())
 
-        return before
-
-    hooks = [network.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
+    hooks = [network.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in names]
     watched(hooks, lambda: run(network))
     return found
 
@@ -131,20 +121,11 @@ def _inputs(
 def install(
     names: Sequence[str], network: nn.Module, vectors: Vectors, lower: torch.dtype | None
 ) -> nn.Module:
-    """Put first layers in place of linear ones, which follow the vectors.
-
-    Args:
-        names: Names of the linear layers.
-        network: Changed in place.
-        vectors: Center and directions, and the point that the layers follow from now on.
-        lower: See `FirstLayer`.
-    """
+    """Put first layers, which follow the vectors from now on, in place of the linear ones of these names."""
     rows = [vectors.rows.layout.views(vector) for vector in (vectors.rows.center, *vectors.rows.directions)]
     for name in names:
         layer = FirstLayer(
-            [views[f"{name}.weight"] for views in rows],
-            [views.get(f"{name}.bias") for views in rows],
-            lower,
+            [views[f"{name}.weight"] for views in rows], [views.get(f"{name}.bias") for views in rows], lower
         )
         network.set_submodule(name, layer)
         vectors.followers.append(layer)
@@ -154,14 +135,8 @@ def install(
 def other_ranges(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
     """The parts of a flat vector that still move, all but the first layers' entries, as few (start, stop) as there are."""
     fixed = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
-    ranges: list[tuple[int, int]] = []
-    for entry in layout.entries:
-        if entry.name not in fixed:
-            if ranges and ranges[-1][1] == entry.offset:
-                ranges[-1] = (ranges[-1][0], entry.stop)
-            else:
-                ranges.append((entry.offset, entry.stop))
-    return ranges
+    runs = [(kept, [*run]) for kept, run in groupby(layout.entries, lambda entry: entry.name not in fixed)]
+    return [(run[0].offset, run[-1].stop) for kept, run in runs if kept]
 
 
 def _proposal(engine: Engine, probe: Probe) -> tuple[str, ...] | None:

@@ -31,21 +31,13 @@ def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair
     """Layers whose output goes into one batch normalization and nowhere else, found by watching one pass.
 
     Nothing is traced, so this works for any network; what it cannot see (a use outside of torch's functions) is for a
-    comparison with the plain network to find.
-
-    Args:
-        network: In evaluation mode.
-        run: Calls the network once.
-
-    Returns:
-        (layer, normalization) names, in the order of the pass.
+    comparison with the plain network to find. (layer, normalization) names, in the order of the pass.
     """
-    shared = _shared(network)
+    shared = shared_parameters(network)
     names = {module: name for name, module in network.named_modules()}
     calls: Counter[nn.Module] = Counter()
-    outputs: dict[
-        int, tuple[nn.Module, Tensor]
-    ] = {}  # the tensors are kept, so that no other gets their place
+    # The tensors are kept, so that no other gets their place.
+    outputs: dict[int, tuple[nn.Module, Tensor]] = {}
     found: list[tuple[Pair, int]] = []
 
     def after_layer(layer: nn.Module, _: Any, output: Tensor) -> None:
@@ -58,7 +50,7 @@ def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair
         if layer is not None and output is not None and _fits(layer, norm, output):
             found.append(((names[layer], names[norm]), id(output)))
 
-    candidates = [m for m in names if _is_plain(m, shared)]
+    candidates = [m for m in names if is_plain(m, shared)]
     hooks = [m.register_forward_hook(after_layer) for m in candidates if type(m) in _LAYERS]
     hooks += [
         m.register_forward_hook(after_norm) for m in candidates if type(m) in _NORMS and _is_constant(m)
@@ -72,14 +64,7 @@ def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair
 def constant_pairs(
     pairs: Iterable[Pair], network: nn.Module, layout: Layout, directions: Sequence[Tensor]
 ) -> list[Pair]:
-    """Those pairs whose normalization keeps its scale and its statistics along every direction.
-
-    Args:
-        pairs: Pairs as `find_pairs` gives them.
-        network: The network that they are of.
-        layout: Layout of the flat vectors.
-        directions: (n,) each.
-    """
+    """Those of `find_pairs` whose normalization keeps its scale and its statistics along every direction."""
     moved = {name for vector in directions for name, view in layout.views(vector).items() if bool(view.any())}
     within = {entry.name for entry in layout.entries}
     kept = []
@@ -142,13 +127,7 @@ def fold_vectors(
 
 
 def rewire(pairs: Iterable[Pair], network: nn.Module, views: Mapping[str, Tensor]) -> None:
-    """Take the normalizations out of a network, whose layers get a bias.
-
-    Args:
-        pairs: Pairs as given to `fold_vectors`.
-        network: Changed in place.
-        views: Tensors of the flat vector that the network follows, by name.
-    """
+    """Take the normalizations of `fold_vectors` out of a network that follows these views; its layers get a bias."""
     for layer_name, norm_name in pairs:
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         if layer.bias is None:
@@ -171,13 +150,13 @@ def _scale(norm: nn.Module) -> Tensor:
     return 1 / root if norm.weight is None else norm.weight.detach().double().cpu() / root
 
 
-def _shared(network: nn.Module) -> set[int]:
+def shared_parameters(network: nn.Module) -> set[int]:
     """Parameters that stand in more than one place."""
     places = Counter(id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False))
     return {key for key, count in places.items() if count > 1}
 
 
-def _is_plain(module: nn.Module, shared: set[int]) -> bool:
+def is_plain(module: nn.Module, shared: set[int]) -> bool:
     """Whether a module does what its class does and has its parameters for itself."""
     hooks = module._forward_hooks or module._forward_pre_hooks
     return not hooks and not any(id(parameter) in shared for parameter in module.parameters(recurse=False))

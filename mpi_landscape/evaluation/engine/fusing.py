@@ -85,10 +85,7 @@ class _Fusion:
 
 
 def fuse(network: nn.Module) -> nn.Module:
-    """A network of the same modules in which convolutions do what follows them.
-
-    Args:
-        network: In evaluation mode, on a CPU; its parameters stay where they are.
+    """A network of the same modules, in evaluation mode on a CPU, in which convolutions do what follows them.
 
     Raises:
         Exception: torch.fx cannot trace the network, or oneDNN is not there.

@@ -1,4 +1,4 @@
-"""Passes on a GPU that are recorded once and replayed: no operation waits for Python to launch it.
+"""Passes that go without Python: compiled, or recorded once on a GPU and replayed, so that no operation waits.
 
 A network of a hundred small kernels leaves a GPU idle between them. A CUDA graph launches all at once; it reads its inputs and
 the parameters at fixed addresses, which suits parameters that move in place. What cannot be recorded, as a loss that looks at a
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import Step
 from mpi_landscape.loading.nests import leaves, map_tensors, tensors
@@ -55,11 +55,7 @@ class Graphs:
 
 
 def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
-    """Record what a function launches on the current GPU.
-
-    Raises:
-        RuntimeError: It does what cannot be recorded.
-    """
+    """Record what a function launches on the current GPU; what cannot be recorded raises RuntimeError."""
     beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
@@ -72,6 +68,14 @@ def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
     return graph.replay, result
 
 
+def compiled(network: nn.Module) -> nn.Module:
+    """The network, compiled at its first call for each shape of batch, by the C++ compiler that must be there."""
+    # A kernel for each shape: one for all, which is made at the second shape, has other bits than one for the first,
+    # and which of them a batch met would depend on what came before it.
+    return torch.compile(network, dynamic=False)  # type: ignore[return-value]
+
+
+COMPILED = Step(name="compiled", proposal=lambda *_: True, words=lambda _: "compiled", on_call=compiled)
 GRAPHED = Step(
     name="graphed",
     proposal=lambda _, probe: True if probe.device.type == "cuda" else None,

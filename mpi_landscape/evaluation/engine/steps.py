@@ -8,12 +8,11 @@ from typing import Any
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.engine.channels_last import CHANNELS_LAST
-from mpi_landscape.evaluation.engine.compiling import COMPILED
 from mpi_landscape.evaluation.engine.description import ABSENT, Engine
 from mpi_landscape.evaluation.engine.first_layer import FIRST_LAYER
 from mpi_landscape.evaluation.engine.folding import FOLDED
 from mpi_landscape.evaluation.engine.fusing import FUSED
-from mpi_landscape.evaluation.engine.graphs import GRAPHED
+from mpi_landscape.evaluation.engine.graphs import COMPILED, GRAPHED
 
 STEPS = {step.name: step for step in (FOLDED, CHANNELS_LAST, FUSED, COMPILED, GRAPHED, FIRST_LAYER)}
 # Those that are tried unless asked otherwise. A compiled network needs a C++ compiler where it runs, which one node may
@@ -22,11 +21,7 @@ USUAL = ("folded", "channels_last", "fused", "first_layer")
 
 
 def steps_of(request: str | Iterable[str]) -> tuple[str, ...]:
-    """The steps that may be tried.
-
-    Args:
-        request: `auto`, `plain`, or names of STEPS.
-    """
+    """The steps that may be tried: `auto`, `plain`, or names of STEPS."""
     if request == "auto":
         return USUAL
     return () if request == "plain" else tuple(step for step in STEPS if step in tuple(request))
