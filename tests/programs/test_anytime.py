@@ -210,11 +210,14 @@ def test_values_that_a_kill_left_behind_are_written_again(study, contents, compu
 
 @pytest.mark.mpi
 @pytest.mark.slow
-def test_any_number_of_ranks_and_either_writer_give_the_same_bytes(study, standing, contents, computed):
+@pytest.mark.parametrize("sizes", rows({"3 ranks": ([3],), "2 and 3 ranks": ([2, 3],)}, "3 ranks"))
+def test_any_number_of_ranks_and_either_writer_give_the_same_bytes(
+    study, standing, contents, sizes, computed
+):
     computed("--relative-error", "0.05")
     reference = contents(study.output)
     writers = ["root", "parallel"] if h5py.get_config().mpi else ["root"]
-    for size in (2, 3):
+    for size in sizes:
         for writer in writers:
             output = study.folder / f"{size}_{writer}.h5"
             arguments = ("--relative-error", "0.05", "--output", str(output), "--writer", writer)

@@ -193,7 +193,7 @@ def _plain_surface(
 
 
 @pytest.mark.slow
-def test_the_surface_of_a_residual_network_is_that_of_a_plain_float64_loop(tmp_path, trained, standing):
+def test_the_surface_of_a_residual_network_is_that_of_a_plain_float64_loop(tmp_path, trained, here):
     configuration = tmp_path / "resnet.yaml"
     configuration.write_text(
         f"model: {{name: resnet8, arguments: {{width: 4, input_size: [1, 8, 8]}}, checkpoint: {trained}}}\n"
@@ -201,8 +201,8 @@ def test_the_surface_of_a_residual_network_is_that_of_a_plain_float64_loop(tmp_p
         f"grid: {{alpha: [-1, 0.5, 4], beta: [-0.25, 1, 6]}}\n"
         f"output: {tmp_path}/surface.h5\n"
     )
-    done = standing(2, "-m", "mpi_landscape.surface", str(configuration))
-    assert done.returncode == 0, done.stderr
+    ended = here(surface.main, configuration)
+    assert ended.status == 0, ended.err
     found = _datasets(tmp_path / "surface.h5")
     with h5py.File(tmp_path / "surface.h5", "r") as file:
         accuracy = {split: file[f"{split}_accuracy"][...] for split in ("train", "test")}
