@@ -115,9 +115,21 @@ class LightFile:
             self.note(f"tile {item}")
 
         store.write = noting
-        if mode != "r":
-            self.note("begun")
         return store
+
+
+class Begun:
+    """A reason to stop that is noted to have been asked for: by every rank, before its first tile."""
+
+    def __init__(self, stopping: Stopping, note: Callable[[str], None]) -> None:
+        self._stopping, self._note = stopping, note
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop."""
+        note, self._note = self._note, lambda _: None
+        note("begun")
+        return self._stopping.reason
 
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:
@@ -142,7 +154,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     )
     with ExitStack() as resources:
         ranks.on_root(lambda: resources.enter_context(claimed(options.file, overwrite=False)))
-        stopping = resources.enter_context(Stopping())
+        stopping = Begun(resources.enter_context(Stopping()), note)
         kept = LightFile(path=options.file, note=note)
         ending = complete(job, kept, ranks, writer=options.writer, stopping=stopping)
     return STOPPED if ending.stopped else program.DONE
