@@ -41,6 +41,7 @@ def test_the_values_are_those_of_a_plain_loop(linear, tmp_path):
         output=tmp_path / "linear.h5",
         compute={"precision": "float64"},
     )
+    assert surface.progress == 1, "something has stopped it"
     with h5py.File(tmp_path / "linear.h5", "r") as file:
         vectors = [
             torch.from_numpy(file[f"directions/{name}"][...]).double() for name in ("center", "alpha", "beta")
