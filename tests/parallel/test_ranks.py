@@ -222,3 +222,19 @@ def test_an_abort_ends_every_rank_at_once_with_what_was_printed(launch, tmp_path
     done = launch(3, program)
     assert done.returncode != 0
     assert "last words" in done.stdout
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_process_may_open_its_ranks_more_often_than_there_are_communicators(launch, tmp_path, size):
+    program = tmp_path / "job.py"
+    # MPICH has 2,048 at a time.
+    program.write_text(
+        "from mpi_landscape.parallel.launcher import open_ranks\n"
+        "from mpi_landscape.parallel.session import watched\n"
+        "for number in range(2300):\n"
+        "    with watched(open_ranks()) as ranks:\n"
+        "        assert len(ranks.gather(number)) == ranks.size\n"
+    )
+    done = launch(size, "-m", "mpi4py", program)
+    assert done.returncode == 0, done.stderr
