@@ -106,7 +106,7 @@ def _compute(
             writer=options.writer,
             overwrite=options.overwrite,
             stopping=stopping,
-            attributes={"title": _title(configuration), "configuration": to_yaml(configuration)},
+            attributes={"title": configuration.title, "configuration": to_yaml(configuration)},
         )
     if options.dry_run:
         return program.DONE
@@ -143,13 +143,6 @@ def _output(configuration: Configuration, where: str) -> Path:
     if path.is_dir():
         raise LandscapeError(f"{path}: is a folder; output is the name of a file")
     return path
-
-
-def _title(configuration: Configuration) -> str:
-    """What the picture is of: the network and the data."""
-    model = configuration.model.name or str(configuration.model.target).split(":")[-1]
-    data = configuration.data.name or str(configuration.data.target).split(":")[-1]
-    return f"{model} on {data}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,7 +55,7 @@ KINDS: Mapping[str, Kind] = {"gradient_norm": Kind(made=GradientNorm, check=chec
 
 def columns(
     computing: Computing,
-    pieces: Callable[[], Iterable[Sequence[Batch]]],
+    pieces: Callable[[], Generator[Sequence[Batch], None, None]],
     points: Sequence[Point],
     between: Pause | None = None,
 ) -> Floats:
@@ -63,9 +64,9 @@ def columns(
     `pieces` gives the batches of a split from the first on, each time that it is called.
     """
     size = max(1, _MOST_BYTES // max(1, computing.bytes_per_point))
-    return np.concatenate(
-        [
-            computing.row(pieces(), points[start : start + size], between)
-            for start in range(0, len(points), size)
-        ]
-    )
+    parts = []
+    for start in range(0, len(points), size):
+        # Closed in any case: data that stream have threads, which would go on reading after a stop.
+        with closing(pieces()) as batches:
+            parts.append(computing.row(batches, points[start : start + size], between))
+    return np.concatenate(parts)

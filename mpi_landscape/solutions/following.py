@@ -103,7 +103,7 @@ def _begin(prepared: PreparedTraining) -> None:
         num_epochs=num_epochs(prepared.recipe),
         splits=list(prepared.feeds),
         attributes={
-            "title": member.title,
+            "title": member.configuration.title,
             "configuration": text,
             **identity.as_attributes(member.identity),
             **prepared.facts,

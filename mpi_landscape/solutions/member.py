@@ -45,13 +45,6 @@ class Member:
         return Path(self.settings.output)
 
     @property
-    def title(self) -> str:
-        """What it is, in a few words."""
-        model, data = self.configuration.model, self.configuration.data
-        names = [each.name or str(each.target).split(":")[-1] for each in (model, data)]
-        return f"{names[0]} on {names[1]}"
-
-    @property
     def identity(self) -> dict[str, str]:
         """What decides the solution, by dotted name: a training goes on only where all of it is the same."""
         parts = {name: getattr(self.configuration, name) for name in ("model", "data", "loss", "training")}

@@ -51,6 +51,12 @@ class Configuration:
                 "or give a direction"
             )
 
+    @property
+    def title(self) -> str:
+        """What it is of, in a few words: the network and the data."""
+        network, data = (each.name or str(each.target).split(":")[-1] for each in (self.model, self.data))
+        return f"{network} on {data}"
+
     def completed(self) -> "Configuration":
         """The same with what follows from the grid and from the training said, where it was left open."""
         directions, model, output = self.directions, self.model, self.output
