@@ -43,13 +43,14 @@ def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tenso
     counted = given["loss"][:valid].double()
     total, correct = counted.sum(), given.get("correct")
     right = torch.full_like(total, torch.nan) if correct is None else correct[:valid].sum(dtype=torch.float64)
-    missing = [name for name in returned if given.get(name) is None]
-    if missing:
-        raise LandscapeError(
-            f"loss: returned no {missing[0]!r} for a batch, though it did for another; valid is the same for all"
-        )
-    further = [given[name][:valid].sum(dtype=torch.float64) for name in returned]
-    return torch.stack([total, right, torch.full_like(total, float(valid)), counted.square().sum(), *further])
+    sums = [total, right, torch.full_like(total, float(valid)), counted.square().sum()]
+    for name in returned:
+        if given.get(name) is None:
+            raise LandscapeError(
+                f"loss: returned no {name!r} for a batch, though it did for another; valid is the same for all"
+            )
+        sums.append(given[name][:valid].sum(dtype=torch.float64))
+    return torch.stack(sums)
 
 
 def add_in_order(rows: Floats) -> Floats:
