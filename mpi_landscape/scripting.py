@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import AgreedError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
@@ -95,9 +95,12 @@ def landscape(
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
         resources.enter_context(exact_arithmetic())
+        # Another rank's parameters may become rank 0's for the time being.
+        resources.enter_context(nullcontext() if ranks.is_root else kept_as_it_is(model))
+        resources.enter_context(in_evaluation(model))
         with ranks.together():
             problem = Problem(
-                model=own_copy(model).cpu().float().eval(),
+                model=model,
                 loss=build_loss(configuration.loss, where=_WHERE, folders=[])
                 if isinstance(loss, str)
                 else loss,

@@ -85,6 +85,13 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The layer that a parameter or buffer of this name belongs to, and its own name there."""
     parametrized = _PARAMETRIZED.fullmatch(name)
     if parametrized:
-        return model.get_submodule(parametrized[1] or ""), parametrized[2]
+        return _submodule(model, parametrized[1] or ""), parametrized[2]
     path, _, local = name.rpartition(".")
-    return model.get_submodule(path), local
+    return _submodule(model, path), local
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    """As `get_submodule`, which a network in TorchScript has not."""
+    for part in filter(None, path.split(".")):
+        model = getattr(model, part)
+    return model

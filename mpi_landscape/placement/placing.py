@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
+from mpi_landscape.evaluation.lending import moved_to
 from mpi_landscape.evaluation.precision import Precision, precision_of
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel import devices
@@ -34,6 +35,7 @@ class Placed:
         splits: The data by split, in batches.
         batch_size: Examples in a batch, as decided for all splits.
         quantities: What is known at a point.
+        gradients: Whether the loss takes derivatives itself.
         held: In words, where the data are.
         data_bytes: This rank's share of them.
         activation_bytes: Of one batch.
@@ -47,6 +49,7 @@ class Placed:
     splits: Mapping[str, Examples]
     batch_size: int
     quantities: Quantities
+    gradients: bool
     held: str
     data_bytes: int
     activation_bytes: int
@@ -90,18 +93,18 @@ def placed(
         ranks.say(f"warning: {warning}")
     free = devices.free_memory(device, ranks)
     size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
-    tried = ranks.on_root(
-        lambda: try_problem(
-            problem, device, precision.data, asked=compute.quantities, decided=decided.returned
+    with moved_to(problem.model, device, double=precision.data == torch.float64), Node(ranks) as node:
+        tried = ranks.on_root(
+            lambda: try_problem(
+                problem, device, precision.data, asked=compute.quantities, decided=decided.returned
+            )
         )
-    )
-    largest, quantities = ranks.share(tried) or (1, Quantities())
-    num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
-    found = ranks.on_root(
-        lambda: choose_batch(largest, num_examples, size, precision, device, free, most=most_per_batch)
-    )
-    batch_size, activation_bytes = ranks.share(found) or (1, 0)
-    with Node(ranks) as node:
+        largest, quantities, gradients = ranks.share(tried) or (1, Quantities(), False)
+        num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
+        found = ranks.on_root(
+            lambda: choose_batch(largest, num_examples, size, precision, device, free, most=most_per_batch)
+        )
+        batch_size, activation_bytes = ranks.share(found) or (1, 0)
         held = hold(
             problem.splits,
             ranks,
@@ -113,7 +116,9 @@ def placed(
             readers=threads,
         )
         with ranks.together():
-            check_premises(problem, ranks, held.splits, quantities, device, precision.data)
+            check_premises(
+                problem, ranks, held.splits, quantities, device, precision.data, gradients=gradients
+            )
         yield Placed(
             problem=problem,
             device=device,
@@ -122,6 +127,7 @@ def placed(
             splits=held.splits,
             batch_size=batch_size,
             quantities=quantities,
+            gradients=gradients,
             held=held.text,
             data_bytes=held.bytes,
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.computed import KINDS
-from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.loading.resident import Resident
@@ -33,25 +32,27 @@ def try_problem(
     *,
     asked: Collection[str],
     decided: Collection[str] | None = None,
-) -> tuple[int, Quantities]:
+) -> tuple[int, Quantities, bool]:
     """Try two examples of every split, before the data is read.
 
     Quantities are `asked` for by name; `decided` are the further numbers of the loss that a file keeps which may be
     continued, None without one.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives, and what will be known at a point.
+        Numbers per example in the largest tensor that a layer gives; what will be known at a point; and whether the loss
+        takes derivatives itself.
 
     Raises:
         LandscapeError: Network, loss and data do not fit together, or a quantity cannot be known.
     """
-    network = network_on(problem.model, device, dtype)
+    model = problem.model
     tried = {
-        split: premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
+        split: premises.try_two_examples(problem.loss, model, split, dataset, device=device, dtype=dtype)
         for split, dataset in problem.splits.items()
     }
-    returned = {split: each for split, (_, each) in tried.items()}
-    return max(size for size, _ in tried.values()), _quantities(problem, returned, asked, decided)
+    returned = {split: each for split, (_, each, _) in tried.items()}
+    gradients = any(each for _, _, each in tried.values())
+    return max(size for size, _, _ in tried.values()), _quantities(problem, returned, asked, decided), gradients
 
 
 def check_premises(
@@ -61,21 +62,23 @@ def check_premises(
     quantities: Quantities,
     device: torch.device,
     dtype: torch.dtype,
+    *,
+    gradients: bool = False,
 ) -> None:
     """Every rank tries one batch; rank 0 alone looks at the data again.
 
     Raises:
         LandscapeError: A premise does not hold.
     """
-    network = network_on(problem.model, device, dtype)
+    network = problem.model
     for split, examples in splits.items():
         with closing(examples.pieces(0, 1)) as pieces:
             batch = next(pieces)[0]
         if ranks.is_root:
             _check_labels(problem, network, examples)
-        result = premises.call_loss(problem.loss, network, batch)
+        result = premises.call_loss(problem.loss, network, batch, gradients=gradients)
         premises.check_loss(result, examples.batch_size)
-        premises.check_repeatable(problem.loss, network, batch)
+        premises.check_repeatable(problem.loss, network, batch, gradients=gradients)
         for name in quantities.computed:
             KINDS[name].check(problem.loss, network, batch)
         if ranks.is_root:

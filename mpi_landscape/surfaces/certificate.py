@@ -6,9 +6,12 @@ import time
 from contextlib import closing
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.plain import check_plain, plain_sums
+from mpi_landscape.evaluation.plain import check_batches, check_plain, plain_sums
+from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.normalization import norm_ratios
@@ -17,9 +20,13 @@ from mpi_landscape.parallel.broadcast import sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.tiles import shard_bounds
+from mpi_landscape.surfaces.engine import Trials
+
+# Points of the trials whose losses are kept in the file.
+CHECKED = 4
 
 
-def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator) -> tuple[dict[str, float], float]:
+def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference) -> tuple[dict[str, float], float]:
     """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
 
     Args:
@@ -48,23 +55,55 @@ def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator) -> tuple[dict[st
                     rows[0, first : first + len(share)] = evaluator.batch_sums(share)[:, :NUM_SUMS]
                 seconds += time.perf_counter() - start
                 rows[1, first : first + len(share)] = plain_sums(
-                    problem.model, problem.loss, share, device=placed.device, dtype=placed.precision.data
+                    problem.model,
+                    problem.loss,
+                    share,
+                    device=placed.device,
+                    dtype=placed.precision.data,
+                    gradients=placed.gradients,
                 )
                 first += len(share)
-        engine, plain = (
-            add_in_order(part)[0] / examples.num_examples for part in sum_over_ranks(ranks, rows)
-        )
+        rows = sum_over_ranks(ranks, rows)
+        engine, plain = (add_in_order(part)[0] / examples.num_examples for part in rows)
         # The sums are the same on every rank, and so is a refusal.
         # One of fewer bits may differ.
         if not placed.precision.approximate:
             with ranks.together():
                 check_plain(split, float(engine), float(plain))
+                check_batches(split, *rows)
         facts[f"certificate_{split}_loss"] = float(engine)
         facts[f"certificate_{split}_loss_plain"] = float(plain)
         if not np.isfinite(engine):
             ranks.say(f"warning: the {split} loss at the center is {engine}; the surface may mean little")
     # One pass was shared by all ranks, so a whole point takes one rank as long as all shares together.
     return facts, float(sum(ranks.gather(seconds)))
+
+
+def certify_points(
+    setting: Setting, trials: Trials, evaluator: Evaluator | Reference, placed: Placed, ranks: Ranks
+) -> dict[str, NDArray[np.float64]]:
+    """Losses of the trial examples at some points, by the engine and by the network itself, from rank 0. Collective.
+
+    Returns:
+        `checked_points` (points, axes); `checked_<split>_loss` and `checked_<split>_loss_plain` (points,), nats per example.
+    """
+    points = list(trials.points[:CHECKED])
+
+    def look() -> dict[str, NDArray[np.float64]]:
+        reference, facts = setting.reference(), {"checked_points": np.array(points)}
+        for split, batches in trials.batches.items():
+            for name, by in (("", evaluator), ("_plain", reference)):
+                with placed.precision.computing():
+                    losses = [
+                        np.concatenate([by.example_losses(batch, point) for batch in batches]).mean()
+                        for point in points
+                    ]
+                facts[f"checked_{split}_loss{name}"] = np.array(losses)
+        evaluator.move()
+        return facts
+
+    facts: dict[str, NDArray[np.float64]] = ranks.share(ranks.on_root(look)) or {}
+    return facts
 
 
 def certify_directions(plane: Plane) -> dict[str, float]:

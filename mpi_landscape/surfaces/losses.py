@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.evaluation.computed import KINDS, Computing, columns
-from mpi_landscape.evaluation.engine.description import Engine
+from mpi_landscape.evaluation.choosing import Choice
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
@@ -29,13 +31,14 @@ from mpi_landscape.plan import cost
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.surfaces import sampling
-from mpi_landscape.surfaces.certificate import certify, certify_directions
-from mpi_landscape.surfaces.engine import agree_engine
+from mpi_landscape.surfaces.certificate import certify, certify_directions, certify_points
+from mpi_landscape.surfaces.engine import agree, trials_of
 from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.surfaces.sampling import Sampling
+from mpi_landscape.surfaces.watching import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class Losses:
         identity: What defines the numbers; on rank 0.
         certificate: What shows that they are right.
         facts: More for the file to say of itself.
+        watch: Looks at some of the tiles.
         seconds_per_point: What one rank needs for a point, over all splits.
         orders: For a plan of samples, the order of each split's examples.
     """
@@ -62,13 +66,14 @@ class Losses:
     request: Request
     num_parameters: int
     num_tensors: int
-    evaluator: Evaluator
+    evaluator: Evaluator | Reference
     further: Sequence[Computing]
     splits: Mapping[str, Examples]
     plan: Plan
     identity: Mapping[str, str]
     certificate: Mapping[str, float]
     facts: Mapping[str, Any]
+    watch: Watch
     seconds_per_point: float
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
@@ -105,6 +110,7 @@ class Losses:
         first, stop = self.plan.batches(tile, examples.num_batches, examples.batch_size)
         alpha, beta = self.grid.coordinates(self.grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
+        start = time.perf_counter()
         try:
             with (
                 self.placed.precision.computing(),
@@ -112,6 +118,14 @@ class Losses:
             ):
                 row = self.evaluator.tile(pieces, points, between)
             again = partial(examples.pieces, first, stop, between)
+            self.watch.look(
+                index,
+                points,
+                lambda low, high: examples.pieces(first + low, first + high, between),
+                stop - first,
+                row,
+                time.perf_counter() - start,
+            )
             return np.concatenate(
                 [row, *(columns(each, again, points, between) for each in self.further)], axis=1
             )
@@ -148,17 +162,22 @@ def prepare_losses(
         center=plane.center,
         directions=list(plane.directions.values()),
         device=placed.device,
+        gradients=placed.gradients,
+        returned=placed.quantities.returned,
     )
-    engine = agree_engine(setting, request, placed, ranks, decided.engine)
+    trials = trials_of(placed, grid)
+    choice = agree(setting, trials, request, placed, ranks, decided.engine)
+    engine = choice.engine
     with ranks.together():
         shards = cut_data(request, placed, decided.shards)
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
     # Rank 0's number for all: it is in the plan.
     at_once = (
-        1 if sampled or placed.on_gpu else ranks.share(points_at_once(placed, shards, plane.layout.size))
+        1 if sampled or placed.on_gpu or choice.alone else ranks.share(points_at_once(placed, shards, plane.layout.size))
     )
     with ranks.together():
-        evaluator = _evaluator(setting, placed, engine, at_once)
+        _check_copied(choice, placed)
+        evaluator = _evaluator(setting, placed, choice, at_once)
         further = [_computing(name, setting, placed) for name in placed.quantities.computed]
     errors: dict[str, float] = {}
     if placed.precision.approximate:
@@ -166,6 +185,7 @@ def prepare_losses(
         first = next(iter(splits.values()))
         errors = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
     certificate, seconds = certify(placed, ranks, evaluator)
+    checked = certify_points(setting, trials, evaluator, placed, ranks)
     # The center alone kept one point's threads busy.
     seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: _seconds_of(further, placed))) or 0.0)
     plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)
@@ -194,7 +214,9 @@ def prepare_losses(
             "batch_size": placed.batch_size,
             "engine": engine.text(),
             **errors,
+            **checked,
         },
+        watch=Watch(setting, choice, placed.precision, evaluator),
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
@@ -226,17 +248,29 @@ def _seconds_of(further: Sequence[Computing], placed: Placed) -> float:
     return seconds
 
 
-def _evaluator(setting: Setting, placed: Placed, engine: Engine, points_at_once: int) -> Evaluator:
-    return Evaluator(
-        setting.model,
-        setting.loss,
-        setting.layout,
-        setting.center,
-        setting.directions,
-        device=placed.device,
-        dtype=placed.precision.computed,
-        threads=placed.threads,
-        engine=engine,
+def _evaluator(setting: Setting, placed: Placed, choice: Choice, points_at_once: int) -> Evaluator | Reference:
+    if choice.in_place:
+        return setting.reference()
+    return setting.evaluator(
+        choice.engine,
+        placed.precision.computed,
+        threads=1 if choice.alone else placed.threads,
         points_at_once=points_at_once,
-        returned=placed.quantities.returned,
     )
+
+
+def _check_copied(choice: Choice, placed: Placed) -> None:
+    """Refuse what needs a copy where there is none.
+
+    Raises:
+        LandscapeError: It is wanted.
+    """
+    if not choice.in_place:
+        return
+    why = choice.dropped[0] if choice.dropped else "compute.engine is plain, which moves the network itself"
+    if placed.precision.computed.itemsize < 4:
+        raise LandscapeError(f"compute.precision: {placed.precision.name} needs a copy of the network ({why}); valid is float32")
+    if placed.quantities.computed and choice.dropped:
+        raise LandscapeError(
+            f"compute.quantities: {placed.quantities.computed[0]} needs a copy of the network ({why}); leave it out"
+        )
