@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,4 +27,18 @@ def call(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool =
     with torch.set_grad_enabled(gradients):
         # What is neither leaf nor container stays as it is.
         result = loss(network, nests.mapped(lambda leaf: leaf, data))
-    return nests.map_tensors(Tensor.detach, result) if gradients else result
+    if isinstance(result, Mapping):
+        return {name: _detached(value) for name, value in result.items()}
+    return _detached(result)
+
+
+def _detached(value: Any) -> Any:
+    # A loss may switch gradients on for itself.
+    return value.detach() if isinstance(value, Tensor) and value.requires_grad else value
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory did not suffice, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )

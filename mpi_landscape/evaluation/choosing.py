@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
+from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.engine.steps import STEPS
-from mpi_landscape.evaluation.probe import NetworkProbe, Setting
+from mpi_landscape.evaluation.probe import NetworkProbe, Setting, fewer
 from mpi_landscape.evaluation.reach import reach_of
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch
@@ -80,10 +81,10 @@ def choose(
 
 
 def choose_engine(
-    setting: Setting, batches: Sequence[Batch], points: Sequence[Point], *, dtype: torch.dtype, steps: Sequence[str]
+    setting: Setting, batch: Batch, points: Sequence[Point], *, dtype: torch.dtype, steps: Sequence[str]
 ) -> tuple[Engine, list[str]]:
-    """The engine of `choose` alone, and what was dropped: the plain one where the network cannot be copied."""
-    found = choose(setting, batches, points, dtype=dtype, steps=steps)
+    """The engine of `choose` on the first examples of a batch, and what was dropped."""
+    found = choose(setting, [fewer(batch)], points, dtype=dtype, steps=steps)
     return found.engine, list(found.dropped)
 
 
@@ -135,6 +136,8 @@ def _objection(probe: NetworkProbe, engine: Engine, *, threads: int = 1) -> str 
     try:
         return probe.objection(engine, threads=threads)
     except Exception as error:
+        if is_out_of_memory(error):  # which says nothing of the engine
+            raise
         return _reason(error)
 
 

@@ -57,13 +57,14 @@ def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) ->
     Args:
         model: Any.
         device: Where.
-        double: Whether real numbers become float64 and complex ones complex128; otherwise only what has fewer than 32 bits
-            becomes float32.
+        double: Whether real numbers become float64 and complex ones complex128. Otherwise parameters become float32 and
+            complex64, and of buffers those of fewer bits: what has more may be times, or counts.
     """
+    parameters = {id(parameter) for parameter in model.parameters()}
     before = [(tensor, tensor.data) for tensor in tensors_of(model).values()]
     try:
         for tensor, data in before:
-            kind = computed_type(data.dtype, double=double)
+            kind = computed_type(data.dtype, double=double, least=id(tensor) not in parameters)
             if data.device != device or data.dtype != kind:
                 tensor.data = data.to(device, kind)
         yield
@@ -73,20 +74,38 @@ def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) ->
                 tensor.data = data
 
 
-def computed_type(kind: torch.dtype, *, double: bool) -> torch.dtype:
-    """The type in which tensors of a type are computed: what is no real or complex number stays as it is.
+def is_there(model: nn.Module, device: torch.device, *, double: bool = False) -> bool:
+    """Whether `moved_to` would leave every tensor where it is."""
+    parameters = {id(parameter) for parameter in model.parameters()}
+    return all(
+        tensor.device == device
+        and tensor.dtype == computed_type(tensor.dtype, double=double, least=id(tensor) not in parameters)
+        for tensor in tensors_of(model).values()
+    )
+
+
+def computed_type(kind: torch.dtype, *, double: bool, least: bool = False) -> torch.dtype:
+    """The type in which tensors of a type are computed; what is no real or complex number stays as it is.
+
+    Args:
+        kind: The type.
+        double: Whether in 64 bits a number, not in 32.
+        least: Whether what has more bits keeps them.
 
     Example:
         >>> [computed_type(each, double=False) for each in (torch.bfloat16, torch.float64, torch.int64)]
-        [torch.float32, torch.float64, torch.int64]
+        [torch.float32, torch.float32, torch.int64]
+        >>> computed_type(torch.float64, double=False, least=True)
+        torch.float64
     """
-    if kind.is_complex:
-        return torch.complex128 if double else kind
-    if not kind.is_floating_point or kind.itemsize == 1:  # types of 8 bits are kept for storing
+    # Types of 8 bits are for keeping numbers, not for computing.
+    if not (kind.is_complex or kind.is_floating_point) or kind.itemsize == 1:
         return kind
-    if double:
-        return torch.float64
-    return torch.float32 if kind.itemsize < 4 else kind
+    if kind.is_complex:
+        wanted = torch.complex128 if double else torch.complex64
+    else:
+        wanted = torch.float64 if double else torch.float32
+    return kind if least and kind.itemsize > wanted.itemsize else wanted
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.lending import moved_to
+from mpi_landscape.evaluation.lending import in_evaluation, moved_to
 from mpi_landscape.evaluation.premises import call_loss, check_loss
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, example_sums
 from mpi_landscape.loading import nests
@@ -39,7 +39,7 @@ def plain_sums(
         LandscapeError: The loss function raised, perhaps for a piece of one example, or refuses its size.
     """
     sums = np.zeros((len(batches), NUM_SUMS + len(returned)))
-    with moved_to(model, device, double=dtype == torch.float64):
+    with in_evaluation(model), moved_to(model, device, double=dtype == torch.float64):
         for row, batch in enumerate(batches):
             cut = (batch.valid + 2) // 3
             for start, stop in ((0, cut), (cut, batch.valid)):

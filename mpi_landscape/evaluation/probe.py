@@ -159,8 +159,9 @@ class NetworkProbe:
     @cached_property
     def wanted(self) -> Floats:
         """(points, examples) float64: the right losses."""
-        reference = self._setting.reference()
-        return np.stack([reference.losses(self._batches, point) for point in self._points])
+        with moved_to(self._setting.model, self.device, double=self.dtype == torch.float64):
+            reference = self._setting.reference()
+            return np.stack([reference.losses(self._batches, point) for point in self._points])
 
     def _is_rounding(self, place: int, losses: Floats) -> bool:
         """Whether the network in float64 says that rounding alone is as large as the difference."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
-from mpi_landscape.evaluation.lending import moved_to
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.lending import is_there, moved_to
 from mpi_landscape.evaluation.precision import Precision, precision_of
+from mpi_landscape.evaluation.reach import reach_of
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel import devices
 from mpi_landscape.parallel.ranks import Ranks
@@ -86,6 +88,7 @@ def placed(
     with ranks.together():
         device = devices.choose_device(compute.device, ranks)
         precision.check(device)
+        _check_movable(problem, device, precision)
     threads = devices.thread_share(ranks, compute.threads)
     warning = devices.shared_device_warning(device, ranks)
     ranks.say(_who(ranks, device, threads))
@@ -132,6 +135,24 @@ def placed(
             data_bytes=held.bytes,
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
             free_bytes=free,
+        )
+
+
+def _check_movable(problem: Problem, device: torch.device, precision: Precision) -> None:
+    """Refuse a network that must be moved elsewhere, and to which something leads that would stay behind.
+
+    Raises:
+        LandscapeError: So it is.
+    """
+    double = precision.data == torch.float64
+    if is_there(problem.model, device, double=double):
+        return
+    reach = reach_of(problem.model, problem.loss)
+    if reach.network is not None:
+        kinds = ", ".join(sorted({f"{each.dtype} on {each.device}" for each in problem.model.parameters()}))
+        raise LandscapeError(
+            f"model: {reach.network}, and its parameters ({kinds}) would have to be moved to {precision.name} on {device}; valid is "
+            f"a network that is there already, or a compute.precision and a compute.device that are its own"
         )
 
 

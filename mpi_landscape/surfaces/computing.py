@@ -7,9 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.center import share_center
+from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import placed
 from mpi_landscape.placement.plane import share_plane
 from mpi_landscape.plan import cost
@@ -55,7 +57,12 @@ def compute(
     before = sampling.read_before(ranks, None if overwrite else path)
     with ExitStack() as resources:
         with stopping.at_once():
-            prepared, kept = _prepared(request, ranks, path, before, attributes, resources)
+            try:
+                prepared, kept = _prepared(request, ranks, path, before, attributes, resources)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise out_of_memory(error, "before the first tile", request.compute.batch_size) from error
+                raise
         for line in describe_plan(prepared, ranks.size):
             ranks.say(line)
         if kept is None:

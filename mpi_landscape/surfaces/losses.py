@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.evaluation.computed import KINDS, Computing, columns
+from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.choosing import Choice
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
@@ -25,7 +26,7 @@ from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.memory import is_out_of_memory, out_of_memory
+from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan import cost
 from mpi_landscape.plan.grid import Grid

@@ -251,7 +251,8 @@ def test_modes_come_back_one_by_one():
 
 
 def test_a_network_in_another_type_for_a_while():
-    model = nn.Sequential(nn.Linear(4, 3).bfloat16(), nn.Linear(3, 2).double())
+    model = nn.Sequential(nn.Linear(4, 3).bfloat16(), nn.Linear(3, 2))
+    model.register_buffer("times", torch.tensor([1.7e9 + 0.25], dtype=torch.float64))
     model.register_buffer("turns", torch.tensor([1 + 2j]))
     model.register_buffer("steps", torch.tensor(3))
     places = {name: (tensor.data_ptr(), tensor.dtype) for name, tensor in model.state_dict().items()}
@@ -260,6 +261,7 @@ def test_a_network_in_another_type_for_a_while():
         assert model[0].weight.dtype == torch.float32
         assert model[1].weight.data_ptr() == places["1.weight"][0]
         assert model.turns.dtype == torch.complex64
+        assert model.times.dtype == torch.float64
     with moved_to(model, cpu, double=True):
         assert model[0].weight.dtype == torch.float64
         assert model.turns == 1 + 2j
