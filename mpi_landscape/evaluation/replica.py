@@ -14,6 +14,7 @@ from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.sums import Floats, example_sums
 from mpi_landscape.evaluation.vectors import Point, Vectors
 from mpi_landscape.geometry.filters import is_normalization
+from mpi_landscape.geometry.memory import tie
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.nests import map_tensors
 from mpi_landscape.loading.results import LossFunction, losses_of
@@ -151,7 +152,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     Raises:
         LandscapeError: The model does not support copying.
     """
-    return _copy(model, {})
+    return tie(_copy(model, {}), model)
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
@@ -161,7 +162,15 @@ def sharing_copy(model: nn.Module) -> nn.Module:
 
 def network_on(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A `sharing_copy` in evaluation mode; what is of another device or type gets memory of its own."""
-    return sharing_copy(model).to(device=device, dtype=dtype).eval()
+
+    def placed(tensor: Tensor) -> Tensor:
+        # Module.to would make real numbers of complex ones.
+        kind = dtype.to_complex() if tensor.is_complex() else dtype if tensor.is_floating_point() else None
+        return tensor.to(device=device, dtype=kind)
+
+    network = sharing_copy(model)
+    network._apply(placed)  # type: ignore[no-untyped-call]
+    return network.eval()
 
 
 def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:

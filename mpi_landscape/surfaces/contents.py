@@ -83,7 +83,7 @@ def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> 
         center=plane.center.numpy(),
         directions={name: vector.numpy() for name, vector in plane.directions.items()},
         layout=[
-            {"name": entry.name, "shape": entry.shape, "offset": entry.offset, "kind": entry.kind}
+            {"name": entry.name, "shape": entry.real_shape, "offset": entry.offset, "kind": entry.kind}
             for entry in plane.layout.entries
         ],
         orders=losses.orders,
