@@ -185,7 +185,9 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
         LandscapeError: The loss does not depend on any parameter in a way that torch can differentiate.
     """
     network = sharing_copy(model).eval()
-    parameters = _only(network, [name for name, _ in network.named_parameters()])
+    parameters = _only(
+        network, [name for name, each in network.named_parameters() if _is_differentiable(each)]
+    )
     try:
         found = _gradients(loss, network, batch, parameters)
     except Exception as error:
@@ -206,8 +208,13 @@ def _only(network: nn.Module, names: Sequence[str]) -> list[nn.Parameter]:
     """The parameters of these names, in their order, and no other asks for a gradient."""
     own = dict(network.named_parameters())
     for name, parameter in own.items():
-        parameter.requires_grad_(name in names)
+        if _is_differentiable(parameter):
+            parameter.requires_grad_(name in names)
     return [own[name] for name in names]
+
+
+def _is_differentiable(parameter: Tensor) -> bool:
+    return parameter.is_floating_point() or parameter.is_complex()
 
 
 def _gradients(

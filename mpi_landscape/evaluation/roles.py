@@ -82,8 +82,11 @@ class _Seen:
 
     def __init__(self, network: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
         self._network, self._parameters = network, parameters
-        dense = [(name, each) for name, each in parameters.items() if _has_memory(each)]
-        self._starts = sorted((each.data_ptr(), name) for name, each in dense)
+        starts: dict[int, str] = {}
+        for name, each in parameters.items():
+            if _has_memory(each):  # of tied ones the first name counts
+                starts.setdefault(each.data_ptr(), name)
+        self._starts = sorted(starts.items())
         self._weights: dict[str, set[Division]] = defaultdict(set)
         self._uses: dict[str, set[str]] = defaultdict(set)
         self._within: list[nn.Module] = []
