@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
+from mpi_landscape.evaluation.replica import attach, in_type, network_on, sharing_copy
 from mpi_landscape.evaluation.sums import Floats, example_sums
 from mpi_landscape.evaluation.vectors import Point, row_blocks
 from mpi_landscape.geometry.layout import Layout, empty_vector
@@ -56,7 +56,7 @@ class Setting:
                     block.add_(step.to(block), alpha=coordinate)
         network = sharing_copy(self.model)
         attach(network, self.layout.views(vector))
-        return network.to(self.device, dtype).eval()
+        return in_type(network, self.device, dtype).eval()
 
 
 class NetworkProbe:

@@ -162,15 +162,18 @@ def sharing_copy(model: nn.Module) -> nn.Module:
 
 def network_on(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A `sharing_copy` in evaluation mode; what is of another device or type gets memory of its own."""
+    return in_type(sharing_copy(model), device, dtype).eval()
+
+
+def in_type(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A network on a device and in a type, in place; complex numbers stay so, of which `Module.to` would leave real ones."""
 
     def placed(tensor: Tensor) -> Tensor:
-        # Module.to would make real numbers of complex ones.
         kind = dtype.to_complex() if tensor.is_complex() else dtype if tensor.is_floating_point() else None
         return tensor.to(device=device, dtype=kind)
 
-    network = sharing_copy(model)
     network._apply(placed)  # type: ignore[no-untyped-call]
-    return network.eval()
+    return network
 
 
 def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:

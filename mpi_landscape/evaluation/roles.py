@@ -170,6 +170,8 @@ class _Seen:
                 self._keep(name, "same", result)
             elif self._within and owner(self._network, name)[0] is self._within[-1]:
                 self._uses[name].add(use.role)
+        elif use.other is not None and self._find(use.other) is not None:
+            return  # of a standardized weight
         elif sum(length > 1 for length in parameter.shape) <= 1 and use.tensor.numel() == parameter.numel():
             self._uses[name].add(use.role)
 

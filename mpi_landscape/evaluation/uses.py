@@ -22,7 +22,8 @@ class Use:
         role: What it is there.
         summed: Of a weight, its axes that are summed over.
         groups: Of the weight of a transposed convolution, its groups; 0 otherwise.
-        other: What it is multiplied with or added to, where both may be weights; None where the other one is no tensor.
+        other: What it is multiplied with or added to, or normalizes, where that may be a parameter too; None where it is no
+            tensor.
     """
 
     tensor: Tensor
@@ -111,7 +112,8 @@ def uses_of(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
             kwargs.get("weight"),
             kwargs.get("bias"),
         ]
-        found = (Use(tensor=each, role="norm") for each in given if isinstance(each, Tensor))
+        inputs = args[0] if args else kwargs.get("input")
+        found = (Use(tensor=each, role="norm", other=inputs) for each in given if isinstance(each, Tensor))
     else:
         return
     yield from found

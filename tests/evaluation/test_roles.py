@@ -229,6 +229,16 @@ def test_a_product_that_is_a_weight_is_no_activation():
     )
 
 
+def test_the_gain_of_a_standardized_weight_is_no_normalization():
+    def standardized(own, x):
+        rows = own.weight.reshape(1, 6, -1)
+        weight = F.batch_norm(rows, None, None, weight=(own.gain * 0.3).view(-1), training=True)
+        return F.conv1d(x, weight.view(6, 4, 3))
+
+    layer = Layer((6, 4, 3), standardized, gain=(6, 1, 1))
+    assert roles_of(layer, lambda network: network(torch.randn(2, 4, 9).double())) == {}
+
+
 def test_factors_of_a_weight_are_not_told():
     layer = Layer((5, 2), lambda own, x: x @ (own.weight @ own.second), second=(2, 4))
     assert roles_of(layer, lambda network: network(torch.randn(7, 5).double())) == {}
