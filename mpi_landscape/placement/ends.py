@@ -12,6 +12,7 @@ from mpi_landscape.configuration.sections.plane import (
     DirectionsConfiguration,
     FileDirection,
 )
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.ranks import Ranks
@@ -48,10 +49,20 @@ def end_of(model: nn.Module, path: str, *, where: str) -> nn.Module:
     """A copy of the network with the parameters and buffers of a checkpoint.
 
     Raises:
-        LandscapeError: The checkpoint cannot be read, or is another network's.
+        LandscapeError: The checkpoint cannot be read, is another network's, or has two values for one tensor.
     """
-    end = own_copy(model)
-    load_state(end, read_state(path), where=f"{where}: {path}")
+    end, state = own_copy(model), read_state(path)
+    load_state(end, state, where=f"{where}: {path}")
+    first: dict[tuple[int, torch.Size], str] = {}
+    for name, tensor in end.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor) or not tensor.numel() or name not in state:
+            continue
+        other = first.setdefault((tensor.data_ptr(), tensor.shape), name)
+        if other != name and not torch.equal(state[other], state[name]):
+            raise LandscapeError(
+                f"{where}: {path}: {name} differs from {other}, which is the same tensor in the network; "
+                f"expected the checkpoint of the same architecture"
+            )
     return end
 
 

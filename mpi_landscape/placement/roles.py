@@ -10,7 +10,7 @@ import torch
 
 from mpi_landscape.configuration.sections.plane import TensorRule
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.replica import sharing_copy
+from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.evaluation.roles import roles_of
 from mpi_landscape.geometry.filters import Division, division, owner, whole
 from mpi_landscape.geometry.naming import wrapping
@@ -48,7 +48,7 @@ def _watched(problem: Problem, ranks: Ranks) -> Mapping[str, Division]:
 
     try:
         # A copy, whose buffers are its own: the pass may write them.
-        return roles_of(sharing_copy(problem.model).eval(), run)
+        return roles_of(network_on(problem.model, torch.device("cpu"), torch.float32), run)
     except Exception as error:
         ranks.say(
             f"warning: what the network's own tensors are cannot be seen ({type(error).__name__}: {one_line(error)}); "

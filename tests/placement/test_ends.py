@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import mpi_landscape
+from mpi_landscape import LandscapeError
 from mpi_landscape.configuration.sections.plane import (
     DifferenceDirection,
     DirectionsConfiguration,
@@ -13,7 +14,7 @@ from mpi_landscape.configuration.sections.plane import (
     RandomDirection,
 )
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.ends import buffers_move, ends_of
+from mpi_landscape.placement.ends import buffers_move, end_of, ends_of
 
 
 class Net(nn.Sequential):
@@ -156,6 +157,17 @@ def test_ends_are_those_of_differences_as_they_are():
         said = DirectionsConfiguration(alpha=DifferenceDirection(to="far.pt", **changed), beta=near)
         assert ends_of(said) == {"beta": "near.pt"}, changed
     assert ends_of(DirectionsConfiguration()) == {}
+
+
+def test_an_end_with_two_values_for_one_tensor_is_refused(tmp_path):
+    net = nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(3, 4, bias=False))
+    net[2].weight = net[0].weight
+    state = {name: each.clone() for name, each in net.state_dict().items()}
+    torch.save(state, tmp_path / "end.pt")
+    end_of(net, str(tmp_path / "end.pt"), where="x")
+    torch.save({**state, "2.weight": state["0.weight"] + 1}, tmp_path / "end.pt")
+    with pytest.raises(LandscapeError, match=r"2\.weight differs from 0\.weight, which is the same tensor"):
+        end_of(net, str(tmp_path / "end.pt"), where="x")
 
 
 class Spectral(nn.Module):
