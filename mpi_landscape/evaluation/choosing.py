@@ -1,8 +1,8 @@
 """Which engine a network gets: everything that is faster is compared with the network itself, and dropped where it fails.
 
-The network itself, moved in place, is right by definition (`reference`). A copy of it is a step, threads are one, and so is each way
-to rewrite a copy. Nothing is timed: an engine changes the last bits of a loss, so it follows from the network, the data and the
-plane alone, and two runs of one configuration choose the same.
+The network itself, moved in place, is right by definition (`reference`). A copy of it is a step, threads are one, and so is
+each way to rewrite a copy. Nothing is timed: an engine changes the last bits of a loss, so it follows from the network, the
+data and the plane alone, and two runs of one configuration choose the same.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def _in_place(reason: str) -> Choice:
     return Choice(
         in_place=True,
         alone=True,
-        dropped=(f"copies dropped: {reason}; the network itself is moved in place, in one thread of each rank",),
+        dropped=(
+            f"copies dropped: {reason}; the network itself is moved in place, in one thread of each rank",
+        ),
     )
 
 

@@ -101,10 +101,8 @@ def computed_type(kind: torch.dtype, *, double: bool, least: bool = False) -> to
     # Types of 8 bits are for keeping numbers, not for computing.
     if not (kind.is_complex or kind.is_floating_point) or kind.itemsize == 1:
         return kind
-    if kind.is_complex:
-        wanted = torch.complex128 if double else torch.complex64
-    else:
-        wanted = torch.float64 if double else torch.float32
+    wanted = torch.float64 if double else torch.float32
+    wanted = wanted.to_complex() if kind.is_complex else wanted
     return kind if least and kind.itemsize > wanted.itemsize else wanted
 
 

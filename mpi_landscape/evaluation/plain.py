@@ -75,8 +75,8 @@ def check_batches(split: str, engine: Floats, plain: Floats, *, tolerance: float
         number = int(np.argmax(far))
         means = engine[number, 0] / engine[number, 2], plain[number, 0] / plain[number, 2]
         raise LandscapeError(
-            f"model: the loss of batch {number} of split {split!r} at the center is {means[0]:.9g} in one piece and {means[1]:.9g} "
-            f"in two; the loss of an example must not depend on the other examples of its batch"
+            f"model: the loss of batch {number} of split {split!r} at the center is {means[0]:.9g} in one piece and "
+            f"{means[1]:.9g} in two; the loss of an example must not depend on the other examples of its batch"
         )
 
 

@@ -137,9 +137,7 @@ def try_two_examples(
         call_loss(loss, model, batch)
         raise
     returned = check_loss(call_loss(loss, model, batch, gradients=gradients), len(items))
-    largest = largest_output(
-        model, lambda: call_loss(loss, model, batch, gradients=gradients), len(items)
-    )
+    largest = largest_output(model, lambda: call_loss(loss, model, batch, gradients=gradients), len(items))
     return largest, returned, gradients
 
 
@@ -174,9 +172,7 @@ def needs_gradients(loss: LossFunction, model: nn.Module, batch: Batch) -> bool:
     return not torch.allclose(found, without, rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
-def check_repeatable(
-    loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False
-) -> None:
+def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False) -> None:
     """Check that a second pass over a batch leaves the batch as it was and gives every example the same loss.
 
     Raises:
@@ -205,7 +201,10 @@ def check_repeatable(
 
 
 def check_grouping(
-    reference: Reference, groupings: Sequence[Sequence[Batch]], points: Sequence[Point], orders: Sequence[Sequence[int]]
+    reference: Reference,
+    groupings: Sequence[Sequence[Batch]],
+    points: Sequence[Point],
+    orders: Sequence[Sequence[int]],
 ) -> None:
     """Check that examples have the same losses in other batches and another order, away from the center.
 
@@ -235,10 +234,11 @@ def check_grouping(
                 far = finite & (np.abs(first - losses) > allowed) | (np.isnan(first) != np.isnan(losses))
             if far.any():
                 place = int(np.argmax(far))
+                here = tuple(round(each, 4) for each in point)
                 raise LandscapeError(
-                    f"model: at {tuple(round(each, 4) for each in point)} the loss of an example is {first[place]:.9g} in one batch and "
-                    f"{losses[place]:.9g} in another; the loss of an example must not depend on the other examples of its "
-                    f"batch, nor on what was evaluated before"
+                    f"model: at {here} the loss of an example is {first[place]:.9g} in one batch and {losses[place]:.9g} in "
+                    f"another; the loss of an example must not depend on the other examples of its batch, nor on what was "
+                    f"evaluated before"
                 )
 
 

@@ -16,7 +16,7 @@ from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.lending import moved_to
 from mpi_landscape.evaluation.reference import Reference
-from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
+from mpi_landscape.evaluation.replica import attach, in_type, network_on, sharing_copy
 from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point, row_blocks
 from mpi_landscape.geometry.layout import Layout, empty_vector
@@ -86,7 +86,7 @@ class Setting:
                     block.add_(step.to(block), alpha=coordinate)
         network = sharing_copy(self.model)
         attach(network, self.layout.views(vector))
-        return network_on(network, self.device, dtype)
+        return in_type(network, self.device, dtype)
 
 
 class NetworkProbe:
@@ -124,7 +124,9 @@ class NetworkProbe:
             # In another order than the network's own, and along the path of a tile, whose points share what they can.
             order = list(range(len(self._points)))[::-1]
             points = [self._points[place] for place in order]
-            found = np.concatenate([evaluator.losses_of_points(batch, points) for batch in self._batches], axis=1)
+            found = np.concatenate(
+                [evaluator.losses_of_points(batch, points) for batch in self._batches], axis=1
+            )
             objection = self._compared(order, found)
             if objection is None:
                 objection = self._compared_sums(evaluator, dict(zip(order, found, strict=True)))
@@ -165,7 +167,11 @@ class NetworkProbe:
 
     def _is_rounding(self, place: int, losses: Floats) -> bool:
         """Whether the network in float64 says that rounding alone is as large as the difference."""
-        exact = self._exact.get(place) if place in self._exact else self._exact.setdefault(place, self._in_double(place))
+        exact = (
+            self._exact.get(place)
+            if place in self._exact
+            else self._exact.setdefault(place, self._in_double(place))
+        )
         if exact is None:
             return False
         wanted, scale = self.wanted[place], _scale(exact)

@@ -171,9 +171,14 @@ class _Walk:
         """A network beside the network: a teacher, or the outer one."""
         if id(module) in self._modules:
             self.network.append(f"{path}: is the network itself" if module else path)
-        elif any(id(tensor) in self._parameters or _place(tensor) in self._memory for tensor in module.parameters()):
+        elif any(
+            id(tensor) in self._parameters or _place(tensor) in self._memory for tensor in module.parameters()
+        ):
             self.network.append(f"{path}: has parameters of the network")
-        elif any(not _is_library(type(each)) or _has_hooks(each) or each.training and _keeps(each) for each in module.modules()):
+        elif any(
+            not _is_library(type(each)) or _has_hooks(each) or (each.training and _keeps(each))
+            for each in module.modules()
+        ):
             self.shared.append(f"{path}: another network ({type(module).__name__})")
 
     def _function(self, function: types.FunctionType, path: str) -> None:
@@ -197,7 +202,9 @@ class _Walk:
                 last = names.get(instruction.argval, getattr(builtins, str(instruction.argval), None))
                 self.visit(last, f"{path}: {instruction.argval}")
                 continue
-            elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(last, types.ModuleType | type):
+            elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(
+                last, types.ModuleType | type
+            ):
                 if not _is_trusted(last):
                     last = getattr(last, instruction.argval, None)
                     self.visit(last, f"{path}: {instruction.argval}")
@@ -234,7 +241,9 @@ def _called(hook: Any) -> str:
 
 def _is_torchs(hook: Any) -> bool:
     """Whether a hook is one of torch's own, as those of its old weight_norm, which write to their module alone."""
-    return str(getattr(hook, "__module__", "")).startswith("torch.") and not isinstance(hook, functools.partial)
+    return str(getattr(hook, "__module__", "")).startswith("torch.") and not isinstance(
+        hook, functools.partial
+    )
 
 
 def _is_trusted(value: Any) -> bool:
@@ -247,7 +256,9 @@ def _is_trusted(value: Any) -> bool:
         return _is_installed(getattr(value, "__file__", None) or "<built in>")
     if isinstance(value, type):
         return _is_library(value)
-    if isinstance(value, dict | list | set | bytearray | np.ndarray | np.random.Generator | np.random.RandomState):
+    if isinstance(
+        value, dict | list | set | bytearray | np.ndarray | np.random.Generator | np.random.RandomState
+    ):
         return False
     return _is_library(type(value)) and not getattr(value, "__dict__", None)
 

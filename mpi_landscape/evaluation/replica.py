@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call
 from mpi_landscape.evaluation.engine.description import Engine
+from mpi_landscape.evaluation.lending import computed_type, tensors_of
 from mpi_landscape.evaluation.sums import Floats, example_sums
 from mpi_landscape.evaluation.vectors import Point, Vectors
 from mpi_landscape.geometry.filters import is_normalization
+from mpi_landscape.geometry.memory import tie
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.nests import map_tensors
 from mpi_landscape.loading.results import LossFunction, losses_of
@@ -60,9 +62,9 @@ class Replica:
         self.network = called = engine.on_call(network)
         # A method of this object would be such a circle.
         self._sums = engine.on_sums(
-            lambda data, valid: example_sums(
-                call(loss, called, data, gradients=gradients), valid, returned
-            )[None]
+            lambda data, valid: example_sums(call(loss, called, data, gradients=gradients), valid, returned)[
+                None
+            ]
         )
 
     def close(self) -> None:
@@ -164,7 +166,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     Raises:
         LandscapeError: The model does not support copying.
     """
-    return _copy(model, {})
+    return tie(_copy(model, {}), model)
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
@@ -173,10 +175,20 @@ def sharing_copy(model: nn.Module) -> nn.Module:
 
 
 def network_on(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """A `sharing_copy` of a network in evaluation mode; what is of another device or type gets memory of its own."""
-    network = sharing_copy(model).to(device=device, dtype=dtype)
+    """A `sharing_copy` in evaluation mode; what is of another device or type gets memory of its own."""
+    network = in_type(sharing_copy(model), device, dtype)
     # Not twice: an adapter may merge itself into a weight there.
     return network.eval() if any(module.training for module in network.modules()) else network
+
+
+def in_type(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A network on a device and in a type, in place, by the rule of `computed_type`."""
+    parameters = {id(parameter) for parameter in network.parameters()}
+    for tensor in tensors_of(network).values():
+        kind = computed_type(tensor.dtype, double=dtype == torch.float64, least=id(tensor) not in parameters)
+        if tensor.device != device or tensor.dtype != kind:
+            tensor.data = tensor.data.to(device, kind)
+    return network
 
 
 def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.filters import Division
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
@@ -34,17 +36,23 @@ def flat_state(model: nn.Module, layout: Layout) -> Tensor:
     return layout.flatten({**dict(model.named_buffers()), **dict(model.named_parameters())}, where="model")
 
 
-def share_center(model: nn.Module, ranks: Ranks, *, normalization_buffers: bool) -> Center:
+def share_center(
+    model: nn.Module,
+    ranks: Ranks,
+    *,
+    normalization_buffers: bool,
+    roles: Mapping[str, Division] | None = None,
+) -> Center:
     """Give every rank rank 0's parameters and buffers. Collective.
 
     The network is of the same class everywhere. With `normalization_buffers`, running means and variances count as
-    parameters.
+    parameters; `roles` are those of `layout_of`.
 
     Raises:
         AgreedError: The network has no flat vector, or another one on another rank.
     """
     with ranks.together():
-        layout = layout_of(model, normalization_buffers=normalization_buffers)
+        layout = layout_of(model, normalization_buffers=normalization_buffers, roles=roles)
     _check_same(layout, ranks)
     tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
     _share_buffers(model, ranks)

@@ -52,7 +52,11 @@ def try_problem(
     }
     returned = {split: each for split, (_, each, _) in tried.items()}
     gradients = any(each for _, _, each in tried.values())
-    return max(size for size, _, _ in tried.values()), _quantities(problem, returned, asked, decided), gradients
+    return (
+        max(size for size, _, _ in tried.values()),
+        _quantities(problem, returned, asked, decided),
+        gradients,
+    )
 
 
 def check_premises(

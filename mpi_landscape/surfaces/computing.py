@@ -11,9 +11,11 @@ from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.center import share_center
+from mpi_landscape.placement.ends import buffers_move
 from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import placed
 from mpi_landscape.placement.plane import share_plane
+from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.plan import cost
 from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.account import Exact
@@ -87,7 +89,10 @@ def _prepared(
     """The losses, and their file; what else was needed on the way is given back here."""
     problem, compute = request.problem, request.compute
     center = share_center(
-        problem.model, ranks, normalization_buffers=request.directions.normalization_buffers
+        problem.model,
+        ranks,
+        normalization_buffers=buffers_move(request.directions, problem.model, ranks, where=problem.where),
+        roles=share_roles(problem, request.directions.rules, ranks),
     )
     plane = share_plane(request.directions, problem.model, center, ranks, where=problem.where)
     most = sampling.most_per_batch(problem.splits, before, compute.relative_error)

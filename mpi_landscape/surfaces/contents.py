@@ -85,7 +85,7 @@ def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> 
         center=plane.center.numpy(),
         directions={name: vector.numpy() for name, vector in plane.directions.items()},
         layout=[
-            {"name": entry.name, "shape": entry.shape, "offset": entry.offset, "kind": entry.kind}
+            {"name": entry.name, "shape": entry.real_shape, "offset": entry.offset, "kind": entry.kind}
             for entry in plane.layout.entries
         ],
         orders=losses.orders,
@@ -125,7 +125,9 @@ def _check_points(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any])
         LandscapeError: A loss is another one.
     """
     points = np.asarray(stored.get("checked_points", ()))
-    if points.shape != np.shape(now.get("checked_points", ())) or not np.array_equal(points, now["checked_points"]):
+    if points.shape != np.shape(now.get("checked_points", ())) or not np.array_equal(
+        points, now["checked_points"]
+    ):
         return  # of before such points were kept
     for name in (name for name in now if name.endswith("_loss_plain")):
         before, value = np.asarray(stored.get(name, np.nan)), np.asarray(now[name])

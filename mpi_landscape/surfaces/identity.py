@@ -21,10 +21,11 @@ def identity_of(
     grid, problem = request.grid, placed.problem
     further = placed.quantities.columns[len(SUMS) :]
     axes = {"alpha": grid.alpha, "beta": grid.beta}
-    moved = {entry.name for entry in plane.layout.entries}
+    moved, kept = {entry.name for entry in plane.layout.entries}, set(plane.layout.fixed)
+    fixed = [(name, value) for name, value in problem.model.named_parameters() if name in kept]
     rest = [
         value.detach().cpu().float().numpy()
-        for name, value in problem.model.named_buffers()
+        for name, value in [*problem.model.named_buffers(), *fixed]
         if name not in moved
     ]
     return {

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.evaluation.computed import KINDS, Computing, columns
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.choosing import Choice
+from mpi_landscape.evaluation.computed import KINDS, Computing, columns
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
@@ -174,7 +174,9 @@ def prepare_losses(
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
     # Rank 0's number for all: it is in the plan.
     at_once = (
-        1 if sampled or placed.on_gpu or choice.alone else ranks.share(points_at_once(placed, shards, plane.layout.size))
+        1
+        if sampled or placed.on_gpu or choice.alone
+        else ranks.share(points_at_once(placed, shards, plane.layout.size))
     )
     with ranks.together():
         _check_copied(choice, placed)
@@ -249,7 +251,9 @@ def _seconds_of(further: Sequence[Computing], placed: Placed) -> float:
     return seconds
 
 
-def _evaluator(setting: Setting, placed: Placed, choice: Choice, points_at_once: int) -> Evaluator | Reference:
+def _evaluator(
+    setting: Setting, placed: Placed, choice: Choice, points_at_once: int
+) -> Evaluator | Reference:
     if choice.in_place:
         return setting.reference()
     return setting.evaluator(
@@ -270,7 +274,9 @@ def _check_copied(choice: Choice, placed: Placed) -> None:
         return
     why = choice.dropped[0] if choice.dropped else "compute.engine is plain, which moves the network itself"
     if placed.precision.computed.itemsize < 4:
-        raise LandscapeError(f"compute.precision: {placed.precision.name} needs a copy of the network ({why}); valid is float32")
+        raise LandscapeError(
+            f"compute.precision: {placed.precision.name} needs a copy of the network ({why}); valid is float32"
+        )
     if placed.quantities.computed and choice.dropped:
         raise LandscapeError(
             f"compute.quantities: {placed.quantities.computed[0]} needs a copy of the network ({why}); leave it out"

@@ -62,7 +62,13 @@ class Watch:
         self._per_batch: float | None = None
 
     def look(
-        self, index: int, points: Sequence[Point], pieces: Pieces, num_batches: int, row: Floats, seconds: float
+        self,
+        index: int,
+        points: Sequence[Point],
+        pieces: Pieces,
+        num_batches: int,
+        row: Floats,
+        seconds: float,
     ) -> None:
         """Perhaps look at a tile that was just evaluated.
 
@@ -103,7 +109,9 @@ class Watch:
         wanted = self._reference.tile([batches], [point])[0]
         with self._precision.computing():
             sums = self._evaluator.tile([batches], [point])[0] if found is None else found
-        if _agree(sums, wanted, _APPROXIMATE if self._precision.approximate else TOLERANCES[self._precision.data]):
+        if _agree(
+            sums, wanted, _APPROXIMATE if self._precision.approximate else TOLERANCES[self._precision.data]
+        ):
             return
         if not self._precision.approximate:
             probe = NetworkProbe(self._setting, batches, [point], self._precision.data)
@@ -137,4 +145,3 @@ def _agree(sums: Floats, wanted: Floats, tolerance: float) -> bool:
         square = abs(np.sqrt(sums[3]) - np.sqrt(wanted[3])) <= tolerance * np.sqrt(wanted[3])
     same = bool(np.array_equal(sums[:NUM_SUMS], wanted[:NUM_SUMS], equal_nan=True))
     return same or (bool(loss and square) and sums[2] == wanted[2]) or not bool(np.isfinite(wanted[0]))
-

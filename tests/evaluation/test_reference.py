@@ -82,7 +82,7 @@ def test_the_network_is_given_back_bit_for_bit_whatever_happens():
     reference, *_ = reference_of(model)
     before = copy.deepcopy(model.state_dict())
     places = [parameter.data_ptr() for parameter in model.parameters()]
-    with pytest.raises(ZeroDivisionError), reference.at(POINTS[1]):
+    with pytest.raises(ZeroDivisionError), reference.at(POINTS[1]):  # noqa: PT012
         assert not torch.equal(model[0].weight, before["0.weight"])
         raise ZeroDivisionError
     reference.tile([batches()], POINTS)
@@ -124,7 +124,13 @@ def test_a_network_in_float64_moves_from_its_own_numbers():
     exact = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
     for point in POINTS:
         wanted = by_hand(
-            model, cross_entropy, layout, exact, [each.double() for each in directions], point, batches(torch.float64)[0]
+            model,
+            cross_entropy,
+            layout,
+            exact,
+            [each.double() for each in directions],
+            point,
+            batches(torch.float64)[0],
         )
         found = reference.example_losses(batches(torch.float64)[0], point)
         np.testing.assert_allclose(found, wanted, rtol=1e-13)
