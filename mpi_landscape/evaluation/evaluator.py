@@ -142,7 +142,8 @@ class Evaluator:
 
     def example_losses(self, batch: Batch, point: Point) -> Floats:
         """(batch.valid,) float64: the loss of every example of a batch at one point."""
-        return self.losses_of_points(batch, [point])[0]
+        losses: Floats = self.losses_of_points(batch, [point])[0]
+        return losses
 
     def losses_of_points(self, batch: Batch, points: Sequence[Point]) -> Floats:
         """(len(points), batch.valid) float64: the same at several points, along the path of a tile."""

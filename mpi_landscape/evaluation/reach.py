@@ -175,10 +175,7 @@ class _Walk:
             id(tensor) in self._parameters or _place(tensor) in self._memory for tensor in module.parameters()
         ):
             self.network.append(f"{path}: has parameters of the network")
-        elif any(
-            not _is_library(type(each)) or _has_hooks(each) or (each.training and _keeps(each))
-            for each in module.modules()
-        ):
+        elif any(_writes(each) for each in module.modules()):
             self.shared.append(f"{path}: another network ({type(module).__name__})")
 
     def _function(self, function: types.FunctionType, path: str) -> None:
@@ -230,9 +227,10 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(not _is_torchs(hook) for registry in _HOOKS for hook in getattr(module, registry, {}).values())
 
 
-def _keeps(module: nn.Module) -> bool:
-    """Whether a module in training mode writes to itself or draws."""
-    return bool(list(module.buffers(recurse=False))) or "Dropout" in type(module).__name__
+def _writes(module: nn.Module) -> bool:
+    """Whether a module of another network may write to itself, or draw."""
+    keeps = bool(list(module.buffers(recurse=False))) or "Dropout" in type(module).__name__
+    return not _is_library(type(module)) or _has_hooks(module) or (module.training and keeps)
 
 
 def _called(hook: Any) -> str:
@@ -276,10 +274,9 @@ def _is_library(kind: type) -> bool:
 @functools.cache
 def _folders() -> tuple[str, ...]:
     """Where this program and installed libraries lie."""
-    own = Path(__file__).resolve().parents[1]
     paths = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths += [*site.getsitepackages(), site.getusersitepackages()]
-    return tuple(os.path.realpath(path) + os.sep for path in (own, *paths))
+    paths += [str(Path(__file__).parents[1]), *site.getsitepackages(), site.getusersitepackages()]
+    return tuple(os.path.realpath(path) + os.sep for path in paths)
 
 
 @functools.cache

@@ -107,7 +107,7 @@ class Reference:
         buffers = [(each, each.detach().clone()) for each in self._model.buffers()]
         try:
             for name, tensor, center in self._moving:
-                _write(name, tensor, self._value(name, tensor, center, point))
+                _write(name, tensor, self._value(name, center, point))
             yield self._model
         finally:
             for name, tensor, center in self._moving:
@@ -173,7 +173,7 @@ class Reference:
                 between()
         return rows
 
-    def _value(self, name: str, tensor: Tensor, center: Tensor, point: Point) -> Tensor:
+    def _value(self, name: str, center: Tensor, point: Point) -> Tensor:
         """A parameter at the point, always from the center, by the arithmetic of `Vectors.move`."""
         value = self._finer.get(name, center)
         for coordinate, direction in zip(point, self._directions, strict=False):

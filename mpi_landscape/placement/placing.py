@@ -151,8 +151,8 @@ def _check_movable(problem: Problem, device: torch.device, precision: Precision)
     if reach.network is not None:
         kinds = ", ".join(sorted({f"{each.dtype} on {each.device}" for each in problem.model.parameters()}))
         raise LandscapeError(
-            f"model: {reach.network}, and its parameters ({kinds}) would have to be moved to {precision.name} on {device}; valid is "
-            f"a network that is there already, or a compute.precision and a compute.device that are its own"
+            f"model: {reach.network}, and its parameters ({kinds}) would have to be moved to {precision.name} on {device}; "
+            f"valid is a network that is there already, or a compute.precision and a compute.device that are its own"
         )
 
 

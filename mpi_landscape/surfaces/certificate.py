@@ -102,7 +102,7 @@ def certify_points(
         evaluator.move()
         return facts
 
-    facts: dict[str, NDArray[np.float64]] = ranks.share(ranks.on_root(look)) or {}
+    facts: dict[str, NDArray[np.float64]] = ranks.share(ranks.on_root(look) or {})
     return facts
 
 

@@ -136,7 +136,7 @@ def _check_points(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any])
         if before.shape == value.shape and (far & np.isfinite(before) & np.isfinite(value)).any():
             place = int(np.argmax(far))
             raise LandscapeError(
-                f"{path}: belongs to another run: the {name.split('_')[1]} loss of a few examples at {tuple(points[place].tolist())} "
-                f"is {before[place]:.9g} there, now it is {value[place]:.9g}, so the network's code or the loss has changed; choose "
-                f"another --output, or --overwrite"
+                f"{path}: belongs to another run: the {name.split('_')[1]} loss of a few examples at "
+                f"{tuple(points[place].tolist())} is {before[place]:.9g} there, now it is {value[place]:.9g}, so the network's "
+                f"code or the loss has changed; choose another --output, or --overwrite"
             )

@@ -157,8 +157,8 @@ def _compare(own: Floats, wanted: Floats, point: Point) -> None:
     if place is not None:
         raise LandscapeError(
             f"model: at {tuple(round(each, 4) for each in point)} the loss of an example is {own[place]:.9g} here and "
-            f"{wanted[place]:.9g} on rank 0; valid are a network, a loss and data that are built alike on every rank (fixed seeds, "
-            f"no order from a set)"
+            f"{wanted[place]:.9g} on rank 0; valid are a network, a loss and data that are built alike on every rank (fixed "
+            f"seeds, no order from a set)"
         )
 
 

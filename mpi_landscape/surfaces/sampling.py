@@ -20,6 +20,7 @@ from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import Precision
+from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
@@ -127,7 +128,11 @@ def most_per_batch(
 
 
 def draw(
-    ranks: Ranks, evaluator: Evaluator, splits: Mapping[str, Examples], grid: Grid, precision: Precision
+    ranks: Ranks,
+    evaluator: Evaluator | Reference,
+    splits: Mapping[str, Examples],
+    grid: Grid,
+    precision: Precision,
 ) -> Sampling:
     """Choose strata and order: rank 0's choice, from losses that all ranks compute together. Collective."""
     # The center has as many coordinates as a surface, also on a line.
@@ -203,7 +208,7 @@ def describe(plan: Plan, target: float | None) -> str:
 
 def _trial_losses(
     ranks: Ranks,
-    evaluator: Evaluator,
+    evaluator: Evaluator | Reference,
     examples: Examples,
     points: list[tuple[float, ...]],
     precision: Precision,

@@ -1,7 +1,7 @@
 """A look, now and then while the work goes on, at what was computed: the network itself evaluates some of it again.
 
-What a few examples show at a few points before the work is not all that can happen. Looking takes a fixed share of the time that the
-tiles take, so a long job is looked at often. It changes no number: it finds nothing, or it stops the job.
+What a few examples show at a few points before the work is not all that can happen. Looking takes a fixed share of the time
+that the tiles take, so a long job is looked at often. It changes no number: it finds nothing, or it stops the job.
 """
 
 from __future__ import annotations
@@ -122,10 +122,11 @@ class Watch:
         else:
             step = self._precision.name
         by = step or "threads, or something outside of the network that changed"
+        here = tuple(round(each, 6) for each in point)
         raise LandscapeError(
-            f"tile {index}: at {tuple(round(each, 6) for each in point)} the loss of {int(wanted[2])} examples is "
-            f"{sums[0] / sums[2]:.9g} by the engine and {wanted[0] / wanted[2]:.9g} by the network itself; what is wrong: {by}. What was "
-            f"done before is in the file, and was not seen to be wrong; compute it anew with --set compute.engine=plain"
+            f"tile {index}: at {here} the loss of {int(wanted[2])} examples is {sums[0] / sums[2]:.9g} by the engine and "
+            f"{wanted[0] / wanted[2]:.9g} by the network itself; what is wrong: {by}. What was done before is in the file, and "
+            f"was not seen to be wrong; compute it anew with --set compute.engine=plain"
         )
 
     def _culprit(self, probe: NetworkProbe) -> str | None:
