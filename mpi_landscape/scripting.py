@@ -97,7 +97,7 @@ def landscape(
         resources.enter_context(exact_arithmetic())
         with ranks.together():
             problem = Problem(
-                model=own_copy(model).cpu().float().eval(),
+                model=own_copy(model).cpu().eval(),
                 loss=build_loss(configuration.loss, where=_WHERE, folders=[])
                 if isinstance(loss, str)
                 else loss,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.sums import Floats, example_sums
 from mpi_landscape.evaluation.vectors import Point, Vectors
@@ -161,7 +162,7 @@ def sharing_copy(model: nn.Module) -> nn.Module:
 
 def network_on(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A `sharing_copy` in evaluation mode; what is of another device or type gets memory of its own."""
-    return sharing_copy(model).to(device=device, dtype=dtype).eval()
+    return converted(sharing_copy(model).to(device), dtype).eval()
 
 
 def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:

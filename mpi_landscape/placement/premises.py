@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.computed import KINDS
+from mpi_landscape.evaluation.inputs import Inputs, find_inputs
 from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
@@ -33,25 +34,29 @@ def try_problem(
     *,
     asked: Collection[str],
     decided: Collection[str] | None = None,
-) -> tuple[int, Quantities]:
+) -> tuple[int, Quantities, dict[str, Inputs]]:
     """Try two examples of every split, before the data is read.
 
     Quantities are `asked` for by name; `decided` are the further numbers of the loss that a file keeps which may be
     continued, None without one.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives, and what will be known at a point.
+        Numbers per example in the largest tensor that a layer gives; what will be known at a point; and in which type each
+        split is evaluated.
 
     Raises:
         LandscapeError: Network, loss and data do not fit together, or a quantity cannot be known.
     """
     network = network_on(problem.model, device, dtype)
-    tried = {
-        split: premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
-        for split, dataset in problem.splits.items()
-    }
+    tried, inputs = {}, {}
+    for split, dataset in problem.splits.items():
+        found = find_inputs(problem.loss, network, split, dataset, device=device, dtype=dtype)
+        inputs[split] = found
+        tried[split] = premises.try_two_examples(
+            problem.loss, network, split, dataset, device=device, dtype=found.dtype
+        )
     returned = {split: each for split, (_, each) in tried.items()}
-    return max(size for size, _ in tried.values()), _quantities(problem, returned, asked, decided)
+    return max(size for size, _ in tried.values()), _quantities(problem, returned, asked, decided), inputs
 
 
 def check_premises(
@@ -61,6 +66,7 @@ def check_premises(
     quantities: Quantities,
     device: torch.device,
     dtype: torch.dtype,
+    inputs: Mapping[str, Inputs],
 ) -> None:
     """Every rank tries one batch; rank 0 alone looks at the data again.
 
@@ -79,7 +85,7 @@ def check_premises(
         for name in quantities.computed:
             KINDS[name].check(problem.loss, network, batch)
         if ranks.is_root:
-            premises.check_rereading(examples, problem.splits[split], device, dtype)
+            premises.check_rereading(examples, problem.splits[split], device, inputs[split].dtype)
 
 
 def _check_labels(problem: Problem, network: nn.Module, examples: Examples) -> None:

@@ -20,7 +20,7 @@ class Problem:
     """What is evaluated.
 
     Attributes:
-        model: The network, in evaluation mode, float32, on the CPU.
+        model: The network, in evaluation mode, on the CPU, in its own types.
         loss: Called `loss(model, batch)`; one value per example.
         splits: Data sets by name, such as "train" and "test".
         where: What describes it, for messages.
@@ -50,7 +50,7 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
     model = build_network(configuration.model, where=where, folders=folders)
     splits = build_splits(configuration.data, where=where, folders=folders)
     return Problem(
-        model=model.cpu().float().eval(),
+        model=model.cpu().eval(),
         loss=loss,
         splits=splits,
         where=where,

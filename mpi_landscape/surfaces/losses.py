@@ -193,6 +193,7 @@ def prepare_losses(
             "threads_per_rank": str(placed.threads),
             "batch_size": placed.batch_size,
             "engine": engine.text(),
+            "arithmetic": placed.arithmetic,
             **errors,
         },
         seconds_per_point=seconds,
