@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -15,6 +16,7 @@ from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import AgreedError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.launcher import open_ranks
@@ -97,7 +99,7 @@ def landscape(
         resources.enter_context(exact_arithmetic())
         with ranks.together():
             problem = Problem(
-                model=own_copy(model).cpu().eval(),
+                model=converted(own_copy(model).cpu(), torch.float32).eval(),
                 loss=build_loss(configuration.loss, where=_WHERE, folders=[])
                 if isinstance(loss, str)
                 else loss,

@@ -8,21 +8,17 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 
 _Settings = list[tuple[object, str, object]]
 
-# What the environment may ask of a library, and the values that leave float32 alone. oneDNN and cuBLAS read them once, when
-# they are first used.
-_ENVIRONMENT = {
-    "ONEDNN_DEFAULT_FPMATH_MODE": ("STRICT", "strict"),
-    "DNNL_DEFAULT_FPMATH_MODE": ("STRICT", "strict"),
-    "NVIDIA_TF32_OVERRIDE": ("0",),
-}
+# What NVIDIA's libraries read when they are first used, above all switches; 0 leaves float32 alone. (What oneDNN reads, it has
+# read when torch is imported: programs see to that, see `command.execution`.)
+_TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 # Relative. An algorithm of Winograd's in float32 is off by some 1e-6; inputs of 16 bits or fewer are by 3e-5 and more.
-_CONVOLUTION = 1e-5
+_ROUNDING = 1e-5
 
 
 @contextmanager
@@ -92,25 +88,30 @@ def measure_arithmetic(device: torch.device) -> str:
     Example:
         >>> with exact_arithmetic():
         ...     measure_arithmetic(torch.device("cpu"))
-        'float32 measured: products exact, convolutions within 1e-05'
+        'float32 measured: products exact, convolutions and LSTM within 1e-05'
     """
+    with torch.no_grad():
+        errors = {"products": _product_error(device)}
+        rounded = {"convolutions": _convolution_error(device), "an LSTM": _recurrent_error(device)}
+    errors |= {what: error for what, error in rounded.items() if error > _ROUNDING}
+    what = max(errors, key=errors.__getitem__)
+    if errors[what]:
+        cause = _TF32_OVERRIDE if device.type == "cuda" else "ONEDNN_DEFAULT_FPMATH_MODE"
+        raise LandscapeError(
+            f"compute.precision: {what} in float32 are off by {errors[what]:.1e} on {device}: something has let a library "
+            f"compute with fewer bits before this began; unset {cause}, or start Python without what sets it"
+        )
+    return f"float32 measured: products exact, convolutions and LSTM within {_ROUNDING:g}"
+
+
+def _product_error(device: torch.device) -> float:
     left, right = _operands((64, 32), (96, 32))
     exact = (left @ right.T).to(device)
     left, right = left.float().to(device), right.float().to(device)
-    bias = torch.zeros(len(right), device=device)
+    bias = torch.zeros(len(right), dtype=torch.float32, device=device)
     batched = torch.bmm(left.expand(2, *left.shape), right.T.expand(2, *right.T.shape))[1]
-    products = [F.linear(left, right), F.linear(left, right, bias), left @ right.T, batched]
-    error = max(_error(found, exact) for found in products)
-    if error == 0:
-        error = _convolution_error(device)
-        error *= error > _CONVOLUTION
-    if error:
-        cause = "NVIDIA_TF32_OVERRIDE" if device.type == "cuda" else "ONEDNN_DEFAULT_FPMATH_MODE"
-        raise LandscapeError(
-            f"compute.precision: products of float32 numbers are off by {error:.1e} on {device}: something in this process has "
-            f"allowed fewer bits, and it was used before; unset {cause}, or start Python without what sets it"
-        )
-    return f"float32 measured: products exact, convolutions within {_CONVOLUTION:g}"
+    products = (F.linear(left, right), F.linear(left, right, bias), left @ right.T, batched)
+    return max(_error(found, exact) for found in products)
 
 
 def _convolution_error(device: torch.device) -> float:
@@ -120,6 +121,19 @@ def _convolution_error(device: torch.device) -> float:
     images, kernels = images.float().to(device), kernels.float().to(device)
     layouts = (torch.contiguous_format, torch.channels_last)
     return max(_error(F.conv2d(images.to(memory_format=each), kernels), exact) for each in layouts)
+
+
+def _recurrent_error(device: torch.device) -> float:
+    """Of one step of an LSTM, whose formulas are those of Hochreiter and Schmidhuber (1997), as torch orders them."""
+    inputs, weights = _operands((1, 16, 32), (4 * 32, 32))
+    weights = (weights - 1.5) / 16
+    given, _, cell, out = (inputs[0] @ weights.T).chunk(4, dim=1)
+    exact = out.sigmoid() * (given.sigmoid() * cell.tanh()).tanh()
+    # Not initialized, which would draw random numbers.
+    layer = nn.LSTM(32, 32, bias=False, dtype=torch.float32, device="meta").to_empty(device=device)
+    for parameter in layer.parameters():
+        parameter.copy_(weights)
+    return _error(layer(inputs.float().to(device))[0][0], exact.to(device))
 
 
 def _operands(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -135,16 +149,16 @@ def _error(found: Tensor, exact: Tensor) -> float:
 
 @contextmanager
 def _strict_environment() -> Iterator[None]:
-    """What libraries may still read when they are first used."""
-    asked = {
-        name: os.environ.pop(name)
-        for name, valid in _ENVIRONMENT.items()
-        if os.environ.get(name, valid[0]) not in valid
-    }
+    """No TF32 by the environment, where a library may still read it."""
+    asked = os.environ.get(_TF32_OVERRIDE)
+    if asked in (None, "0"):
+        yield
+        return
+    del os.environ[_TF32_OVERRIDE]
     try:
         yield
     finally:
-        os.environ.update(asked)
+        os.environ[_TF32_OVERRIDE] = asked
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.replica import attach
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.broadcast import broadcast
@@ -43,7 +42,6 @@ def share_center(model: nn.Module, ranks: Ranks, *, normalization_buffers: bool)
     Raises:
         AgreedError: The network has no flat vector.
     """
-    converted(model, torch.float32)
     with ranks.together():
         layout = layout_of(model, normalization_buffers=normalization_buffers)
     _share_buffers(model, ranks)

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
+from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.losses import LossFunction, build_loss
 from mpi_landscape.problem.networks.table import build_network
@@ -20,7 +22,7 @@ class Problem:
     """What is evaluated.
 
     Attributes:
-        model: The network, in evaluation mode, on the CPU, in its own types.
+        model: The network, in evaluation mode, in 32 bits but for finer buffers, on the CPU.
         loss: Called `loss(model, batch)`; one value per example.
         splits: Data sets by name, such as "train" and "test".
         where: What describes it, for messages.
@@ -50,7 +52,7 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
     model = build_network(configuration.model, where=where, folders=folders)
     splits = build_splits(configuration.data, where=where, folders=folders)
     return Problem(
-        model=model.cpu().eval(),
+        model=converted(model.cpu(), torch.float32).eval(),
         loss=loss,
         splits=splits,
         where=where,
