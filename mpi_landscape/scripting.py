@@ -28,6 +28,7 @@ from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network
 from mpi_landscape.problem.build import Problem
+from mpi_landscape.problem.loss_text import loss_text
 from mpi_landscape.problem.losses import build_loss
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.reader import read_surface
@@ -111,7 +112,7 @@ def landscape(
                 splits=splits,
                 where=_WHERE,
                 loss_name=named,
-                loss_text=named or str(getattr(loss, "__qualname__", type(loss).__name__)),
+                loss_text=loss if isinstance(loss, str) else loss_text(loss),
             )
         grid = configuration.grid
         run_job(
