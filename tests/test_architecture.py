@@ -31,7 +31,8 @@ ARROWS: dict[str, set[str]] = {
     "plan": set(),
     "loading": set(),
     "parallel": set(),
-    "problem": {"configuration.sections"},
+    # One way to bring a network into the type of a computation.
+    "problem": {"configuration.sections", "evaluation.conversion"},
     # A file says which tile covers which points and examples.
     "storage": {"plan"},
     "evaluation": {"geometry", "loading"},

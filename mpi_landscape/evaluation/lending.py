@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mpi_landscape.evaluation.conversion import kinds_of
+
 
 @contextmanager
 def in_evaluation(model: nn.Module) -> Iterator[tuple[str, ...]]:
@@ -57,53 +59,25 @@ def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) ->
     Args:
         model: Any.
         device: Where.
-        double: Whether real numbers become float64 and complex ones complex128. Otherwise parameters become float32 and
-            complex64, and of buffers those of fewer bits: what has more may be times, or counts.
+        double: Whether it is computed in float64, otherwise in float32; see `conversion.converted`.
     """
-    parameters = {id(parameter) for parameter in model.parameters()}
-    before = [(tensor, tensor.data) for tensor in tensors_of(model).values()]
+    kinds = kinds_of(model, torch.float64 if double else torch.float32)
+    before = [(tensor, tensor.data, kind) for tensor, kind in kinds]
     try:
-        for tensor, data in before:
-            kind = computed_type(data.dtype, double=double, least=id(tensor) not in parameters)
+        for tensor, data, kind in before:
             if data.device != device or data.dtype != kind:
                 tensor.data = data.to(device, kind)
         yield
     finally:
-        for tensor, data in before:
+        for tensor, data, _ in before:
             if tensor.data_ptr() != data.data_ptr():
                 tensor.data = data
 
 
 def is_there(model: nn.Module, device: torch.device, *, double: bool = False) -> bool:
     """Whether `moved_to` would leave every tensor where it is."""
-    parameters = {id(parameter) for parameter in model.parameters()}
-    return all(
-        tensor.device == device
-        and tensor.dtype == computed_type(tensor.dtype, double=double, least=id(tensor) not in parameters)
-        for tensor in tensors_of(model).values()
-    )
-
-
-def computed_type(kind: torch.dtype, *, double: bool, least: bool = False) -> torch.dtype:
-    """The type in which tensors of a type are computed; what is no real or complex number stays as it is.
-
-    Args:
-        kind: The type.
-        double: Whether in 64 bits a number, not in 32.
-        least: Whether what has more bits keeps them.
-
-    Example:
-        >>> [computed_type(each, double=False) for each in (torch.bfloat16, torch.float64, torch.int64)]
-        [torch.float32, torch.float32, torch.int64]
-        >>> computed_type(torch.float64, double=False, least=True)
-        torch.float64
-    """
-    # Types of 8 bits are for keeping numbers, not for computing.
-    if not (kind.is_complex or kind.is_floating_point) or kind.itemsize == 1:
-        return kind
-    wanted = torch.float64 if double else torch.float32
-    wanted = wanted.to_complex() if kind.is_complex else wanted
-    return kind if least and kind.itemsize > wanted.itemsize else wanted
+    kinds = kinds_of(model, torch.float64 if double else torch.float32)
+    return all(tensor.device == device and tensor.dtype == kind for tensor, kind in kinds)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -113,11 +113,11 @@ def try_two_examples(
     dataset: Dataset[Any],
     *,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
 ) -> tuple[int, Returned, bool]:
     """Try two examples, so that what does not fit together shows before all of the data is read.
 
-    The model is on the device and of the type.
+    The model is on the device; floating-point inputs become `dtype`, or stay as they are given where it is None.
 
     Returns:
         Numbers per example in the largest tensor that a layer gives: what decides on the batch size; what the loss
@@ -243,7 +243,7 @@ def check_grouping(
 
 
 def check_rereading(
-    examples: Examples, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype
+    examples: Examples, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype | None
 ) -> None:
     """Check that the data set gives the same examples when it is read again.
 

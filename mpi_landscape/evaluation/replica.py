@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.engine.description import Engine
-from mpi_landscape.evaluation.lending import computed_type, tensors_of
 from mpi_landscape.evaluation.sums import Floats, example_sums
 from mpi_landscape.evaluation.vectors import Point, Vectors
 from mpi_landscape.geometry.filters import is_normalization
@@ -182,13 +182,8 @@ def network_on(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn
 
 
 def in_type(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """A network on a device and in a type, in place, by the rule of `computed_type`."""
-    parameters = {id(parameter) for parameter in network.parameters()}
-    for tensor in tensors_of(network).values():
-        kind = computed_type(tensor.dtype, double=dtype == torch.float64, least=id(tensor) not in parameters)
-        if tensor.device != device or tensor.dtype != kind:
-            tensor.data = tensor.data.to(device, kind)
-    return network
+    """A network on a device and in a type, in place; see `converted`."""
+    return converted(network.to(device), dtype)
 
 
 def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:

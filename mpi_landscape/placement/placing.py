@@ -10,6 +10,8 @@ import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.arithmetic import measure_arithmetic
+from mpi_landscape.evaluation.inputs import Inputs
 from mpi_landscape.evaluation.lending import is_there, moved_to
 from mpi_landscape.evaluation.precision import Precision, precision_of
 from mpi_landscape.evaluation.reach import reach_of
@@ -33,6 +35,7 @@ class Placed:
         problem: Network, loss and data.
         device: Where this rank evaluates.
         precision: In which it is evaluated.
+        arithmetic: What was measured of products in 32 bits, in words.
         threads: Of this rank, on a CPU.
         splits: The data by split, in batches.
         batch_size: Examples in a batch, as decided for all splits.
@@ -47,6 +50,7 @@ class Placed:
     problem: Problem
     device: torch.device
     precision: Precision
+    arithmetic: str
     threads: int
     splits: Mapping[str, Examples]
     batch_size: int
@@ -89,6 +93,7 @@ def placed(
         device = devices.choose_device(compute.device, ranks)
         precision.check(device)
         _check_movable(problem, device, precision)
+        arithmetic = measure_arithmetic(device)
     threads = devices.thread_share(ranks, compute.threads)
     warning = devices.shared_device_warning(device, ranks)
     ranks.say(_who(ranks, device, threads))
@@ -102,7 +107,9 @@ def placed(
                 problem, device, precision.data, asked=compute.quantities, decided=decided.returned
             )
         )
-        largest, quantities, gradients = ranks.share(tried) or (1, Quantities(), False)
+        largest, quantities, gradients, inputs = ranks.share(tried) or (1, Quantities(), False, {})
+        for line in _inputs(inputs):
+            ranks.say(line)
         num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
         found = ranks.on_root(
             lambda: choose_batch(largest, num_examples, size, precision, device, free, most=most_per_batch)
@@ -115,17 +122,16 @@ def placed(
             request=compute.data,
             batch_size=batch_size,
             device=device,
-            dtype=precision.data,
+            dtypes={split: each.dtype for split, each in inputs.items()},
             readers=threads,
         )
         with ranks.together():
-            check_premises(
-                problem, ranks, held.splits, quantities, device, precision.data, gradients=gradients
-            )
+            check_premises(problem, ranks, held.splits, quantities, device, inputs, gradients=gradients)
         yield Placed(
             problem=problem,
             device=device,
             precision=precision,
+            arithmetic=arithmetic,
             threads=threads,
             splits=held.splits,
             batch_size=batch_size,
@@ -166,3 +172,13 @@ def _who(ranks: Ranks, device: torch.device, threads: int) -> str:
         f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {found}; "
         f"{each} thread{'s' if spread[-1] > 1 else ''} each"
     )
+
+
+def _inputs(inputs: Mapping[str, Inputs]) -> list[str]:
+    """In which type the data are evaluated, where it is not the precision's; splits that are alike in one line."""
+    words = {split: each.words() for split, each in inputs.items()}
+    return [
+        f"inputs      {', '.join(split for split in words if words[split] == text)}: {text}"
+        for text in dict.fromkeys(words.values())
+        if text
+    ]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.computed import KINDS
+from mpi_landscape.evaluation.inputs import Inputs, find_inputs
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.loading.resident import Resident
@@ -32,30 +33,32 @@ def try_problem(
     *,
     asked: Collection[str],
     decided: Collection[str] | None = None,
-) -> tuple[int, Quantities, bool]:
+) -> tuple[int, Quantities, bool, dict[str, Inputs]]:
     """Try two examples of every split, before the data is read.
 
     Quantities are `asked` for by name; `decided` are the further numbers of the loss that a file keeps which may be
     continued, None without one.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives; what will be known at a point; and whether the loss
-        takes derivatives itself.
+        Numbers per example in the largest tensor that a layer gives; what will be known at a point; whether the loss
+        takes derivatives itself; and in which type each split is evaluated.
 
     Raises:
         LandscapeError: Network, loss and data do not fit together, or a quantity cannot be known.
     """
-    model = problem.model
-    tried = {
-        split: premises.try_two_examples(problem.loss, model, split, dataset, device=device, dtype=dtype)
-        for split, dataset in problem.splits.items()
-    }
+    model, loss = problem.model, problem.loss
+    tried, inputs = {}, {}
+    for split, dataset in problem.splits.items():
+        inputs[split] = find_inputs(loss, model, split, dataset, device=device, dtype=dtype)
+        tried[split] = premises.try_two_examples(
+            loss, model, split, dataset, device=device, dtype=inputs[split].dtype
+        )
     returned = {split: each for split, (_, each, _) in tried.items()}
-    gradients = any(each for _, _, each in tried.values())
     return (
         max(size for size, _, _ in tried.values()),
         _quantities(problem, returned, asked, decided),
-        gradients,
+        any(each for _, _, each in tried.values()),
+        inputs,
     )
 
 
@@ -65,7 +68,7 @@ def check_premises(
     splits: Mapping[str, Examples],
     quantities: Quantities,
     device: torch.device,
-    dtype: torch.dtype,
+    inputs: Mapping[str, Inputs],
     *,
     gradients: bool = False,
 ) -> None:
@@ -86,7 +89,7 @@ def check_premises(
         for name in quantities.computed:
             KINDS[name].check(problem.loss, network, batch)
         if ranks.is_root:
-            premises.check_rereading(examples, problem.splits[split], device, dtype)
+            premises.check_rereading(examples, problem.splits[split], device, inputs[split].dtype)
 
 
 def _check_labels(problem: Problem, network: nn.Module, examples: Examples) -> None:

@@ -5,6 +5,7 @@ import collections
 import itertools
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,9 @@ _MOST_WRAPPERS = 3
 _PREFIXES = ("module.", "_orig_mod.")
 _MOST_NAMED = 3
 _ZIP = b"PK\x03\x04"
+_FRAME = pickle.FRAME[0]  # protocols of 4 and above begin with it
+# Of numpy's arrays and numbers; u4 is that of its random state.
+_ARRAYS = ("f2", "f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 _NUMBERS = frozenset(
     getattr(torch, name)
     for name in (
@@ -147,10 +151,18 @@ def _unpickled(path: Path, where: str, *, is_zip: bool) -> Any:
     except LandscapeError:
         raise
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+        said = str(error)
+        if "Unsupported global" in said or "GLOBAL" in said or "Can only" in said:
+            kind = re.search(r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>", said)
+            named = f" ({kind[1] or kind[2]})" if kind else ""
             raise LandscapeError(
-                f"{where}: holds Python objects, which are not loaded since they could run code; "
+                f"{where}: holds Python objects{named}, which are not loaded since they could run code; "
                 "save only the tensors: torch.save(model.state_dict(), path)"
+            ) from error
+        if f"Unsupported operand {_FRAME}" in said:
+            raise LandscapeError(
+                f"{where}: is of a pickle protocol above 2, which is loaded only by what could run code; save it as torch.save "
+                f"does by default, without pickle_protocol"
             ) from error
         raise LandscapeError(f"{where}: is not a checkpoint of torch.save, or it is damaged") from error
     # Depending on where a file ends, or what else it is, torch.load lets almost anything out.
@@ -183,7 +195,7 @@ def _harmless() -> list[Any]:
     """Types that training scripts keep beside the parameters, and that only hold values."""
     scalar: Any = np.float64(0).__reduce__()[0]
     rebuilt: Any = np.zeros(1).__reduce__()[0]
-    types = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u8", "?")]
+    types = [type(np.dtype(kind)) for kind in _ARRAYS]
     # numpy 2 moved its core; a checkpoint names the place of the numpy that wrote it.
     moved = [
         (function, f"numpy.{core}.multiarray.{function.__name__}")

@@ -216,6 +216,7 @@ def prepare_losses(
             "threads_per_rank": str(placed.threads),
             "batch_size": placed.batch_size,
             "engine": engine.text(),
+            "arithmetic": placed.arithmetic,
             **errors,
             **checked,
         },
