@@ -143,8 +143,11 @@ class _Walk:
             self.visit(value.__func__, path)
             self.visit(value.__self__, path)
         elif isinstance(value, functools.partial):
+            known = _is_trusted(value.func)
             for each in (value.func, *value.args, *value.keywords.values()):
-                self.visit(each, path)
+                # A library's function reads what it is given.
+                if not (known and _is_plain(each)):
+                    self.visit(each, path)
         elif isinstance(value, tuple | frozenset):
             self._each(value, path)
         elif isinstance(value, type):
@@ -213,6 +216,15 @@ class _Walk:
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
                 self._code(constant, names, path)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether this is a number, a text, or a container of such."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
 
 
 def _place(tensor: Tensor) -> int:

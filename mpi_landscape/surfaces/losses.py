@@ -22,6 +22,7 @@ from mpi_landscape.evaluation.computed import KINDS, Computing, columns
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.geometry.moving import warnings_of
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
@@ -32,8 +33,14 @@ from mpi_landscape.plan import cost
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.surfaces import sampling
-from mpi_landscape.surfaces.certificate import certify, certify_directions, certify_points
-from mpi_landscape.surfaces.engine import agree, trials_of
+from mpi_landscape.surfaces.certificate import (
+    certify,
+    certify_directions,
+    certify_ends,
+    certify_points,
+    warnings_about,
+)
+from mpi_landscape.surfaces.engine import Trials, agree, trials_of
 from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
@@ -59,6 +66,8 @@ class Losses:
         certificate: What shows that they are right.
         facts: More for the file to say of itself.
         watch: Looks at some of the tiles.
+        setting: Network, loss and plane.
+        trials: A few examples, and where they are evaluated before and after the work.
         seconds_per_point: What one rank needs for a point, over all splits.
         orders: For a plan of samples, the order of each split's examples.
     """
@@ -75,6 +84,8 @@ class Losses:
     certificate: Mapping[str, float]
     facts: Mapping[str, Any]
     watch: Watch
+    setting: Setting
+    trials: Trials
     seconds_per_point: float
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
@@ -189,6 +200,10 @@ def prepare_losses(
         errors = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
     certificate, seconds = certify(placed, ranks, evaluator)
     checked = certify_points(setting, trials, evaluator, placed, ranks)
+    checked |= certify_ends(request, setting, trials, ranks)
+    warnings = warnings_about(plane, checked)
+    for line in warnings[len(warnings_of(plane)) :]:  # the others were said with the plane
+        ranks.say(f"warning: {line}")
     # The center alone kept one point's threads busy.
     seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: _seconds_of(further, placed))) or 0.0)
     plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)
@@ -219,8 +234,11 @@ def prepare_losses(
             "arithmetic": placed.arithmetic,
             **errors,
             **checked,
+            **({"warnings": "; ".join(warnings)} if warnings else {}),
         },
         watch=Watch(setting, choice, placed.precision, evaluator),
+        setting=setting,
+        trials=trials,
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
