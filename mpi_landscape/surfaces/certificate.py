@@ -200,10 +200,11 @@ def _compare(
 ) -> None:
     for point, was, found in zip(points, before, now, strict=True):
         if abs(found - was) > rounding * abs(was) or np.isnan(found) != np.isnan(was):
+            here = tuple(round(each, 4) for each in point)
             raise LandscapeError(
-                f"model: the {split} loss of a few examples at {tuple(round(each, 4) for each in point)} was {was:.9g} before the "
-                f"first tile and is {found:.9g} after the last one: the network or the loss keeps something from pass to "
-                f"pass, so the values in the file depend on their order; let it forget, and use --overwrite"
+                f"model: the {split} loss of a few examples at {here} was {was:.9g} before the first tile and is {found:.9g} "
+                f"after the last one: the network or the loss keeps something from pass to pass, so the values in the file "
+                f"depend on their order; let it forget, and use --overwrite"
             )
 
 
