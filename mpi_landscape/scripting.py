@@ -168,7 +168,7 @@ def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> Path:
         raise LandscapeError(f"{_WHERE}: title is {shown(title)}; expected text")
     if writer not in CHOICES:
         raise LandscapeError(f"{_WHERE}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
-    if time_limit is not None and not (isinstance(time_limit, Real) and time_limit > 0):
+    if time_limit is not None and not (isinstance(time_limit, Real) and float(time_limit) > 0):
         raise LandscapeError(
             f"{_WHERE}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
         )

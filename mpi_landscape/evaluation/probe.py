@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
@@ -56,7 +57,7 @@ class Setting:
                     block.add_(step.to(block), alpha=coordinate)
         network = sharing_copy(self.model)
         attach(network, self.layout.views(vector))
-        return network.to(self.device, dtype).eval()
+        return converted(network.to(self.device), dtype).eval()
 
 
 class NetworkProbe:
