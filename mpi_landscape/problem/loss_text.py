@@ -199,7 +199,7 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
 def _installed() -> tuple[str, ...]:
     """Where installed libraries and this program lie."""
     paths = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return tuple(os.path.realpath(path) + os.sep for path in (*paths, Path(__file__).parents[1]))
+    return tuple(os.path.realpath(path) + os.sep for path in (*paths, str(Path(__file__).parents[1])))
 
 
 @functools.cache
