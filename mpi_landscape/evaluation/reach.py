@@ -50,8 +50,8 @@ def reach_of(model: nn.Module, loss: Callable[..., Any]) -> Reach:
         >>> def loss(model, batch):
         ...     seen["last"] = batch
         ...     return model(batch)[:, 0] + net.weight.sum()
-        >>> reach_of(net, loss)  # doctest: +ELLIPSIS
-        Reach(network="loss: net: is the network itself", shared="loss: seen: a dict ...")
+        >>> reach_of(net, loss)
+        Reach(network='loss: net: is the network itself', shared='loss: seen: a dict outside of the network')
     """
     walk = _Walk(model)
     for prefix, module in model.named_modules():
