@@ -24,6 +24,7 @@ class Asked:
         data: A data set, or several by name.
         options: Further arguments.
         around: What the call is made in, such as `torch.autocast`; the right values are found outside of it.
+        within: Whether they are found inside of it.
         mean: The mean loss of a network that was moved in place; None for the loss called on the data in order.
         ends: Networks at coordinate 1, by axis.
         holds: Says what is wrong with the file, or None.
@@ -35,6 +36,7 @@ class Asked:
     data: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    within: bool = False
     mean: Callable[[Any], float] | None = None
     ends: Mapping[str, Any] = field(default_factory=dict)
     holds: Callable[[h5py.File], str | None] | None = None

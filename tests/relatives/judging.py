@@ -205,8 +205,11 @@ def right_at(case: Case, folder: Path, file: h5py.File, point: list[float]) -> d
     asked = built(case, folder)
     if asked.net.training:
         asked.net.eval()
+    if any(each.dtype.itemsize < 4 and each.is_floating_point() for each in asked.net.parameters()):
+        asked.net.float()
     move(asked.net, file, point)
-    return {split: mean_loss(asked, asked.net, data) for split, data in splits_of(asked).items()}
+    with asked.around() if asked.within else contextlib.nullcontext():
+        return {split: mean_loss(asked, asked.net, data) for split, data in splits_of(asked).items()}
 
 
 def move(net: nn.Module, file: h5py.File, point: list[float]) -> None:

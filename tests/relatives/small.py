@@ -83,7 +83,8 @@ def net_of(parts: Sequence[tuple[str, Any]], forward: Callable[..., Tensor]) -> 
     """A network of named parts (modules, parameters, buffers) and a function `forward(self, x)`."""
 
     class Net(nn.Module):
-        def __init__(self) -> None:
+        # Not from a closure, which would be a second way to them.
+        def __init__(self, parts: Sequence[tuple[str, Any]]) -> None:
             super().__init__()
             for name, part in parts:
                 if isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
@@ -94,4 +95,4 @@ def net_of(parts: Sequence[tuple[str, Any]], forward: Callable[..., Tensor]) -> 
         def forward(self, *args: Any, **named: Any) -> Tensor:
             return forward(self, *args, **named)
 
-    return Net()
+    return Net(parts)

@@ -111,7 +111,7 @@ def integer_parameter(folder):
     return Asked(net=net_of(parts, lambda self, x: self.body(x[:, self.order])), data=vectors())
 
 
-@right("one layer quantized, the others not")
+@refused("one layer quantized dynamically, the others not", "its inputs are rounded on a scale of the whole batch")
 def quantized_layer(folder):
     import warnings
 

@@ -65,7 +65,7 @@ def split_space(folder):
 @right("numpy's numbers in an axis")
 def numpy_axis(folder):
     alpha = (np.int64(-1), np.float32(1.5), np.int32(4))
-    return Asked(net=mlp(), data=vectors(), options={"alpha": alpha, "beta": np.array([-1.0, 0.5, 3])})
+    return Asked(net=mlp(), data=vectors(), options={"alpha": alpha, "beta": np.array([-1, 2, 3])})
 
 
 @mistake("nn.CrossEntropyLoss() as the loss", "CrossEntropyLoss")

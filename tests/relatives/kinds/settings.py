@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tests.relatives.case import Asked, either, right
+from tests.relatives.case import Asked, right
 from tests.relatives.small import cnn, images, mlp, vectors
 
 KIND, TITLE = 14, "settings from outside"
@@ -107,14 +107,15 @@ def flushed(folder):
     return asked(around)
 
 
-@either("a mode that rewrites functions of torch", "threads do not see it; a network inside of it is not the network")
+@right("a mode that rewrites functions of torch, of which other threads see nothing")
 def function_mode(folder):
     class Doubled(TorchFunctionMode):
         def __torch_function__(self, function, types, arguments=(), named=None):
             result = function(*arguments, **(named or {}))
             return result * 2 if function is torch.nn.functional.relu else result
 
-    return asked(Doubled)
+    net = nn.Sequential(*cnn()[:-1], nn.Linear(6, 3))
+    return Asked(net=net, data=images(), around=Doubled, within=True)
 
 
 @right("called from a thread that is not the main one")
