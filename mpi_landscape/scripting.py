@@ -21,7 +21,7 @@ from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.parallel.session import watched
+from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network
@@ -91,6 +91,7 @@ def landscape(
     named = loss if isinstance(loss, str) else None
     with ExitStack() as resources:
         resources.enter_context(_nobody_waits(ranks))
+        all_here(ranks, _WHERE)
         ranks = resources.enter_context(watched(ranks))
         with ranks.together():
             path = _check_rest(output, title, writer, time_limit)
@@ -169,7 +170,7 @@ def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> Path:
         raise LandscapeError(f"{_WHERE}: title is {shown(title)}; expected text")
     if writer not in CHOICES:
         raise LandscapeError(f"{_WHERE}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
-    if time_limit is not None and not (isinstance(time_limit, Real) and time_limit > 0):
+    if time_limit is not None and not (isinstance(time_limit, Real) and float(time_limit) > 0):
         raise LandscapeError(
             f"{_WHERE}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
         )

@@ -10,14 +10,9 @@ import builtins
 import dis
 import enum
 import functools
-import os
-import site
-import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules_module
 
+from mpi_landscape.origin import is_installed, is_library
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size,
           torch.layout, torch.memory_format, np.generic, np.dtype, range, slice, type(...), type(NotImplemented))  # fmt: skip
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _OWN = frozenset(vars(nn.Module()))
-_BUILT_IN = "<built in>"
 _STORES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 
 
@@ -54,8 +50,8 @@ def reach_of(model: nn.Module, loss: Callable[..., Any]) -> Reach:
         >>> def loss(model, batch):
         ...     seen["last"] = batch
         ...     return model(batch)[:, 0] + net.weight.sum()
-        >>> reach_of(net, loss)  # doctest: +ELLIPSIS
-        Reach(network="loss: net: is the network itself", shared="loss: seen: a dict ...")
+        >>> reach_of(net, loss)
+        Reach(network='loss: net: is the network itself', shared='loss: seen: a dict outside of the network')
     """
     walk = _Walk(model)
     for prefix, module in model.named_modules():
@@ -92,7 +88,7 @@ class _Walk:
             if key not in _OWN:
                 self._attribute(value, f"{name}.{key}")
         for kind in type(module).__mro__:
-            if not _is_library(kind):
+            if not is_library(kind):
                 self._class(kind, name)
 
     def _attribute(self, value: Any, path: str) -> None:
@@ -143,8 +139,11 @@ class _Walk:
             self.visit(value.__func__, path)
             self.visit(value.__self__, path)
         elif isinstance(value, functools.partial):
+            known = _is_trusted(value.func)
             for each in (value.func, *value.args, *value.keywords.values()):
-                self.visit(each, path)
+                # A library's function reads what it is given.
+                if not (known and _is_plain(each)):
+                    self.visit(each, path)
         elif isinstance(value, tuple | frozenset):
             self._each(value, path)
         elif isinstance(value, type):
@@ -215,6 +214,15 @@ class _Walk:
                 self._code(constant, names, path)
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether this is a number, a text, or a container of such."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
+
+
 def _place(tensor: Tensor) -> int:
     """The memory that a tensor lies in; 0 where it has none."""
     try:
@@ -230,7 +238,7 @@ def _has_hooks(module: nn.Module) -> bool:
 def _writes(module: nn.Module) -> bool:
     """Whether a module of another network may write to itself, or draw."""
     keeps = bool(list(module.buffers(recurse=False))) or "Dropout" in type(module).__name__
-    return not _is_library(type(module)) or _has_hooks(module) or (module.training and keeps)
+    return not is_library(type(module)) or _has_hooks(module) or (module.training and keeps)
 
 
 def _called(hook: Any) -> str:
@@ -249,36 +257,13 @@ def _is_trusted(value: Any) -> bool:
     if isinstance(value, types.MethodType):
         return _is_trusted(value.__func__) and _is_trusted(value.__self__)
     if isinstance(value, types.FunctionType):
-        return _is_installed(value.__code__.co_filename)
+        return is_installed(value.__code__.co_filename)
     if isinstance(value, types.ModuleType):
-        return _is_installed(getattr(value, "__file__", None) or "<built in>")
+        return is_installed(getattr(value, "__file__", None))
     if isinstance(value, type):
-        return _is_library(value)
+        return is_library(value)
     if isinstance(
         value, dict | list | set | bytearray | np.ndarray | np.random.Generator | np.random.RandomState
     ):
         return False
-    return _is_library(type(value)) and not getattr(value, "__dict__", None)
-
-
-def _is_library(kind: type) -> bool:
-    """Whether a class is an installed library's."""
-    found = sys.modules.get(kind.__module__)
-    return (
-        found is not None
-        and kind.__module__ != "__main__"
-        and _is_installed(getattr(found, "__file__", None) or _BUILT_IN)
-    )
-
-
-@functools.cache
-def _folders() -> tuple[str, ...]:
-    """Where this program and installed libraries lie."""
-    paths = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths += [str(Path(__file__).parents[1]), *site.getsitepackages(), site.getusersitepackages()]
-    return tuple(os.path.realpath(path) + os.sep for path in paths)
-
-
-@functools.cache
-def _is_installed(file: str) -> bool:
-    return file == _BUILT_IN or file.startswith("<frozen") or os.path.realpath(file).startswith(_folders())
+    return is_library(type(value)) and not getattr(value, "__dict__", None)

@@ -210,7 +210,8 @@ def _lower_buffers(network: nn.Module, dtype: torch.dtype) -> None:
     for module in network.modules():
         if not is_normalization(module):
             for name, buffer in module.named_buffers(recurse=False):
-                if buffer.is_floating_point():
+                # One of 64 bits is so on purpose.
+                if buffer.dtype == torch.float32:
                     setattr(module, name, buffer.to(dtype))
 
 

@@ -1,6 +1,6 @@
 """What a script hands over in place of a configuration: a network, a loss and data, refused in one line where they are none."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from mpi_landscape.problem.targets import check_arguments
 from mpi_landscape.wording import listed, shown
 
 
-def check_network(model: Any, *, where: str) -> nn.Module:
-    """The network, refused where it is something else, or has no values.
+def check_network(model: Any, *, where: str) -> None:
+    """Refuse what is no network, or one without values.
 
     Args:
         model: What was given.
@@ -30,7 +30,7 @@ def check_network(model: Any, *, where: str) -> nn.Module:
             raise LandscapeError(
                 f"{where}: model: {absent} is on the meta device and has no values; load them first (to_empty, load_state_dict)"
             )
-        return model
+        return
     if isinstance(model, type):
         found, advice = f"the class {model.__name__}", f"; make one of it: {model.__name__}(...)"
     elif isinstance(model, Mapping) and any(isinstance(value, Tensor) for value in model.values()):
@@ -44,8 +44,8 @@ def check_network(model: Any, *, where: str) -> nn.Module:
     )
 
 
-def check_loss(loss: Any, *, where: str) -> str | Callable[..., Any]:
-    """The loss, refused where it is neither a name nor a function of a network and a batch.
+def check_loss(loss: Any, *, where: str) -> None:
+    """Refuse a loss that is neither a name nor a function of a network and a batch.
 
     Args:
         loss: What was given.
@@ -56,7 +56,7 @@ def check_loss(loss: Any, *, where: str) -> str | Callable[..., Any]:
     """
     expected = f"expected {listed(LOSSES)}, or a function (model, batch) that returns one value per example"
     if isinstance(loss, str):
-        return loss
+        return
     if isinstance(loss, type):
         raise LandscapeError(f"{where}: loss is the class {loss.__name__}; {expected}")
     if not callable(loss):
@@ -69,7 +69,6 @@ def check_loss(loss: Any, *, where: str) -> str | Callable[..., Any]:
         )
     called = str(getattr(loss, "__qualname__", type(loss).__name__))
     check_arguments(loss, {}, where=f"{where}: loss", called=called, given=("model", "batch"))
-    return loss
 
 
 def check_data(data: Any, *, where: str) -> dict[str, Dataset[Any]]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mpi_landscape.origin import is_installed
 
 # Objects inside one another, after which only the class counts.
 _DEEPEST = 8
@@ -138,7 +137,7 @@ class _Fingerprint:
 
     def _function(self, function: types.FunctionType, depth: int) -> None:
         self._add(function.__module__, function.__qualname__)
-        if _is_installed(function.__code__.co_filename):
+        if is_installed(function.__code__.co_filename):
             return
         self._code(function.__code__, depth, doc=function.__doc__)
         self._each("defaults", function.__defaults__ or (), depth)
@@ -195,21 +194,9 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
     )
 
 
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """Where installed libraries and this program lie."""
-    paths = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return tuple(os.path.realpath(path) + os.sep for path in (*paths, Path(__file__).parents[1]))
-
-
-@functools.cache
-def _is_installed(file: str) -> bool:
-    return file.startswith("<frozen") or os.path.realpath(file).startswith(_installed())
-
-
 def _is_users(kind: type) -> bool:
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return kind.__module__ == "__main__" or (file is not None and not _is_installed(file))
+    return kind.__module__ == "__main__" or (file is not None and not is_installed(file))
 
 
 def _names_of(code: types.CodeType) -> set[str]:

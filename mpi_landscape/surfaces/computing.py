@@ -19,6 +19,7 @@ from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.plan import cost
 from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.account import Exact
+from mpi_landscape.surfaces.certificate import check_unchanged
 from mpi_landscape.surfaces.contents import SurfaceFile, contents_of
 from mpi_landscape.surfaces.description import describe_cost, describe_plan
 from mpi_landscape.surfaces.losses import Losses, prepare_losses
@@ -75,7 +76,12 @@ def compute(
             size = prepared.plan.points_per_tile
             with ranks.together():
                 cost.check_time_limit(stopping.limit, prepared.tile_seconds, size)
-        return complete(_job_of(prepared, kept.path), kept, ranks, writer=writer, stopping=stopping)
+        ending = complete(_job_of(prepared, kept.path), kept, ranks, writer=writer, stopping=stopping)
+        if ending.stopped is None:
+            check_unchanged(
+                prepared.facts, prepared.setting, prepared.trials, prepared.evaluator, prepared.placed, ranks
+            )
+        return ending
 
 
 def _prepared(

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
-from mpi_landscape.evaluation.choosing import Choice
-from mpi_landscape.evaluation.computed import KINDS, Computing, columns
+from mpi_landscape.evaluation.computed import Computing, columns
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.geometry.moving import warnings_of
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
@@ -32,8 +31,15 @@ from mpi_landscape.plan import cost
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.surfaces import sampling
-from mpi_landscape.surfaces.certificate import certify, certify_directions, certify_points
-from mpi_landscape.surfaces.engine import agree, trials_of
+from mpi_landscape.surfaces.certificate import (
+    certify,
+    certify_directions,
+    certify_ends,
+    certify_points,
+    warnings_about,
+)
+from mpi_landscape.surfaces.engine import Trials, agree, trials_of
+from mpi_landscape.surfaces.evaluating import check_copied, computing_of, evaluator_of, seconds_of
 from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
@@ -59,6 +65,8 @@ class Losses:
         certificate: What shows that they are right.
         facts: More for the file to say of itself.
         watch: Looks at some of the tiles.
+        setting: Network, loss and plane.
+        trials: A few examples, and where they are evaluated before and after the work.
         seconds_per_point: What one rank needs for a point, over all splits.
         orders: For a plan of samples, the order of each split's examples.
     """
@@ -75,6 +83,8 @@ class Losses:
     certificate: Mapping[str, float]
     facts: Mapping[str, Any]
     watch: Watch
+    setting: Setting
+    trials: Trials
     seconds_per_point: float
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
@@ -179,9 +189,9 @@ def prepare_losses(
         else ranks.share(points_at_once(placed, shards, plane.layout.size))
     )
     with ranks.together():
-        _check_copied(choice, placed)
-        evaluator = _evaluator(setting, placed, choice, at_once)
-        further = [_computing(name, setting, placed) for name in placed.quantities.computed]
+        check_copied(choice, placed)
+        evaluator = evaluator_of(setting, placed, choice, at_once)
+        further = [computing_of(name, setting, placed, choice) for name in placed.quantities.computed]
     errors: dict[str, float] = {}
     if placed.precision.approximate:
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
@@ -189,8 +199,12 @@ def prepare_losses(
         errors = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
     certificate, seconds = certify(placed, ranks, evaluator)
     checked = certify_points(setting, trials, evaluator, placed, ranks)
+    checked |= certify_ends(request, setting, trials, ranks)
+    warnings = warnings_about(plane, checked)
+    for line in warnings[len(warnings_of(plane)) :]:  # the others were said with the plane
+        ranks.say(f"warning: {line}")
     # The center alone kept one point's threads busy.
-    seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: _seconds_of(further, placed))) or 0.0)
+    seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: seconds_of(further, placed))) or 0.0)
     plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)
     chosen: Sampling | None = None
     if sampled and (found is None or found.fits(splits)):
@@ -219,66 +233,11 @@ def prepare_losses(
             "arithmetic": placed.arithmetic,
             **errors,
             **checked,
+            **({"warnings": "; ".join(warnings)} if warnings else {}),
         },
         watch=Watch(setting, choice, placed.precision, evaluator),
+        setting=setting,
+        trials=trials,
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
-
-
-def _computing(name: str, setting: Setting, placed: Placed) -> Computing:
-    return KINDS[name].made(
-        setting.model,
-        setting.loss,
-        setting.layout,
-        setting.center,
-        setting.directions,
-        device=placed.device,
-        # The gradient of a lower precision would be another one.
-        dtype=placed.precision.data,
-        threads=placed.threads,
-    )
-
-
-def _seconds_of(further: Sequence[Computing], placed: Placed) -> float:
-    """What further quantities of a point take this rank, from a batch for each of its threads."""
-    seconds = 0.0
-    for computing in further:
-        for examples in placed.splits.values():
-            count = min(placed.threads, examples.num_batches)
-            start = time.perf_counter()
-            columns(computing, partial(examples.pieces, 0, count), [(0.0,)])
-            seconds += (time.perf_counter() - start) * examples.num_batches / count
-    return seconds
-
-
-def _evaluator(
-    setting: Setting, placed: Placed, choice: Choice, points_at_once: int
-) -> Evaluator | Reference:
-    if choice.in_place:
-        return setting.reference()
-    return setting.evaluator(
-        choice.engine,
-        placed.precision.computed,
-        threads=1 if choice.alone else placed.threads,
-        points_at_once=points_at_once,
-    )
-
-
-def _check_copied(choice: Choice, placed: Placed) -> None:
-    """Refuse what needs a copy where there is none.
-
-    Raises:
-        LandscapeError: It is wanted.
-    """
-    if not choice.in_place:
-        return
-    why = choice.dropped[0] if choice.dropped else "compute.engine is plain, which moves the network itself"
-    if placed.precision.computed.itemsize < 4:
-        raise LandscapeError(
-            f"compute.precision: {placed.precision.name} needs a copy of the network ({why}); valid is float32"
-        )
-    if placed.quantities.computed and choice.dropped:
-        raise LandscapeError(
-            f"compute.quantities: {placed.quantities.computed[0]} needs a copy of the network ({why}); leave it out"
-        )

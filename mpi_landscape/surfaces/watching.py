@@ -43,7 +43,7 @@ class Watch:
         choice: How tiles are evaluated.
         precision: In which they are.
         evaluator: By which they are.
-        share: Of their time, for looking at them.
+        share: Of their time, for looking at them; SHARE by default.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Watch:
         precision: Precision,
         evaluator: Evaluator | Reference,
         *,
-        share: float = SHARE,
+        share: float | None = None,
     ) -> None:
         self._setting, self._engine, self._precision = setting, choice.engine, precision
-        self._evaluator, self._share = evaluator, share
+        self._evaluator, self._share = evaluator, SHARE if share is None else share
         self._reference = None if choice.in_place else setting.reference()
         self._worked = self._spent = 0.0
         self._per_batch: float | None = None

@@ -99,7 +99,7 @@ NUM_FOLDED = {
     "unnormalised perceptron": 0,
     "mobile": 2,
     "viewing": 1,
-    "branching": 1,
+    "branching": 0,
     "tied": 0,
     "spread": 0,
     "aliasing": 0,

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.evaluation.reach import reach_of
+from mpi_landscape.problem.losses import build_loss
 
 SEEN = {}
 SCALE = 0.5
@@ -98,6 +100,14 @@ def test_a_loss_that_reaches_nothing(loss):
     reach = reach_of(net(), loss)
     assert reach.network is None
     assert reach.shared is None
+
+
+def test_a_named_loss_reaches_nothing():
+    loss = build_loss(
+        LossConfiguration(name="cross_entropy", arguments={"label_smoothing": 0.1}), where="", folders=[]
+    )
+    reach = reach_of(net(), loss)
+    assert (reach.network, reach.shared) == (None, None)
 
 
 def test_a_network_with_state_of_its_own_reaches_nothing():

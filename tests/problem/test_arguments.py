@@ -38,9 +38,8 @@ def test_what_is_no_network_is_named(model, words):
     assert words in refusal(check_network, model)
 
 
-def test_a_network_is_left_as_it_is():
-    network = nn.Linear(3, 1)
-    assert check_network(network, where="here()") is network
+def test_a_network_is_taken():
+    check_network(nn.Linear(3, 1), where="here()")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +57,8 @@ def test_what_is_no_loss_is_named(loss, words):
 
 
 @pytest.mark.parametrize("loss", ["mse", lambda model, batch: 0, lambda model, batch, power=2: 0])
-def test_a_loss_is_left_as_it_is(loss):
-    assert check_loss(loss, where="here()") is loss
+def test_a_loss_is_taken(loss):
+    check_loss(loss, where="here()")
 
 
 @pytest.mark.parametrize(

@@ -38,72 +38,74 @@ def made(criterion):
 closure = made(nn.CrossEntropyLoss(reduction="none", weight=torch.arange(3.0)))
 called, partial = Called(), functools.partial(plain, batch=3)
 '''
+HELPER = "def power(x): return x ** 2\n"
 SCRIPT = """
-import sys, torch, numpy
-import loss_of_user as user
+import importlib, sys
 from mpi_landscape.problem.loss_text import loss_text
-for name in ("plain", "called", "closure", "partial"):
-    sys.stdout.write(loss_text(getattr(user, name)) + chr(10))
+for folder in sys.argv[1:]:
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    user = importlib.import_module("loss_of_user")
+    for name in ("plain", "called", "closure", "partial"):
+        sys.stdout.write(loss_text(getattr(user, name)) + chr(10))
+    for name in ("loss_of_user", "helper_of_loss"):
+        del sys.modules[name]
+    sys.path.remove(folder)
 """
+NAMES = ["plain", "Called", "made.<locals>.<lambda>", "partial"]
+# Old text, new text, and whose fingerprint changes.
+CHANGES = [
+    ('"""A docstring."""', '"""Another one."""', []),
+    ("FACTOR, NAMES = 2.0", "\n\nFACTOR, NAMES = 2.0", []),
+    ("FACTOR, NAMES = 2.0", "FACTOR, NAMES = 2.5", ["plain", "partial"]),
+    ("FACTOR * power", "FACTOR + power", ["plain", "partial"]),
+    ("return 0", "return 1", ["plain", "partial"]),
+    ("x ** 2", "x ** 3", ["plain", "partial"]),
+    ("torch.ones(3)", "torch.zeros(3)", ["Called"]),
+    ("for each in NAMES", "for each in sorted(NAMES)", ["Called"]),
+    ("arange(3.0)", "arange(3.0) + 1", ["made.<locals>.<lambda>"]),
+    ("batch=3", "batch=4", ["partial"]),
+]
 
 
-def texts(folder, seed, module=MODULE, helper="def power(x): return x ** 2\n"):
-    """Of the losses of a module, in a process of its own."""
-    (folder / "loss_of_user.py").write_text(module)
-    (folder / "helper_of_loss.py").write_text(helper)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]),
-        "PYTHONHASHSEED": str(seed),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout.splitlines()
+def texts(folders, seed):
+    """Of the losses of modules in some folders, in a process of its own; four for each."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": str(seed)}
+    command = [sys.executable, "-c", SCRIPT, *map(str, folders)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = done.stdout.splitlines()
+    return [found[start : start + 4] for start in range(0, len(found), 4)]
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("losses")
-    return folder, texts(folder, 1)
+def folders(tmp_path_factory):
+    """The modules as they are, and after each change."""
+    made = []
+    for old, new, _ in [("", "", []), *CHANGES]:
+        folder = tmp_path_factory.mktemp("losses")
+        assert old in MODULE + HELPER
+        (folder / "loss_of_user.py").write_text(MODULE.replace(old, new) if old else MODULE)
+        (folder / "helper_of_loss.py").write_text(HELPER.replace(old, new) if old else HELPER)
+        made.append(folder)
+    return made
 
 
-def test_the_text_is_the_same_in_every_process(first):
-    folder, found = first
+@pytest.fixture(scope="module")
+def found(folders):
+    return texts(folders, 1)
+
+
+def test_the_text_is_the_same_in_every_process(folders, found):
     # Compiled the first time, from the cache the second; strings hash otherwise.
-    assert texts(folder, 2) == found
-    assert [text.partition(" [")[0] for text in found] == [
-        "plain",
-        "Called",
-        "made.<locals>.<lambda>",
-        "partial",
-    ]
-    assert all(text.partition(" [")[2].startswith("python 3.") for text in found)
+    assert texts(folders, 2) == found
+    assert [text.partition(" [")[0] for text in found[0]] == NAMES
+    assert all(text.partition(" [")[2].startswith("python 3.") for text in found[0])
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "changed"),
-    [
-        ('"""A docstring."""', '"""Another one."""', []),
-        ("# nothing", "", []),
-        ("FACTOR, NAMES = 2.0", "\n\nFACTOR, NAMES = 2.5", ["plain", "partial"]),
-        ("FACTOR * power", "FACTOR + power", ["plain", "partial"]),
-        ("return 0", "return 1", ["plain", "partial"]),
-        ("torch.ones(3)", "torch.zeros(3)", ["Called"]),
-        ("for each in NAMES", "for each in sorted(NAMES)", ["Called"]),
-        ("arange(3.0)", "arange(3.0) + 1", ["made.<locals>.<lambda>"]),
-        ("batch=3", "batch=4", ["partial"]),
-    ],
-)
-def test_what_changes_the_loss_changes_the_text_of_it_alone(first, tmp_path, old, new, changed):
-    assert old in MODULE or old == "# nothing"
-    found = zip(first[1], texts(tmp_path, 1, MODULE.replace(old, new)), strict=True)
-    assert [before.partition(" [")[0] for before, after in found if before != after] == changed
-
-
-def test_a_function_of_the_users_in_another_module_counts(first, tmp_path):
-    after = texts(tmp_path, 1, helper="def power(x): return x ** 3\n")
-    assert [a != b for a, b in zip(first[1], after, strict=True)] == [True, False, False, True]
+@pytest.mark.parametrize("number", range(len(CHANGES)))
+def test_what_changes_a_loss_changes_the_text_of_it_alone(found, number):
+    pairs = zip(NAMES, found[0], found[1 + number], strict=True)
+    assert [name for name, before, after in pairs if before != after] == CHANGES[number][2]
 
 
 def made(value):
