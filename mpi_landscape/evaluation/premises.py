@@ -17,10 +17,12 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.watching import largest_output
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point
+from mpi_landscape.geometry.filters import owner
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.loading.reading import collate, read_items
@@ -32,6 +34,8 @@ from mpi_landscape.wording import one_line
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
 REREAD = 1024
+# What torch keeps of a module.
+_OF_MODULES = frozenset(vars(nn.Module()))
 # Relative, of an example's loss in two batches: another batch size rounds otherwise.
 REGROUPED = 1e-4
 # Where nothing is kept, both readings are new ones.
@@ -258,3 +262,26 @@ def check_rereading(
                 f"data: item {index} of split {examples.split!r} is another one on a second reading; a landscape "
                 f"needs the same examples at every point, so turn off shuffling and random augmentation"
             )
+
+
+def check_reading(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False) -> None:
+    """Check that no layer goes on with a tensor that it has once made of a parameter, to be called after other passes.
+
+    Raises:
+        LandscapeError: A parameter enters no operation, and its layer keeps a tensor of the parameter's shape beside it.
+    """
+    try:
+        flow = observed(model, lambda network: call(loss, network, batch.data, gradients=gradients))
+    except Exception:  # a network whose operations cannot be seen
+        return
+    parameters = dict(model.named_parameters())
+    computed = frozenset[str]().union(*(each.parameters for each in flow.operations))
+    for name in sorted(parameters.keys() - computed):
+        layer, _ = owner(model, name)
+        for key, value in vars(layer).items():
+            kept = [value] if isinstance(value, Tensor) else [each for _, each in nests.tensors(value)]
+            if key not in _OF_MODULES and any(each.shape == parameters[name].shape for each in kept):
+                raise LandscapeError(
+                    f"model: a pass does not read {name} but what its layer has made of it before ({key}), so what it gives "
+                    f"depends on what came before; valid is a layer that computes with its parameters in every pass"
+                )

@@ -134,6 +134,7 @@ def _check_grouping(setting: Setting, trials: Trials) -> None:
         orders = [range(count), range(count)[::-1]]
         groupings = [batches, trials.regrouped[split]]
         premises.check_grouping(reference, groupings, trials.points[:3], orders)
+        premises.check_reading(setting.loss, setting.model, batches[0], gradients=setting.gradients)
 
 
 def _check_ranks(setting: Setting, trials: Trials, ranks: Ranks) -> None:
