@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from mpi_landscape.evaluation.calling import is_out_of_memory
+from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.engine.steps import STEPS
 from mpi_landscape.evaluation.probe import NetworkProbe, Setting, fewer
@@ -74,7 +75,7 @@ def choose(
         return _in_place(str(error))
     if threads == 1:
         return Choice(engine=engine, dropped=tuple(dropped))
-    alone = reach.shared or _objection(probe, engine, threads=threads)
+    alone = reach.shared or _drawn(probe) or _objection(probe, engine, threads=threads)
     if alone is not None:
         dropped.append(f"threads dropped: {alone}; more ranks, which share nothing, keep further cores busy")
     return Choice(engine=engine, alone=alone is not None, dropped=tuple(dropped))
@@ -86,6 +87,12 @@ def choose_engine(
     """The engine of `choose` on the first examples of a batch, and what was dropped."""
     found = choose(setting, [fewer(batch)], points, dtype=dtype, steps=steps)
     return found.engine, list(found.dropped)
+
+
+def _drawn(probe: NetworkProbe) -> str | None:
+    """What draws random numbers, from a generator that all threads share."""
+    random = observed(probe.network, probe.run).random
+    return None if random is None else f"{random} draws random numbers"
 
 
 class _NoCopyError(Exception):
