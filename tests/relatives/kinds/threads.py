@@ -159,7 +159,9 @@ def scratch(folder):
         torch.tanh(hidden, out=out)
         return self.second(out.clone())
 
-    return Asked(net=net_of([("first", nn.Linear(4, 8)), ("second", nn.Linear(8, 3))], forward), data=vectors(400))
+    return Asked(
+        net=net_of([("first", nn.Linear(4, 8)), ("second", nn.Linear(8, 3))], forward), data=vectors(400)
+    )
 
 
 @right("a mask in functools.lru_cache")
@@ -196,7 +198,9 @@ def default_argument(folder):
         memory["x"] = torch.tanh(self.first(x))
         return self.second(memory["x"])
 
-    return Asked(net=net_of([("first", nn.Linear(4, 64)), ("second", nn.Linear(64, 3))], forward), data=vectors(400))
+    return Asked(
+        net=net_of([("first", nn.Linear(4, 64)), ("second", nn.Linear(64, 3))], forward), data=vectors(400)
+    )
 
 
 @right("a variable of the enclosing function between two parts of the loss")
