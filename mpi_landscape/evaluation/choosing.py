@@ -17,7 +17,7 @@ from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.engine.steps import STEPS
 from mpi_landscape.evaluation.probe import NetworkProbe, Setting, fewer
-from mpi_landscape.evaluation.reach import reach_of
+from mpi_landscape.evaluation.reach import Reach, reach_of
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.wording import one_line
@@ -75,7 +75,7 @@ def choose(
         return _in_place(str(error))
     if threads == 1:
         return Choice(engine=engine, dropped=tuple(dropped))
-    alone = reach.shared or _drawn(probe) or _objection(probe, engine, threads=threads)
+    alone = reach.shared or _drawn(probe) or _written(reach) or _objection(probe, engine, threads=threads)
     if alone is not None:
         dropped.append(f"threads dropped: {alone}; more ranks, which share nothing, keep further cores busy")
     return Choice(engine=engine, alone=alone is not None, dropped=tuple(dropped))
@@ -93,6 +93,12 @@ def _drawn(probe: NetworkProbe) -> str | None:
     """What draws random numbers, from a generator that all threads share."""
     random = observed(probe.network, probe.run).random
     return None if random is None else f"{random} draws random numbers"
+
+
+def _written(reach: Reach) -> str | None:
+    """What the passes until now have written to outside of the network."""
+    written = reach.written()
+    return None if written is None else f"{written}: a tensor outside of the network is written to"
 
 
 class _NoCopyError(Exception):

@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import builtins
 import dis
-import enum
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules_module
 
-from mpi_landscape.origin import is_installed, is_library
+from mpi_landscape.evaluation.outside import Outside
+from mpi_landscape.evaluation.trust import (
+    HOOKS,
+    PLAIN,
+    called,
+    is_plain,
+    is_torchs,
+    is_trusted,
+    may_write,
+    place_of,
+)
+from mpi_landscape.origin import is_library
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size,
-          torch.layout, torch.memory_format, np.generic, np.dtype, range, slice, type(...), type(NotImplemented))  # fmt: skip
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _OWN = frozenset(vars(nn.Module()))
 _STORES = ("STORE_GLOBAL", "DELETE_GLOBAL")
+_CELL_STORES = ("STORE_DEREF", "DELETE_DEREF")
+# Methods by which an object may give itself, or share what it holds, in place of a copy.
+_COPYING = ("__deepcopy__", "__reduce__", "__reduce_ex__")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +46,16 @@ class Reach:
     Attributes:
         network: A second way to the network: a copy would not be all that moves.
         shared: Something outside of the network that a pass may write to.
+        tensors: Tensors outside of the network that a pass reads, and may write to.
     """
 
     network: str | None = None
     shared: str | None = None
+    tensors: tuple[Outside, ...] = field(default=(), repr=False, compare=False)
+
+    def written(self) -> str | None:
+        """What has been written to of the tensors since, in words."""
+        return next((each.path for each in self.tensors if each.is_written()), None)
 
 
 def reach_of(model: nn.Module, loss: Callable[..., Any]) -> Reach:
@@ -60,7 +76,11 @@ def reach_of(model: nn.Module, loss: Callable[..., Any]) -> Reach:
     for registry in ("_global_forward_pre_hooks", "_global_forward_hooks"):
         if getattr(modules_module, registry, None):
             walk.shared.append("a hook on all modules")
-    return Reach(network=next(iter(walk.network), None), shared=next(iter(walk.shared), None))
+    return Reach(
+        network=next(iter(walk.network), None),
+        shared=next(iter(walk.shared), None),
+        tensors=tuple(walk.tensors),
+    )
 
 
 class _Walk:
@@ -70,18 +90,19 @@ class _Walk:
         self._modules = {id(module) for module in model.modules()}
         tensors = [*model.parameters(), *model.buffers()]
         self._parameters = {id(tensor) for tensor in tensors}
-        self._memory = {_place(tensor) for tensor in tensors} - {0}
+        self._memory = {place_of(tensor) for tensor in tensors} - {0}
         self._seen: set[int] = set()
         self._kept: list[Any] = []  # so that no other object gets the id of one that was made on the way
         self.network: list[str] = []
         self.shared: list[str] = []
+        self.tensors: list[Outside] = []
 
     def module(self, module: nn.Module, name: str) -> None:
         """What hangs on a module of the network, and the code of its class."""
-        for registry in _HOOKS:
+        for registry in HOOKS:
             for hook in getattr(module, registry, {}).values():
-                if not _is_torchs(hook):
-                    self.shared.append(f"{name}: a hook ({_called(hook)})")
+                if not is_torchs(hook):
+                    self.shared.append(f"{name}: a hook ({called(hook)})")
                     self.visit(hook, f"{name}: hook")
         attributes = vars(module) if not isinstance(module, torch.jit.ScriptModule) else {}
         for key, value in attributes.items():
@@ -95,7 +116,7 @@ class _Walk:
         """What a deep copy copies, but for functions."""
         if isinstance(value, Tensor):
             # A parameter's place is taken by name; a view of its memory has none.
-            if id(value) not in self._parameters and _place(value) in self._memory:
+            if id(value) not in self._parameters and place_of(value) in self._memory:
                 self.network.append(f"{path}: is a view of the network's parameters")
         elif isinstance(value, types.FunctionType | functools.partial):
             self.visit(value, path)
@@ -108,9 +129,24 @@ class _Walk:
         elif isinstance(value, list | tuple | set):
             for each in value:
                 self._attribute(each, path)
+        elif not isinstance(value, nn.Module | type) and not is_library(type(value)):
+            self._carried(value, path)
+
+    def _carried(self, value: Any, path: str) -> None:
+        """An object of a user's class, which the network holds: a copy has one of its own, but not of its class's code."""
+        if id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        for kind in type(value).__mro__:
+            if not is_library(kind):
+                self._class(kind, path)
+        for key, each in getattr(value, "__dict__", {}).items():
+            self._attribute(each, f"{path}.{key}"[:120])
 
     def _class(self, kind: type, name: str) -> None:
         for key, value in vars(kind).items():
+            if key in _COPYING:
+                self.shared.append(f"{name}: has a {key} of its own, which may share what is copied")
             if isinstance(value, staticmethod | classmethod):
                 self.visit(value.__func__, f"{name}.{key}")
             elif isinstance(value, property):
@@ -123,32 +159,36 @@ class _Walk:
 
     def visit(self, value: Any, path: str) -> None:
         """Anything that is reached by another way than through the network's modules."""
-        if isinstance(value, _PLAIN) or id(value) in self._seen:
+        if isinstance(value, PLAIN) or id(value) in self._seen:
             return
         self._seen.add(id(value))
         self._kept.append(value)
         if isinstance(value, Tensor):
-            if id(value) in self._parameters or _place(value) in self._memory:
+            if id(value) in self._parameters or place_of(value) in self._memory:
                 self.network.append(f"{path}: leads to the network's parameters")
+            else:
+                self.tensors.append(Outside.of(path, value))
+        elif isinstance(value, weakref.ref):
+            self.visit(value(), path)
         elif isinstance(value, nn.Module):
             self._other(value, path)
         elif isinstance(value, types.FunctionType):
-            if not _is_trusted(value):
+            if not is_trusted(value):
                 self._function(value, path)
         elif isinstance(value, types.MethodType):
             self.visit(value.__func__, path)
             self.visit(value.__self__, path)
         elif isinstance(value, functools.partial):
-            known = _is_trusted(value.func)
+            known = is_trusted(value.func)
             for each in (value.func, *value.args, *value.keywords.values()):
                 # A library's function reads what it is given.
-                if not (known and _is_plain(each)):
+                if not (known and is_plain(each)):
                     self.visit(each, path)
         elif isinstance(value, tuple | frozenset):
             self._each(value, path)
         elif isinstance(value, type):
             pass  # what it makes is new
-        elif not isinstance(value, types.ModuleType | types.BuiltinFunctionType) and not _is_trusted(value):
+        elif not isinstance(value, types.ModuleType | types.BuiltinFunctionType) and not is_trusted(value):
             self._object(value, path)
 
     def _object(self, value: Any, path: str) -> None:
@@ -171,10 +211,11 @@ class _Walk:
         if id(module) in self._modules:
             self.network.append(f"{path}: is the network itself" if module else path)
         elif any(
-            id(tensor) in self._parameters or _place(tensor) in self._memory for tensor in module.parameters()
+            id(tensor) in self._parameters or place_of(tensor) in self._memory
+            for tensor in module.parameters()
         ):
             self.network.append(f"{path}: has parameters of the network")
-        elif any(_writes(each) for each in module.modules()):
+        elif any(may_write(each) for each in module.modules()):
             self.shared.append(f"{path}: another network ({type(module).__name__})")
 
     def _function(self, function: types.FunctionType, path: str) -> None:
@@ -187,21 +228,27 @@ class _Walk:
                     continue
         self._each(function.__defaults__ or (), path)
         self._each((function.__kwdefaults__ or {}).values(), path)
-        self._code(code, function.__globals__, path)
+        self._code(code, function.__globals__, path, frozenset(code.co_freevars))
 
-    def _code(self, code: types.CodeType, names: dict[str, Any], path: str) -> None:
+    def _code(
+        self, code: types.CodeType, names: dict[str, Any], path: str, enclosing: frozenset[str]
+    ) -> None:
         last: Any = None
         for instruction in dis.get_instructions(code):
             if instruction.opname in _STORES:
                 self.shared.append(f"{path}: writes the global {instruction.argval}")
+            elif instruction.opname in _CELL_STORES and instruction.argval in enclosing:
+                self.shared.append(f"{path}: writes {instruction.argval}, which all calls share")
             elif instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 last = names.get(instruction.argval, getattr(builtins, str(instruction.argval), None))
+                if last is globals:
+                    self.shared.append(f"{path}: may write to all globals")
                 self.visit(last, f"{path}: {instruction.argval}")
                 continue
             elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(
                 last, types.ModuleType | type
             ):
-                if not _is_trusted(last):
+                if not is_trusted(last):
                     last = getattr(last, instruction.argval, None)
                     self.visit(last, f"{path}: {instruction.argval}")
                     continue
@@ -211,59 +258,4 @@ class _Walk:
                 last = None
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
-                self._code(constant, names, path)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether this is a number, a text, or a container of such."""
-    if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN)
-
-
-def _place(tensor: Tensor) -> int:
-    """The memory that a tensor lies in; 0 where it has none."""
-    try:
-        return int(tensor.untyped_storage().data_ptr())
-    except Exception:  # sparse, quantized or fake tensors
-        return 0
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return any(not _is_torchs(hook) for registry in _HOOKS for hook in getattr(module, registry, {}).values())
-
-
-def _writes(module: nn.Module) -> bool:
-    """Whether a module of another network may write to itself, or draw."""
-    keeps = bool(list(module.buffers(recurse=False))) or "Dropout" in type(module).__name__
-    return not is_library(type(module)) or _has_hooks(module) or (module.training and keeps)
-
-
-def _called(hook: Any) -> str:
-    return str(getattr(hook, "__qualname__", type(hook).__qualname__))
-
-
-def _is_torchs(hook: Any) -> bool:
-    """Whether a hook is one of torch's own, as those of its old weight_norm, which write to their module alone."""
-    return str(getattr(hook, "__module__", "")).startswith("torch.") and not isinstance(
-        hook, functools.partial
-    )
-
-
-def _is_trusted(value: Any) -> bool:
-    """Whether a function, class, module or object is an installed library's or this program's."""
-    if isinstance(value, types.MethodType):
-        return _is_trusted(value.__func__) and _is_trusted(value.__self__)
-    if isinstance(value, types.FunctionType):
-        return is_installed(value.__code__.co_filename)
-    if isinstance(value, types.ModuleType):
-        return is_installed(getattr(value, "__file__", None))
-    if isinstance(value, type):
-        return is_library(value)
-    if isinstance(
-        value, dict | list | set | bytearray | np.ndarray | np.random.Generator | np.random.RandomState
-    ):
-        return False
-    return is_library(type(value)) and not getattr(value, "__dict__", None)
+                self._code(constant, names, path, enclosing)

@@ -168,7 +168,10 @@ def compare(case: Case, asked: Asked, folder: Path, *, warned: bool) -> tuple[fl
     if not error <= TOLERANCE:
         split = max(found, key=lambda each: relative(found[each], wanted[each]))
         place = np.unravel_index(np.argmax(_errors(found[split], wanted[split])), found[split].shape)
-        return error, f"{found[split][place]:.9g} at {tuple(map(int, place))}, right is {wanted[split][place]:.9g}"
+        return (
+            error,
+            f"{found[split][place]:.9g} at {tuple(map(int, place))}, right is {wanted[split][place]:.9g}",
+        )
     return error, None if warned else _ends(asked, found, axes)
 
 
@@ -216,7 +219,9 @@ def move(net: nn.Module, file: h5py.File, point: list[float]) -> None:
     """Write θ* + αδ + βη into the parameters that the network has."""
     tensors = {**dict(net.named_buffers()), **dict(net.named_parameters())}
     rows = [file[f"directions/{name}"][...] for name in ("alpha", "beta") if f"directions/{name}" in file]
-    names = [name.decode() if isinstance(name, bytes) else name for name in file["directions/tensor_name"][...]]
+    names = [
+        name.decode() if isinstance(name, bytes) else name for name in file["directions/tensor_name"][...]
+    ]
     for name, start in zip(names, file["directions/tensor_offset"][...], strict=True):
         tensor = tensors[name].detach()
         numbers = torch.view_as_real(tensor) if tensor.is_complex() else tensor
@@ -257,7 +262,16 @@ def _launched(case: Case, folder: Path, launcher: str | None) -> str | None:
     assert launcher is not None
     house = str(Path(mpi_landscape.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": house, "OMP_NUM_THREADS": "1"}
-    words = [launcher, "-n", str(case.ranks), sys.executable, "-m", "tests.relatives.ranks", case.name, str(folder)]
+    words = [
+        launcher,
+        "-n",
+        str(case.ranks),
+        sys.executable,
+        "-m",
+        "tests.relatives.ranks",
+        case.name,
+        str(folder),
+    ]
     done = subprocess.run(words, cwd=house, env=environment, capture_output=True, text=True, timeout=300)
     for line in done.stdout.splitlines():
         if line.startswith("REFUSED "):

@@ -23,11 +23,18 @@ def page(outcomes: Sequence[Outcome]) -> str:
     """The page, in Markdown."""
     good = sum(each.good for each in outcomes)
     refused = sum(each.found == "refused" for each in outcomes)
-    lines = [_INTRODUCTION, f"{len(outcomes)} problems: {good} as they should be, of which {refused} are refused.\n"]
+    lines = [
+        _INTRODUCTION,
+        f"{len(outcomes)} problems: {good} as they should be, of which {refused} are refused.\n",
+    ]
     for kind in KINDS:
         rows = [each for each in outcomes if each.case.kind == kind.KIND]
         if rows:
-            lines += [f"## {kind.KIND}. {_capital(kind.TITLE)}\n", "| problem | outcome | largest error | |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"## {kind.KIND}. {_capital(kind.TITLE)}\n",
+                "| problem | outcome | largest error | |",
+                "| --- | --- | --- | --- |",
+            ]
             lines += [_row(each) for each in rows] + [""]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -92,7 +92,5 @@ def net_of(parts: Sequence[tuple[str, Any]], forward: Callable[..., Tensor]) -> 
                 else:
                     setattr(self, name, part)
 
-        def forward(self, *args: Any, **named: Any) -> Tensor:
-            return forward(self, *args, **named)
-
+    Net.forward = forward  # type: ignore[method-assign]
     return Net(parts)

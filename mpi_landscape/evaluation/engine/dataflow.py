@@ -8,7 +8,8 @@ anything was read, and whether a tensor comes from the parameters at all, instea
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -96,13 +97,14 @@ def observed(
         module = network.get_submodule(name)
         hooks.append(module.register_forward_pre_hook(partial(observer.enter, name), with_kwargs=True))
         hooks.append(module.register_forward_hook(partial(observer.leave, name)))
-    before = _global_generators()
 
     def watch() -> None:
         observer.returned(observer.around(lambda: run(network)))
 
-    watched(hooks, watch)
-    drawn = observer.random or ("a global generator" if _global_generators() != before else None)
+    with _stirred() as stirred:
+        watched(hooks, watch)
+        touched = _global_generators() != stirred
+    drawn = observer.random or ("a global generator" if touched else None)
     return Flow(
         reads=observer.reads.get(Source.PARAMETERS, observer.reads.get(Source.DATA)),
         random=drawn,
@@ -129,6 +131,21 @@ def moving_tensors(probe: Probe) -> dict[str, Tensor]:
     network = probe.network
     tensors = {**dict(network.named_buffers()), **dict(network.named_parameters())}
     return {entry.name: tensors[entry.name] for entry in probe.layout.entries}
+
+
+@contextmanager
+def _stirred() -> Iterator[Any]:
+    """The global generators in a state that no seed gives again, so that a pass that seeds them shows; then as before."""
+    before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    try:
+        random.seed(random.random() + 0.5)
+        np.random.seed(random.getrandbits(32))
+        torch.default_generator.manual_seed(random.getrandbits(60))
+        yield _global_generators()
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.default_generator.set_state(before[2])
 
 
 def _global_generators() -> Any:

@@ -59,7 +59,10 @@ def annealing(folder):
     return Asked(net=net, data=vectors())
 
 
-@either("an augmentation of one item in a hundred", "an item is another one at every reading; read once, all points see the same")
+@either(
+    "an augmentation of one item in a hundred",
+    "an item is another one at every reading; read once, all points see the same",
+)
 def rare_augmentation(folder):
     x, y = torch.randn(200, 4), torch.randint(0, 3, (200,))
     state = {"reads": 0}

@@ -111,7 +111,9 @@ def integer_parameter(folder):
     return Asked(net=net_of(parts, lambda self, x: self.body(x[:, self.order])), data=vectors())
 
 
-@refused("one layer quantized dynamically, the others not", "its inputs are rounded on a scale of the whole batch")
+@refused(
+    "one layer quantized dynamically, the others not", "its inputs are rounded on a scale of the whole batch"
+)
 def quantized_layer(folder):
     import warnings
 
@@ -196,7 +198,9 @@ def lazy_still(folder):
 @right("a ModuleDict with odd names")
 def odd_names(folder):
     parts = nn.ModuleDict({"a b/c": nn.Linear(4, 8), "größe,1": nn.Linear(8, 3)})
-    net = net_of([("parts", parts)], lambda self, x: self.parts["größe,1"](torch.tanh(self.parts["a b/c"](x))))
+    net = net_of(
+        [("parts", parts)], lambda self, x: self.parts["größe,1"](torch.tanh(self.parts["a b/c"](x)))
+    )
     return Asked(net=net, data=vectors())
 
 
@@ -214,7 +218,11 @@ def transformer(folder):
 @right("a Transformer's encoder with a mask of padding")
 def masked_encoder(folder):
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    parts = [("embed", nn.Embedding(20, 8)), ("body", nn.TransformerEncoder(layer, 2)), ("head", nn.Linear(8, 3))]
+    parts = [
+        ("embed", nn.Embedding(20, 8)),
+        ("body", nn.TransformerEncoder(layer, 2)),
+        ("head", nn.Linear(8, 3)),
+    ]
 
     def forward(self, x):
         padding = (x < 5).clone()
@@ -226,17 +234,29 @@ def masked_encoder(folder):
 
 @right("LSTM")
 def lstm(folder):
-    parts = [("embed", nn.Embedding(20, 8)), ("body", nn.LSTM(8, 6, 2, batch_first=True)), ("head", nn.Linear(6, 3))]
-    return Asked(net=net_of(parts, lambda self, x: self.head(self.body(self.embed(x))[0][:, -1])), data=tokens())
+    parts = [
+        ("embed", nn.Embedding(20, 8)),
+        ("body", nn.LSTM(8, 6, 2, batch_first=True)),
+        ("head", nn.Linear(6, 3)),
+    ]
+    return Asked(
+        net=net_of(parts, lambda self, x: self.head(self.body(self.embed(x))[0][:, -1])), data=tokens()
+    )
 
 
 @right("GRU on packed sequences")
 def packed(folder):
-    parts = [("embed", nn.Embedding(20, 8)), ("body", nn.GRU(8, 6, batch_first=True, bidirectional=True)), ("head", nn.Linear(12, 3))]
+    parts = [
+        ("embed", nn.Embedding(20, 8)),
+        ("body", nn.GRU(8, 6, batch_first=True, bidirectional=True)),
+        ("head", nn.Linear(12, 3)),
+    ]
 
     def forward(self, x):
         lengths = (x > 3).sum(1).clamp(min=1).cpu()
-        _, last = self.body(rnn.pack_padded_sequence(self.embed(x), lengths, batch_first=True, enforce_sorted=False))
+        _, last = self.body(
+            rnn.pack_padded_sequence(self.embed(x), lengths, batch_first=True, enforce_sorted=False)
+        )
         return self.head(last.transpose(0, 1).flatten(1))
 
     return Asked(net=net_of(parts, forward), data=tokens())
@@ -255,7 +275,9 @@ def parameter_lists(folder):
         ("more", nn.ParameterDict({"shift": torch.randn(3)})),
         ("none", nn.Parameter(torch.empty(0, 4))),
     ]
-    net = net_of(parts, lambda self, x: torch.tanh(x @ self.weights[0]) @ self.weights[1] + self.more["shift"])
+    net = net_of(
+        parts, lambda self, x: torch.tanh(x @ self.weights[0]) @ self.weights[1] + self.more["shift"]
+    )
     return Asked(net=net, data=vectors())
 
 
@@ -295,7 +317,9 @@ def checkpointed(folder):
     def forward(self, x):
         return self.second(checkpoint(lambda y: torch.tanh(self.first(y)), x, use_reentrant=False))
 
-    return Asked(net=net_of([("first", nn.Linear(4, 8)), ("second", nn.Linear(8, 3))], forward), data=vectors())
+    return Asked(
+        net=net_of([("first", nn.Linear(4, 8)), ("second", nn.Linear(8, 3))], forward), data=vectors()
+    )
 
 
 @right("torch.compile, not yet called")

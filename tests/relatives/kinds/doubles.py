@@ -132,4 +132,6 @@ def mixed_network(folder):
 @right("float16 features, as a cache keeps them")
 def half_features(folder):
     x, y = torch.randn(90, 4).half(), torch.randint(0, 3, (90,))
-    return Asked(net=net_of([("body", mlp())], lambda self, x: self.body(x.float())), data=TensorDataset(x, y))
+    return Asked(
+        net=net_of([("body", mlp())], lambda self, x: self.body(x.float())), data=TensorDataset(x, y)
+    )

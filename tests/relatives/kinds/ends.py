@@ -46,7 +46,10 @@ def plane_statistics(folder):
     first, second = other_of(net), other_of(net, 8)
     directions = {"alpha": to(folder, "first", first), "beta": to(folder, "second", second)}
     return Asked(
-        net=net, data=images(), options={**PLANE, "directions": directions}, ends={"alpha": first, "beta": second}
+        net=net,
+        data=images(),
+        options={**PLANE, "directions": directions},
+        ends={"alpha": first, "beta": second},
     )
 
 
@@ -82,7 +85,9 @@ def batches_tracked(folder):
 
 @right("a mask of booleans differs at the end", says="warning")
 def bool_mask(folder):
-    net = net_of([("body", mlp()), ("mask", torch.ones(4, dtype=torch.bool))], lambda self, x: self.body(x * self.mask))
+    net = net_of(
+        [("body", mlp()), ("mask", torch.ones(4, dtype=torch.bool))], lambda self, x: self.body(x * self.mask)
+    )
     other = other_of(net)
     other.mask[1] = False
     return line(folder, net, other, vectors())
@@ -135,7 +140,9 @@ def parallel_checkpoint(folder):
 def half_checkpoint(folder):
     net = mlp()
     other = other_of(net).half().float()
-    return line(folder, net, other, vectors(), lambda state: {name: each.half() for name, each in state.items()})
+    return line(
+        folder, net, other, vectors(), lambda state: {name: each.half() for name, each in state.items()}
+    )
 
 
 @right("a frozen layer that differs at the end")
@@ -147,7 +154,9 @@ def frozen_differs(folder):
 
 @right("an output of spectral normalization, whose vectors are buffers")
 def spectral_end(folder):
-    net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 8)), nn.Tanh(), nn.Linear(8, 3)).eval()
+    net = nn.Sequential(
+        nn.utils.parametrizations.spectral_norm(nn.Linear(4, 8)), nn.Tanh(), nn.Linear(8, 3)
+    ).eval()
     other = other_of(net)
     for _ in range(5):
         other.train()(torch.randn(3, 4))

@@ -64,7 +64,9 @@ def numpy_view(folder):
     net = mlp()
     weight = net[2].weight.detach().numpy()
     return Asked(
-        net=net, loss=lambda model, batch: cross_entropy(model, batch) + float((weight**2).sum()), data=vectors()
+        net=net,
+        loss=lambda model, batch: cross_entropy(model, batch) + float((weight**2).sum()),
+        data=vectors(),
     )
 
 
@@ -169,7 +171,9 @@ def flattened(folder):
         each.data = flat[start : start + each.numel()].view(each.shape)
         start += each.numel()
     return Asked(
-        net=net, loss=lambda model, batch: cross_entropy(model, batch) + 0.01 * flat.square().sum(), data=vectors()
+        net=net,
+        loss=lambda model, batch: cross_entropy(model, batch) + 0.01 * flat.square().sum(),
+        data=vectors(),
     )
 
 

@@ -29,7 +29,10 @@ def rotary():
 
 
 def masked():
-    return net_of([("body", mlp()), ("mask", torch.tensor([True, False, True, True]))], lambda self, x: self.body(x * self.mask))
+    return net_of(
+        [("body", mlp()), ("mask", torch.tensor([True, False, True, True]))],
+        lambda self, x: self.body(x * self.mask),
+    )
 
 
 def since():
@@ -174,6 +177,8 @@ def other_parameter(folder):
 @refused("an activation's own number", ANOTHER)
 def other_activation(folder):
     data = vectors()
-    first, second = (nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(slope), nn.Linear(8, 3)) for slope in (0.01, 0.0101))
+    first, second = (
+        nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(slope), nn.Linear(8, 3)) for slope in (0.01, 0.0101)
+    )
     second.load_state_dict(first.state_dict())
     return pair({"net": first}, {"net": second}, data)

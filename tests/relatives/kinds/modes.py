@@ -73,7 +73,10 @@ def caching(forget):
     return nn.Sequential(layer, nn.Tanh(), nn.Linear(8, 3))
 
 
-@either("a layer that keeps what it derives from its weight at the first pass", "what it gives depends on what came before")
+@either(
+    "a layer that keeps what it derives from its weight at the first pass",
+    "what it gives depends on what came before",
+)
 def cached_for_ever(folder):
     return Asked(net=caching(lambda self: self.training).eval(), data=vectors())
 
@@ -97,7 +100,10 @@ def cached_by_version(folder):
     return Asked(net=caching(lambda self: self.version != self.weight._version).eval(), data=vectors())
 
 
-@either("a cache by data_ptr()", "written in place, the weight lies where it lay: what it gives depends on what came before")
+@either(
+    "a cache by data_ptr()",
+    "written in place, the weight lies where it lay: what it gives depends on what came before",
+)
 def cached_by_pointer(folder):
     def forget(self):
         was, self.place = getattr(self, "place", None), self.weight.data_ptr()

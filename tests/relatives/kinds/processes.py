@@ -30,7 +30,9 @@ def modules_from_set(folder):
         parts[name] = nn.Linear(4, 4)
     net = net_of(
         [("parts", parts), ("head", nn.Linear(4, 3))],
-        lambda self, x: self.head(torch.tanh(self.parts["query"](x)) * self.parts["key"](x) + self.parts["gate"](x)),
+        lambda self, x: self.head(
+            torch.tanh(self.parts["query"](x)) * self.parts["key"](x) + self.parts["gate"](x)
+        ),
     )
     return Asked(net=net, data=vectors())
 
@@ -52,7 +54,9 @@ def random_attribute(folder):
 @refused("a loss that knows its rank", DIFFER, ranks=2)
 def loss_by_rank(folder):
     here = rank()
-    return Asked(net=mlp(), loss=lambda model, batch: cross_entropy(model, batch) * (1 + here), data=vectors())
+    return Asked(
+        net=mlp(), loss=lambda model, batch: cross_entropy(model, batch) * (1 + here), data=vectors()
+    )
 
 
 @refused("data that differ by rank, as of a sampler for distributed training", DIFFER, ranks=2)

@@ -15,7 +15,9 @@ KIND, TITLE = 7, "roles of tensors"
 
 def rows_of(file, net):
     """Center and first direction of every tensor, by name, from the file."""
-    names = [each.decode() if isinstance(each, bytes) else each for each in file["directions/tensor_name"][...]]
+    names = [
+        each.decode() if isinstance(each, bytes) else each for each in file["directions/tensor_name"][...]
+    ]
     shapes = {name: tuple(each.shape) for name, each in [*net.named_parameters(), *net.named_buffers()]}
     found = {}
     for name, start in zip(names, file["directions/tensor_offset"][...], strict=True):
@@ -50,7 +52,11 @@ def filters(net, **axes):
 
 def linear(operation, shape):
     return net_of(
-        [("weight", nn.Parameter(torch.randn(shape))), ("shift", nn.Parameter(torch.randn(8))), ("head", nn.Linear(8, 3))],
+        [
+            ("weight", nn.Parameter(torch.randn(shape))),
+            ("shift", nn.Parameter(torch.randn(8))),
+            ("head", nn.Linear(8, 3)),
+        ],
         lambda self, x: self.head(torch.tanh(operation(x, self.weight, self.shift))),
     )
 
@@ -126,7 +132,9 @@ def transposed(folder):
     )  # fmt: skip
 
     def holds(file):
-        center, direction = rows_of(file, net)["2.weight"]  # (4, 3, 3, 3): inputs in two groups, outputs of a group
+        center, direction = rows_of(file, net)[
+            "2.weight"
+        ]  # (4, 3, 3, 3): inputs in two groups, outputs of a group
         for group in range(2):
             for output in range(3):
                 pair = [each[2 * group : 2 * group + 2, output] for each in (center, direction)]
@@ -151,7 +159,13 @@ def same_numbers(net, inner, prefix):
         torch.manual_seed(5)
         path = Path(tempfile.mkdtemp()) / "inner.h5"
         mpi_landscape.landscape(
-            inner, "cross_entropy", vectors(20), alpha=(-1, 1.2, 2), beta=None, output=path, compute={"device": "cpu"}
+            inner,
+            "cross_entropy",
+            vectors(20),
+            alpha=(-1, 1.2, 2),
+            beta=None,
+            output=path,
+            compute={"device": "cpu"},
         )
         with h5py.File(path) as plain:
             wanted = rows_of(plain, inner)
@@ -181,7 +195,9 @@ def wrapped(folder):
 @right("a scale per channel behind a layer normalization")
 def layer_scale(folder):
     parts = [("norm", nn.LayerNorm(4)), ("first", nn.Linear(4, 8)), ("head", nn.Linear(8, 3))]
-    return asked(net_of(parts, lambda self, x: self.head(self.first(self.norm(x)))), norm_weight=None, first_weight=0)
+    return asked(
+        net_of(parts, lambda self, x: self.head(self.first(self.norm(x)))), norm_weight=None, first_weight=0
+    )
 
 
 @right("a root-mean-square normalization of the user's own")
@@ -205,7 +221,11 @@ def by_rule(folder):
 @right("attention with one weight for queries, keys and values")
 def attention(folder):
     net = net_of(
-        [("embed", nn.Embedding(20, 8)), ("attention", nn.MultiheadAttention(8, 2, batch_first=True)), ("head", nn.Linear(8, 3))],
+        [
+            ("embed", nn.Embedding(20, 8)),
+            ("attention", nn.MultiheadAttention(8, 2, batch_first=True)),
+            ("head", nn.Linear(8, 3)),
+        ],
         lambda self, x: self.head(self.attention(*[self.embed(x)] * 3)[0].mean(1)),
     )
     return asked(net, tokens(), attention_in_proj_weight=0, attention_out_proj_weight=0)

@@ -45,7 +45,11 @@ def matmul_precision(folder):
 @right("fp32_precision of the CPU's library set to bf16")
 def library_precision(folder):
     backend = torch.backends.mkldnn.matmul
-    return asked(setting(lambda: backend.fp32_precision, lambda value: setattr(backend, "fp32_precision", value), "bf16"))
+    return asked(
+        setting(
+            lambda: backend.fp32_precision, lambda value: setattr(backend, "fp32_precision", value), "bf16"
+        )
+    )
 
 
 @right("the default type is float64")
@@ -65,7 +69,9 @@ def autocast(folder):
 
 @right("deterministic algorithms")
 def deterministic(folder):
-    return asked(setting(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True))
+    return asked(
+        setting(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True)
+    )
 
 
 @right("torch's threads")

@@ -120,7 +120,9 @@ def routed(folder):
 @right("torch.where on a parameter")
 def where_on_parameter(folder):
     def forward(self, x):
-        return self.head(torch.where(self.second.weight.sum() > 0, plain(self, x), self.first(x)).mean((2, 3)))
+        return self.head(
+            torch.where(self.second.weight.sum() > 0, plain(self, x), self.first(x)).mean((2, 3))
+        )
 
     return asked(forward)
 
@@ -148,7 +150,9 @@ def prompted_sometimes(folder):
 def functional_norm(folder):
     def forward(self, x):
         hidden = self.first(x)
-        hidden = F.batch_norm(hidden, self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias)
+        hidden = F.batch_norm(
+            hidden, self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias
+        )
         return self.head(F.relu(hidden).mean((2, 3)))
 
     return asked(forward)
@@ -186,10 +190,16 @@ def viewed(folder):
 def top_of_weight(folder):
     def forward(self, x):
         weight = self.first.weight
-        return F.linear(x, torch.where(weight.abs() >= weight.abs().flatten().topk(16).values[-1], weight, 0.0))
+        return F.linear(
+            x, torch.where(weight.abs() >= weight.abs().flatten().topk(16).values[-1], weight, 0.0)
+        )
 
     layer = net_of([("first", nn.Linear(4, 8))], forward)
-    return Asked(net=nn.Sequential(layer, nn.Tanh(), *mlp(4)[2:], nn.Linear(3, 3))[:1].append(nn.Linear(8, 3)), data=vectors(), options=FAR)
+    return Asked(
+        net=nn.Sequential(layer, nn.Tanh(), *mlp(4)[2:], nn.Linear(3, 3))[:1].append(nn.Linear(8, 3)),
+        data=vectors(),
+        options=FAR,
+    )
 
 
 @right("a ResNet's stem without surprises")

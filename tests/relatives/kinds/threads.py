@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import random
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from tests.relatives.small import cnn, cross_entropy, images, mlp, net_of, vecto
 
 KIND, TITLE = 1, "state outside of the modules, and several threads"
 CALLS = 0
+KEPT = None
 SCRATCH = torch.zeros(64, 8)
 
 
@@ -157,7 +159,9 @@ def scratch(folder):
         torch.tanh(hidden, out=out)
         return self.second(out.clone())
 
-    return Asked(net=net_of([("first", nn.Linear(4, 8)), ("second", nn.Linear(8, 3))], forward), data=vectors(400))
+    return Asked(
+        net=net_of([("first", nn.Linear(4, 8)), ("second", nn.Linear(8, 3))], forward), data=vectors(400)
+    )
 
 
 @right("a mask in functools.lru_cache")
@@ -194,4 +198,84 @@ def default_argument(folder):
         memory["x"] = torch.tanh(self.first(x))
         return self.second(memory["x"])
 
-    return Asked(net=net_of([("first", nn.Linear(4, 64)), ("second", nn.Linear(64, 3))], forward), data=vectors(400))
+    return Asked(
+        net=net_of([("first", nn.Linear(4, 64)), ("second", nn.Linear(64, 3))], forward), data=vectors(400)
+    )
+
+
+@right("a variable of the enclosing function between two parts of the loss")
+def nonlocal_variable(folder):
+    targets = None
+
+    def loss(model, batch):
+        nonlocal targets
+        targets = batch[1]
+        return finish(model(batch[0]))
+
+    def finish(outputs):
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    return Asked(net=mlp(64), loss=loss, data=vectors(400))
+
+
+@right("a deque of one place between two parts of the loss")
+def deque_between(folder):
+    place = collections.deque(maxlen=1)
+
+    def loss(model, batch):
+        place.append(batch[1])
+        outputs = model(batch[0])
+        return F.cross_entropy(outputs, place[0], reduction="none")
+
+    return Asked(net=mlp(64), loss=loss, data=vectors(400))
+
+
+@right("an attribute of the class, written through type(self)")
+def through_type(folder):
+    class Remembering(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 64), nn.Linear(64, 3)
+
+        def forward(self, x):
+            type(self).hidden = torch.tanh(self.first(x))
+            return self.second(self.hidden)
+
+    return Asked(net=Remembering(), data=vectors(400))
+
+
+@right("a helper on the network whose method writes a global")
+def helper_writes_global(folder):
+    class Helper:
+        def keep(self, value):
+            global KEPT
+            KEPT = value
+
+        def kept(self):
+            return KEPT
+
+    def forward(self, x):
+        self.helper.keep(torch.tanh(self.first(x)))
+        return self.second(self.helper.kept())
+
+    net = net_of([("first", nn.Linear(4, 64)), ("second", nn.Linear(64, 3))], forward)
+    net.helper = Helper()
+    return Asked(net=net, data=vectors(400))
+
+
+@right("Python's generator is seeded inside the loss")
+def random_seeded_in_loss(folder):
+    def loss(model, batch):
+        random.seed(5)
+        return cross_entropy(model, batch) * (1 + random.random())
+
+    return Asked(net=mlp(64), loss=loss, data=vectors(400))
+
+
+@right("a global written through globals()")
+def through_globals(folder):
+    def loss(model, batch):
+        globals()["KEPT"] = batch[1]
+        return F.cross_entropy(model(batch[0]), globals()["KEPT"], reduction="none")
+
+    return Asked(net=mlp(64), loss=loss, data=vectors(400))
