@@ -44,6 +44,7 @@ class Sample:
 
     strata: tuple[int, ...]
     examples: tuple[int, ...]
+    known: tuple[tuple[float, ...], ...] = ()
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -91,7 +92,7 @@ def choose_first(num_examples: int, batch_size: int) -> tuple[int, int]:
     return 1, num_examples
 
 
-def cut(sizes: Sequence[int], first: int) -> Sample:
+def cut(sizes: Sequence[int], first: int, known: tuple[tuple[float, ...], ...] = ()) -> Sample:
     """Cut strata of these sizes, whole batches but for the last, into levels: each as large as all before it."""
     strata, examples = [], []
     for stratum, size in enumerate(sizes):
@@ -103,7 +104,7 @@ def cut(sizes: Sequence[int], first: int) -> Sample:
             strata.append(stratum)
             examples.append(level)
             done += level
-    return Sample(strata=tuple(strata), examples=tuple(examples))
+    return Sample(strata=tuple(strata), examples=tuple(examples), known=known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +233,8 @@ def _variances(sample: Sample, seen: Floats) -> Floats:
     squares = np.maximum(seen[:, :, 3] - seen[:, :, 0] * mean, 0)
     shares = (sample.sizes / sample.sizes.sum())[:, None]
     whole = np.sum(shares * (squares / number + mean**2), axis=0) - np.sum(shares * mean, axis=0) ** 2
+    if sample.known:
+        return _informed(sample, number, mean, squares, whole, seen) * shares**2
     variance = (squares + CAUTION * np.maximum(whole, 0)) / np.maximum(number - 1 + CAUTION, 1)
     result: Floats = variance * shares**2
     return result
@@ -241,3 +244,31 @@ def _factor(sample: Sample, number: Floats) -> Floats:
     """(num_strata,) 1/n - 1/N: exactly 0 where all examples are in."""
     factor: Floats = 1 / number - 1 / sample.sizes
     return factor
+
+
+MODE = {"kappa": 2.0, "floor": 1.0, "extent": 0.0, "spread": 1.0, "own": 1.0, "whole": 1.0, "zero": 1.0, "big": 1.0, "inflate": 1.0}
+
+
+def _informed(sample, number, mean, squares, whole, seen):
+    m = MODE
+    shares = (sample.sizes / sample.sizes.sum())[:, None]
+    loss = np.sum(shares * mean, axis=0)
+    spread, extent, (largest,) = (np.array(each) for each in sample.known)
+    left = shares * (number < sample.sizes[:, None])
+    left = left / np.maximum(left.sum(0), 1e-300)
+    second, first = np.sum(left * seen[:, :, 3] / number, axis=0), np.sum(left * mean, axis=0)
+    whole = np.maximum(second - first**2, 0)
+    size = np.where(first != 0, second / np.abs(first), 0)
+    allsize = np.sum(shares * seen[:, :, 3] / number, axis=0) / np.abs(loss)
+    allsize = np.where(loss != 0, allsize, 0)
+    fall = np.where(size > 0, size, allsize)
+    own = np.where(seen[:, :, 0] != 0, seen[:, :, 3] / np.abs(seen[:, :, 0]), m["zero"] * fall)
+    own = np.minimum(own, np.sqrt(seen[:, :, 3]))
+    own = np.where(seen[:, :, 3] > 0, own, m["zero"] * fall)
+    prior = np.maximum(m["whole"] * whole, loss**2 * np.maximum(m["floor"], np.maximum(m["spread"] * spread, m["extent"] * extent))[:, None])
+    prior = np.maximum(prior, m["own"] * own**2)
+    prior = np.maximum(prior, m["big"] * size**2)
+    prior = np.where((prior == 0) | (loss == 0), np.maximum(prior, largest**2), prior)
+    prior = np.where(prior == 0, np.inf, prior)
+    k = m["kappa"]
+    return m["inflate"] * (squares + k * prior) / np.maximum(number - 1 + k, 1)
