@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from populations import POPULATIONS, Losses
 
+from mpi_landscape.plan.drawing import draw
 from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.plan.quantities import Quantities
-from mpi_landscape.plan.samples import Sample, choose_first
-from mpi_landscape.plan.drawing import draw, draw_without_knowledge
+from mpi_landscape.plan.samples import Sample, choose_first, cut
+from mpi_landscape.plan.strata import stratify
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.surfaces.refinement import Refinement
 
@@ -106,7 +107,7 @@ def surface(losses: Losses, options: argparse.Namespace, seed: int, *, informed:
     # As the program chooses it.
     batch = max(16, 1 << max(options.examples // 512, 1).bit_length() - 1)
     num, first = choose_first(options.examples, batch)
-    order, sample = (draw if informed else draw_without_knowledge)(
+    order, sample = (draw if informed else draw_as_before)(
         trials, num=num, first=first, step=batch, generator=np.random.default_rng([0, seed])
     )
     sums = sums_of(sample, known[:, order])
@@ -126,6 +127,15 @@ def surface(losses: Losses, options: argparse.Namespace, seed: int, *, informed:
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.where(error == 0, 0.0, error / exact)
     return Found(error=relative.ravel(), inside=inside.ravel(), share=share)
+
+
+def draw_as_before(
+    losses: Floats, *, num: int, first: int, step: int, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], Sample]:
+    """As version 0.1.0 drew: no stratum of what is outstanding, and none of the knowledge from the trial points."""
+    strata = stratify(losses, num=num, step=step, least=first)
+    order = np.concatenate([generator.permutation(members) for members in strata])
+    return order, cut([members.size for members in strata], first)
 
 
 def sums_of(sample: Sample, losses: Floats) -> Floats:

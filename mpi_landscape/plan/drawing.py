@@ -1,11 +1,11 @@
-"""Which examples stand for all: the outstanding ones, strata of the others, a random order within each, and what is known."""
+"""Which examples stand for all: the outstanding ones always, of the others a random order within strata."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.plan.samples import Sample, cut
+from mpi_landscape.plan.samples import FIRST_TOTAL, Sample, cut
 from mpi_landscape.plan.strata import relative, stratify
 
 Floats = NDArray[np.float64]
@@ -15,25 +15,40 @@ Ints = NDArray[np.int64]
 def draw(
     losses: Floats, *, num: int, first: int, step: int, generator: np.random.Generator
 ) -> tuple[Ints, Sample]:
-    scaled = relative(losses)
-    weight = np.where(np.isfinite(losses), np.abs(scaled), np.inf).max(axis=0)
-    certain = np.sort(np.argsort(-weight, kind="stable")[:first])
-    rest = np.setdiff1d(np.arange(losses.shape[1]), certain)
-    strata = [rest[members] for members in stratify(losses[:, rest], num=num - 1, step=step, least=first)]
-    strata = [certain, *strata]
-    order = np.concatenate([generator.permutation(members) for members in strata])
-    spread, extent = [], []
-    for members in strata:
-        part = scaled[:, members]
-        spread.append(float(part.var(axis=1).max()))
-        extent.append(float((np.abs(part - part.mean(axis=1, keepdims=True)).max(axis=1)).max() ** 2))
-    largest = float(np.max(np.abs(losses[np.isfinite(losses)]), initial=0.0))
-    return order, cut([members.size for members in strata], first, (tuple(spread), tuple(extent), (largest,)))
+    """Draw nested samples of a split, from its losses at the trial points.
 
+    The first stratum holds the examples that are largest, relative to the mean, at any trial point. It is no larger than a
+    first level, so it is evaluated whole at every point (a certainty stratum: Cochran 1977, section 5.8), and no error bar
+    hangs on whether a sample has met an outlier that is known.
 
-def draw_without_knowledge(
-    losses: Floats, *, num: int, first: int, step: int, generator: np.random.Generator
-) -> tuple[Ints, Sample]:
-    strata = stratify(losses, num=num, step=step, least=first)
-    order = np.concatenate([generator.permutation(members) for members in strata])
-    return order, cut([members.size for members in strata], first)
+    Args:
+        losses: (num_trials, N) float64, nats: the loss of each example at each trial point.
+        num: Number of strata, at least 1; with 1 all examples are evaluated.
+        first: Examples of a first level, a multiple of `step`.
+        step: Examples in a batch.
+        generator: Of the order within the strata.
+
+    Returns:
+        (N,) int64, which example comes first, second, ..., and how this order is cut.
+
+    Example:
+        >>> losses = np.concatenate([np.ones(6), [900.0], np.ones(2049)])[None]
+        >>> order, sample = draw(losses, num=2, first=8, step=8, generator=np.random.default_rng(0))
+        >>> 6 in order[:8], sample.examples
+        (True, (8, 512, 512, 1024))
+    """
+    whole = np.arange(losses.shape[1])
+    if num == 1:
+        strata = [whole]
+    else:
+        weight = np.where(np.isfinite(losses), np.abs(relative(losses)), np.inf).max(axis=0)
+        certain = np.argsort(-weight, kind="stable")[:first]
+        rest = np.setdiff1d(whole, certain)
+        parts = stratify(losses[:, rest], num=num - 1, step=step, least=first)
+        strata = [certain, *(rest[members] for members in parts)]
+        # Fewer strata than asked for: each has to tell more.
+        first = max(first, -(-FIRST_TOTAL // (step * len(strata))) * step)
+    order = np.concatenate([generator.permutation(np.sort(members)) for members in strata])
+    finite = np.where(np.isfinite(losses), np.abs(losses), 0.0).max(axis=0)
+    largest = [float(finite[members].max()) for members in strata]
+    return order, cut([members.size for members in strata], first, largest)
