@@ -103,7 +103,7 @@ def exponential(generator: np.random.Generator, num: int) -> Losses:
 
 
 def normal_losses(generator: np.random.Generator, num: int, *, mean: float) -> Losses:
-    """mean + g: positive for a large mean, of both signs for a small one."""
+    """A mean and g: positive for a large mean, of both signs for a small one."""
     normal = field(generator, num)
     return lambda alpha, beta: mean + normal(alpha, beta)
 
@@ -127,7 +127,7 @@ def outliers(generator: np.random.Generator, num: int, *, seen: bool, size: floa
     return at
 
 
-def constant(generator: np.random.Generator, num: int) -> Losses:
+def constant(_generator: np.random.Generator, num: int) -> Losses:
     """All examples have the same loss."""
     return lambda alpha, beta: np.full(num, 1 + alpha**2 + beta**2)
 

@@ -35,7 +35,7 @@ def draw(
         >>> losses = np.concatenate([np.ones(6), [900.0], np.ones(2049)])[None]
         >>> order, sample = draw(losses, num=2, first=8, step=8, generator=np.random.default_rng(0))
         >>> 6 in order[:8], sample.examples
-        (True, (8, 512, 512, 1024))
+        (True, (8, 1016, 1032))
     """
     whole = np.arange(losses.shape[1])
     if num == 1:
@@ -47,7 +47,7 @@ def draw(
         parts = stratify(losses[:, rest], num=num - 1, step=step, least=first)
         strata = [certain, *(rest[members] for members in parts)]
         # Fewer strata than asked for: each has to tell more.
-        first = max(first, -(-FIRST_TOTAL // (step * len(strata))) * step)
+        first = max(first, -(-(FIRST_TOTAL - first) // (step * max(len(parts), 1))) * step)
     order = np.concatenate([generator.permutation(np.sort(members)) for members in strata])
     finite = np.where(np.isfinite(losses), np.abs(losses), 0.0).max(axis=0)
     largest = [float(finite[members].max()) for members in strata]

@@ -22,10 +22,11 @@ STEP = 0.25
 # 2 standard errors are then 2 sqrt(2) R / n: the rule of three, by which less than 3 / n of the others differ (at 95 %).
 PSEUDO = 2.0
 # A path stops at the first state whose error is small enough, so among all states it prefers those whose variance is
-# estimated too small: variances are larger by this factor. `benchmarks/coverage.py` measures what it does and costs.
+# estimated too small: variances are larger by this factor. `benchmarks/error_bars.py` measures what it does and costs.
 MARGIN = 1.4
 # In files of version 0.1.0: PSEUDO with the variance of the whole split, whatever it is, and no margin.
 CAUTION = 2.0
+_TINY = 1e-280
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +151,12 @@ def _variances(sample: Sample, seen: Floats) -> Floats:
     # Rounding of the difference can leave a trifle below zero.
     squares = np.maximum(seen[:, :, 3] - seen[:, :, 0] * mean, 0)
     shares = (sample.sizes / sample.sizes.sum())[:, None]
-    cautious = _cautious if sample.largest else _cautious_before
-    result: Floats = cautious(sample, seen, mean, squares, shares) * shares**2
+    bounded = (
+        _cautious(sample, seen, mean, squares, shares)
+        if sample.largest
+        else _cautious_before(number, mean, squares, shares)
+    )
+    result: Floats = bounded * shares**2
     return result
 
 
@@ -179,7 +184,8 @@ def _cautious(sample: Sample, seen: Floats, mean: Floats, squares: Floats, share
     own = _size(seen[:, :, 3], seen[:, :, 0], seen[:, :, 3])
     plausible = np.maximum(np.maximum(own, around), np.abs(loss))
     plausible = np.where(loss == 0, np.maximum(plausible, max(sample.largest)), plausible)
-    unseen = np.where(plausible > 0, PSEUDO * plausible**2, np.inf)
+    # The square of a tiny loss must not become a zero.
+    unseen = np.where(plausible > 0, np.maximum(PSEUDO * plausible**2, _TINY), np.inf)
     result: Floats = MARGIN * (squares + unseen) / (number - 1 + PSEUDO)
     return result
 
@@ -194,9 +200,8 @@ def _size(squares: Floats, total: Floats, most: Floats | float) -> Floats:
     return result
 
 
-def _cautious_before(sample: Sample, seen: Floats, mean: Floats, squares: Floats, shares: Floats) -> Floats:
+def _cautious_before(number: Floats, mean: Floats, squares: Floats, shares: Floats) -> Floats:
     """(num_strata, num_points) s_h² of files of version 0.1.0: with CAUTION examples of the variance of the whole split."""
-    number = seen[:, :, 2]
     whole = np.sum(shares * (squares / number + mean**2), axis=0) - np.sum(shares * mean, axis=0) ** 2
     # All alike so far: nothing is known of the others.
     unseen = np.where(whole == 0, np.inf, CAUTION * np.maximum(whole, 0))

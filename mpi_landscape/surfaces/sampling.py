@@ -141,13 +141,15 @@ def draw(
             _trial_losses(ranks, evaluator, examples, points, precision) if num > 1 else np.zeros((1, size))
         )
         generator = np.random.default_rng([_SEED, place])
-        order, sample = (
+        drawn = (
             draw_order(losses, num=num, first=first, step=step, generator=generator)
             if ranks.is_root
-            else (None, None)
+            else None
         )
-        orders[split] = _everywhere(ranks, order)
-        samples.append(ranks.share(sample))
+        orders[split] = _everywhere(ranks, drawn[0] if drawn else None)
+        sample = ranks.share(drawn[1] if drawn else None)
+        assert sample is not None, "rank 0 has drawn it"
+        samples.append(sample)
     evaluator.move()
     return Sampling(samples=tuple(samples), orders=orders)
 

@@ -1,7 +1,7 @@
 """Whether the error bars of the any-time mode hold, and what they cost: losses in closed form, the program's own path.
 
-python benchmarks/coverage.py                                 # some minutes on one core
-python benchmarks/coverage.py --seeds 5 --only "Pareto 1.5" --only hinge
+python benchmarks/error_bars.py                                 # half an hour on one core
+python benchmarks/error_bars.py --seeds 5 --only "Pareto 1.5" --only hinge
 
 For every population and every seed new examples are drawn, the losses of all of them are known at every point, and
 `Refinement` goes along its path until every standard error is at most the target. The table says how often the exact loss
@@ -12,13 +12,13 @@ those of the method without knowledge from the trial points (as in files of vers
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from populations import POPULATIONS, Losses
+from populations import POPULATIONS
 
 from mpi_landscape.plan.drawing import draw
 from mpi_landscape.plan.grid import Axis, Grid
@@ -56,29 +56,31 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=20_480)
     parser.add_argument("--target", type=float, default=0.01, help="the relative error")
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--only", action="append", help="a population; again for another")
     options = parser.parse_args()
+    names = options.only or list(POPULATIONS)
     print(HEAD)
-    both: list[list[Found]] = []
-    for name in options.only or POPULATIONS:
-        now, before = [], []
-        for seed in range(options.seeds):
-            # Of a text a hash would be another one in every process.
-            place = list(POPULATIONS).index(name)
-            generator = np.random.default_rng([place, seed])
-            losses = POPULATIONS[name](generator, options.examples)
-            now.append(surface(losses, options, seed, informed=True))
-            before.append(surface(losses, options, seed, informed=False))
-        print(line(name, now, before), flush=True)
-        both.append(now)
-        print(f"{name}: done", file=sys.stderr)
-    everything = np.concatenate([[found.inside for found in each] for each in both])
-    print(f"\nOf all points of all surfaces {100 * everything.mean():.1f} % lie within two standard errors.")
+    everything = []
+    with ProcessPoolExecutor(options.processes) as processes:
+        for name in names:
+            work = [
+                (name, seed, options.examples, options.target, informed)
+                for informed in (True, False)
+                for seed in range(options.seeds)
+            ]
+            found = list(processes.map(surface, *zip(*work, strict=True), chunksize=4))
+            now, before = found[: options.seeds], found[options.seeds :]
+            print(line(name, now, before), flush=True)
+            everything.append([each.inside for each in now])
+    print(
+        f"\nOf all points of all surfaces {100 * np.mean(everything):.1f} % lie within two standard errors."
+    )
 
 
-HEAD = """\
-| losses | within 2 standard errors | at the worst point | largest error | evaluations | before: within 2 | worst point | largest error | evaluations | cost over before |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+COLUMNS = ("losses", "within 2 standard errors", "at the worst point", "largest error", "evaluations")
+BEFORE = ("before: within 2", "worst point", "largest error", "evaluations", "cost over before")
+HEAD = f"| {' | '.join((*COLUMNS, *BEFORE))} |\n| --- |{' ---: |' * 9}"
 
 
 def line(name: str, now: Sequence[Found], before: Sequence[Found]) -> str:
@@ -99,14 +101,16 @@ def columns(found: Sequence[Found]) -> list[str]:
     ]
 
 
-def surface(losses: Losses, options: argparse.Namespace, seed: int, *, informed: bool) -> Found:
+def surface(name: str, seed: int, num_examples: int, target: float, informed: bool) -> Found:
     """Go along the path of every point until the target is met."""
+    # Another seed for every population; of a text a hash would be another one in every process.
+    losses = POPULATIONS[name](np.random.default_rng([list(POPULATIONS).index(name), seed]), num_examples)
     points = GRID.points(np.arange(GRID.num_points))
     known = np.stack([losses(alpha, beta) for alpha, beta in zip(*GRID.coordinates(points), strict=True)])
     trials = np.stack([losses(*point) for point in TRIALS])
     # As the program chooses it.
-    batch = max(16, 1 << max(options.examples // 512, 1).bit_length() - 1)
-    num, first = choose_first(options.examples, batch)
+    batch = max(16, 1 << max(num_examples // 512, 1).bit_length() - 1)
+    num, first = choose_first(num_examples, batch)
     order, sample = (draw if informed else draw_as_before)(
         trials, num=num, first=first, step=batch, generator=np.random.default_rng([0, seed])
     )
@@ -117,13 +121,13 @@ def surface(losses: Losses, options: argparse.Namespace, seed: int, *, informed:
         shards=(("train", sample.num_shards),),
         samples=(sample,),
     )
-    loss, stderr, done = follow(plan, sums, options.target)
+    loss, stderr, done = follow(plan, sums, target)
     exact = known.mean(axis=1)[np.argsort(points)].reshape(GRID.shape)
     error = loss - exact
     # The trifle is of sums in another order.
     inside = np.abs(error) <= 2 * stderr + 1e-12 * np.abs(exact)
     examples = np.array(sample.examples)[done % plan.num_units].sum()
-    share = float(examples) / (plan.num_points * options.examples)
+    share = float(examples) / (plan.num_points * num_examples)
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.where(error == 0, 0.0, error / exact)
     return Found(error=relative.ravel(), inside=inside.ravel(), share=share)
