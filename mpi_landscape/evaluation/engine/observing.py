@@ -221,8 +221,8 @@ def _operate(seen: Observer, func: Any, args: Any, kwargs: Any) -> Any:
     source = seen.strongest(given)
     if torch.Tag.data_dependent_output in func.tags:
         seen.read("item" if name == "_local_scalar_dense" else name, source)
-    elif name in _SHAPED or (torch.Tag.dynamic_output_shape in func.tags and _is_shaped(name, tensors)):
-        seen.read(f"the shape of {name}", source)
+    elif name in _SHAPED or torch.Tag.dynamic_output_shape in func.tags:
+        seen.read(f"the shape of {name}", seen.strongest(_shaping(name, tensors)))
     # In place or not: what is written is another result from then on, whoever looks at it.
     text = _text(of, name.rstrip("_"), given, kwargs) if source > Source.CONSTANTS else name
     before = _generator_states(func, given)
@@ -240,11 +240,13 @@ def _operate(seen: Observer, func: Any, args: Any, kwargs: Any) -> Any:
     return result
 
 
-def _is_shaped(name: str, tensors: Sequence[Tensor]) -> bool:
-    """Whether the shape of an operation's result, which may depend on numbers, does."""
-    if name == "index":
-        return any(index.dtype in (torch.bool, torch.uint8) for index in tensors[1:])
-    return name != "_ctc_loss"  # a result that nobody sees
+def _shaping(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Those of an operation's arguments on whose numbers the shape of its result depends."""
+    if name == "_ctc_loss":  # a result that nobody sees
+        return []
+    if name in ("index", "masked_select"):
+        return [index for index in tensors[1:] if index.dtype in (torch.bool, torch.uint8)]
+    return list(tensors)
 
 
 def _text(of: Provenance, name: str, given: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
