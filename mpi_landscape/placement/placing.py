@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -101,11 +101,10 @@ def placed(
         ranks.say(f"warning: {warning}")
     free = devices.free_memory(device, ranks)
     size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
+    kinds = {each.dtype for each in problem.model.parameters() if each.is_floating_point()}
     with moved_to(problem.model, device, double=precision.data == torch.float64), Node(ranks) as node:
         tried = ranks.on_root(
-            lambda: try_problem(
-                problem, device, precision.data, asked=compute.quantities, decided=decided.returned
-            )
+            lambda: _tried(problem, device, precision, kinds, compute.quantities, decided.returned)
         )
         largest, quantities, gradients, inputs = ranks.share(tried) or (1, Quantities(), False, {})
         for line in _inputs(inputs):
@@ -142,6 +141,30 @@ def placed(
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
             free_bytes=free,
         )
+
+
+def _tried(
+    problem: Problem,
+    device: torch.device,
+    precision: Precision,
+    kinds: Collection[torch.dtype],
+    asked: Collection[str],
+    decided: Collection[str] | None,
+) -> tuple[int, Quantities, bool, dict[str, Inputs]]:
+    """As `try_problem`; a network with parameters of several types that fails in one learns of the type that holds all.
+
+    Raises:
+        LandscapeError: Network, loss and data do not fit together.
+    """
+    try:
+        return try_problem(problem, device, precision.data, asked=asked, decided=decided)
+    except LandscapeError as error:
+        if torch.float64 not in kinds or len(kinds) == 1 or precision.data == torch.float64:
+            raise
+        raise LandscapeError(
+            f"{error}; a part of the network is in float64, and {precision.name} computes it in float32: valid is "
+            f"compute.precision: float64, which computes all of it in float64"
+        ) from error
 
 
 def _check_movable(problem: Problem, device: torch.device, precision: Precision) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -11,6 +11,7 @@ import torch
 from mpi_landscape.configuration.sections.plane import TensorRule
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.roles import roles_of
 from mpi_landscape.geometry.filters import Division, division, owner, whole
 from mpi_landscape.geometry.naming import wrapping
@@ -30,16 +31,19 @@ def share_roles(problem: Problem, rules: Sequence[TensorRule], ranks: Ranks) -> 
     Rank 0 watches a pass of its network. One that raises is no reason to refuse: the premises, which come later, say why.
 
     Raises:
-        AgreedError: A rule does not fit the network.
+        AgreedError: A rule does not fit the network, or it keeps what it makes of its parameters.
     """
     found: Mapping[str, Division] | None = None
+    stale: tuple[str, ...] = ()
     if ranks.is_root:
-        found = _watched(problem, ranks)
+        found, stale = _watched(problem, ranks)
+    ranks.on_root(lambda: _refuse_stale(stale))
     ruled_ones = ranks.on_root(lambda: ruled(problem, rules, found or {}))
     return ranks.share(ruled_ones) or {}
 
 
-def _watched(problem: Problem, ranks: Ranks) -> Mapping[str, Division]:
+def _watched(problem: Problem, ranks: Ranks) -> tuple[Mapping[str, Division], tuple[str, ...]]:
+    """What tensors are, and those that the first pass uses and the next one does not."""
     split, dataset = next(iter(problem.splits.items()))
 
     def run(network: torch.nn.Module) -> None:
@@ -50,17 +54,45 @@ def _watched(problem: Problem, ranks: Ranks) -> Mapping[str, Division]:
 
     buffers = [(each, each.detach().clone()) for each in problem.model.buffers()]
     try:
-        return roles_of(problem.model, run)
+        stale = _stale(problem.model, run)
+        return roles_of(problem.model, run), stale
     except Exception as error:
         ranks.say(
             f"warning: what the network's own tensors are cannot be seen ({type(error).__name__}: {one_line(error)}); "
             f"their filters go by class and shape, or by directions.rules"
         )
-        return {}
+        return {}, ()
     finally:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+def _stale(network: torch.nn.Module, run: Callable[[torch.nn.Module], None]) -> tuple[str, ...]:
+    """Parameters that the very first pass uses and a later one does not, though they have been written to in between.
+
+    The second one may be the first that sees where a parameter lies, so there is a third.
+    """
+    first = later = observed(network, run).unused
+    for _ in range(2):
+        with torch.no_grad():
+            for each in network.parameters():
+                each.copy_(each.clone())
+        later = observed(network, run).unused
+    return tuple(name for name in later if name not in first)
+
+
+def _refuse_stale(names: Sequence[str]) -> None:
+    """Refuse a network that would not follow its parameters.
+
+    Raises:
+        LandscapeError: There are such names.
+    """
+    if names:
+        raise LandscapeError(
+            f"model: {names[0]} is used by the first pass and not by later ones; the network keeps what it has made of it, so "
+            f"its loss would not change as it moves: valid is a network that makes it anew at every pass (without a cache)"
+        )
 
 
 def ruled(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset
 
 from mpi_landscape.errors import LandscapeError
@@ -21,7 +22,7 @@ def check_network(model: Any, *, where: str) -> None:
         where: Who was given it, for messages.
 
     Raises:
-        LandscapeError: It is a class, a function, a state dictionary, something else, or on the meta device.
+        LandscapeError: It is a class, a function, a state dictionary, something else, on the meta device, or not initialized.
     """
     if isinstance(model, nn.Module):
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -29,6 +30,11 @@ def check_network(model: Any, *, where: str) -> None:
         if absent is not None:
             raise LandscapeError(
                 f"{where}: model: {absent} is on the meta device and has no values; load them first (to_empty, load_state_dict)"
+            )
+        lazy = next((name for name, tensor in tensors.items() if is_lazy(tensor)), None)
+        if lazy is not None:
+            raise LandscapeError(
+                f"{where}: model: {lazy} is not initialized yet; pass one batch through the lazy layers first"
             )
         return
     if isinstance(model, type):

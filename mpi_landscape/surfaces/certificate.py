@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.lending import kept_as_it_is
 from mpi_landscape.evaluation.plain import check_batches, check_plain, plain_sums
 from mpi_landscape.evaluation.probe import Setting, differing, losses_at_center
 from mpi_landscape.evaluation.reference import Reference
-from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
+from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.moving import warnings_of
 from mpi_landscape.geometry.normalization import norm_ratios
 from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.loading.batches import Batch
 from mpi_landscape.parallel.broadcast import sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.ends import ends_of
@@ -30,6 +32,7 @@ from mpi_landscape.plan.tiles import shard_bounds
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.surfaces.engine import Trials
 from mpi_landscape.surfaces.request import Request
+from mpi_landscape.wording import one_line
 
 # Relative, of losses at the end of a difference, which is made of rounded numbers.
 _END = 1e-3
@@ -63,7 +66,7 @@ def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference) -> t
             for share in pieces:
                 start = time.perf_counter()
                 with placed.precision.computing():
-                    rows[0, first : first + len(share)] = evaluator.batch_sums(share)[:, :NUM_SUMS]
+                    rows[0, first : first + len(share)] = _sums(evaluator, share, split, first)
                 seconds += time.perf_counter() - start
                 rows[1, first : first + len(share)] = plain_sums(
                     problem.model,
@@ -88,6 +91,25 @@ def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference) -> t
             ranks.say(f"warning: the {split} loss at the center is {engine}; the surface may mean little")
     # One pass was shared by all ranks, so a whole point takes one rank as long as all shares together.
     return facts, float(sum(ranks.gather(seconds)))
+
+
+def _sums(evaluator: Evaluator | Reference, share: Sequence[Batch], split: str, first: int) -> Floats:
+    """The sums of some batches; what a network or a loss raises for some examples alone is put in words.
+
+    Raises:
+        LandscapeError: It raised.
+    """
+    try:
+        return evaluator.batch_sums(share)[:, :NUM_SUMS]
+    except LandscapeError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise LandscapeError(
+            f"loss: in batches {first} to {first + len(share) - 1} of split {split!r}, at the center, the network or the loss "
+            f"raised {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def certify_points(

@@ -13,7 +13,9 @@ import numpy as np
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import choosing, premises
+from mpi_landscape.evaluation.calling import call
 from mpi_landscape.evaluation.choosing import Choice
+from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
 from mpi_landscape.evaluation.probe import (
@@ -97,7 +99,32 @@ def agree(
     text, in_place, alone, dropped = ranks.share(found) or ("", False, False, ())
     for line in dropped:
         ranks.say(f"engine      {line}")
+    if ranks.is_root:
+        unused = _unused(setting, trials)
+        if unused is not None:
+            ranks.say(unused)
     return Choice(engine=engine_of(text), in_place=in_place, alone=alone, dropped=dropped)
+
+
+def _unused(setting: Setting, trials: Trials) -> str | None:
+    """Which parameters enter no operation, in a line for people; None where all do."""
+    try:
+        flow = observed(
+            setting.model,
+            lambda network: [
+                call(setting.loss, network, batch.data, gradients=setting.gradients)
+                for batch in trials.all_batches
+            ],
+        )
+    except Exception:  # a kernel that cannot be watched: nothing is known
+        return None
+    if not flow.unused:
+        return None
+    more = f" and {len(flow.unused) - 3} more" if len(flow.unused) > 3 else ""
+    return (
+        f"warning: {', '.join(flow.unused[:3])}{more}: a pass does not use them, so the loss does not change as they move; a "
+        f"network that keeps what it has made of its parameters (a cache, a merged adapter) does not follow them"
+    )
 
 
 def _decided(

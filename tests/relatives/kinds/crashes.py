@@ -190,7 +190,7 @@ def lazy(folder):
     return Asked(net=net, data=vectors())
 
 
-@refused("lazy layers that nothing has passed", "they have no parameters yet", says="lazy")
+@refused("lazy layers that nothing has passed", "they have no parameters yet", says="lazy layers")
 def lazy_still(folder):
     return Asked(net=nn.Sequential(nn.LazyLinear(8), nn.Tanh(), nn.LazyLinear(3)), data=vectors())
 

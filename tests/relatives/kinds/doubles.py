@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from tests.relatives.case import Asked, right
+from tests.relatives.case import Asked, either, right
 from tests.relatives.small import cross_entropy, mlp, net_of, numbers, squared, vectors
 
 KIND, TITLE = 8, "float64"
@@ -120,13 +120,26 @@ def soft_labels(folder):
     return Asked(net=mlp(), loss=loss, data=TensorDataset(torch.randn(90, 4), soft))
 
 
-@right("one layer in float64 within a float32 network")
-def mixed_network(folder):
+def mixed(precision):
     net = net_of(
         [("first", nn.Linear(4, 8)), ("solver", nn.Linear(8, 3).double())],
         lambda self, x: self.solver(torch.tanh(self.first(x)).double()),
     )
-    return Asked(net=net, data=vectors())
+    return Asked(net=net, data=vectors(), options={"compute": {"precision": precision}})
+
+
+@either(
+    "one layer in float64 within a float32 network",
+    "parameters are one vector of one type",
+    says="compute.precision: float64",
+)
+def mixed_network(folder):
+    return mixed("float32")
+
+
+@right("likewise, in precision float64")
+def mixed_in_double(folder):
+    return mixed("float64")
 
 
 @right("float16 features, as a cache keeps them")
