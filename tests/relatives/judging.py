@@ -185,7 +185,8 @@ def _ends(asked: Asked, found: Mapping[str, Any], axes: list[Any]) -> str | None
         for split, data in splits_of(asked).items():
             right = mean_loss(asked, net.eval(), data)
             if abs(found[split][place] - right) > 1e-4 * abs(right):
-                return f"the end of {axis} has the loss {right:.6g}, the surface {found[split][place]:.6g} there, and no word of it"
+                there = found[split][place]
+                return f"the end of {axis} has the loss {right:.6g}, the surface {there:.6g} there, and no word of it"
     return None
 
 
