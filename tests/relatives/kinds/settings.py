@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -145,7 +146,7 @@ def generator_left(folder):
 def elsewhere(folder):
     @contextlib.contextmanager
     def around():
-        before = os.getcwd()
+        before = Path.cwd()
         os.chdir(folder)
         try:
             yield
