@@ -1,5 +1,6 @@
 """What a network and a loss reach besides the network's own modules."""
 
+import collections
 import functools
 
 import numpy as np
@@ -81,6 +82,37 @@ class Own(nn.Module):
         return self.layer(x) + self.table
 
 
+def nonlocal_loss():
+    last = None
+
+    def loss(model, batch):
+        nonlocal last
+        last = batch
+        return plain(model, last)
+
+    return loss
+
+
+def deque_loss():
+    log = collections.deque()
+    return lambda model, batch: (log.append(1), plain(model, batch))[1]
+
+
+def generator_loss():
+    generator = torch.Generator()
+    return lambda model, batch: plain(model, batch) + torch.rand(1, generator=generator)
+
+
+def globals_loss(model, batch):
+    globals()["SEEN"] = batch
+    return plain(model, batch)
+
+
+class GivesItself:
+    def __deepcopy__(self, memo):
+        return self
+
+
 def teacher(hook=False):
     other = net()
     if hook:
@@ -126,12 +158,44 @@ def test_a_network_with_state_of_its_own_reaches_nothing():
         (functools.partial(default, weights={}), "dict"),
         (default, "dict"),
         (teacher(hook=True), "Sequential"),
+        (nonlocal_loss(), "last"),
+        (deque_loss(), "deque"),
+        (generator_loss(), "Generator"),
+        (globals_loss, "globals"),
     ],
 )
 def test_what_threads_would_share_is_found(loss, what):
     reach = reach_of(net(), loss)
     assert reach.network is None
     assert what in reach.shared
+
+
+def test_a_variable_of_one_call_alone_is_not_shared():
+    def loss(model, batch):
+        count = 0
+
+        def add():
+            nonlocal count
+            count += 1
+
+        add()
+        return plain(model, batch)
+
+    assert reach_of(net(), loss).shared is None
+
+
+def test_an_object_that_gives_itself_for_a_copy_is_shared():
+    model = net()
+    model.store = GivesItself()
+    assert "__deepcopy__" in reach_of(model, plain).shared
+
+
+def test_a_table_outside_is_shared_once_it_is_written_to():
+    table = torch.zeros(3)
+    reach = reach_of(net(), lambda model, batch: plain(model, batch) + table.sum())
+    assert (reach.shared, reach.written()) == (None, None)
+    table.numpy()[1] = 1  # which torch does not count
+    assert "table" in reach.written()
 
 
 def test_a_hook_and_a_table_of_a_class_are_shared():

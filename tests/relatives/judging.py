@@ -74,7 +74,7 @@ def judge(case: Case, folder: Path, launcher: str | None = None) -> Outcome:
             with contextlib.redirect_stdout(log):
                 asked = run(case, folder)
     except LandscapeError as error:
-        return _refused(case, str(error))
+        return _refused(case, str(error).replace(f"{folder}/", ""))
     except Exception as error:  # what the case is there to find
         return _wrong(case, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     said = case.says in log.getvalue()
@@ -186,7 +186,9 @@ def _ends(asked: Asked, found: Mapping[str, Any], axes: list[Any]) -> str | None
             right = mean_loss(asked, net.eval(), data)
             if abs(found[split][place] - right) > 1e-4 * abs(right):
                 there = found[split][place]
-                return f"the end of {axis} has the loss {right:.6g}, the surface {there:.6g} there, and no word of it"
+                return (
+                    f"the end of {axis} has the loss {right:.6g}, the surface {there:.6g}, and no word of it"
+                )
     return None
 
 

@@ -10,12 +10,12 @@ from tests.relatives.table import KINDS
 PAGE = "docs/relatives.md"
 _INTRODUCTION = """# Right or refused
 
-A network, a loss or a data set gives the right number here, or one line that says why not; none gives a wrong number in silence.
-Each row is a small problem of a kind that people have, on about a hundred examples in batches of 16 and two threads,
-and what became of it: the largest error of a value over the whole grid, relative to the value or to the mean where that
-is larger, or the words of the refusal. Right is the user's own network, built anew for every point and moved in place,
-in one thread, the loss called on the data in order; for numbers that have no such value a refusal is the answer.
-`python -m tests.relatives --write` computes the table and writes this page.
+A network, a loss or a data set gives the right number here, or one line that says why not; none gives a wrong number in
+silence. Each row is a small problem of a kind that people have, mostly with about a hundred examples in batches of 16 and on two
+threads, and what became of it: the largest error of a value over the whole grid, relative to the value or to the mean where that
+is larger, or the words of the refusal. Right is the user's own network, built anew for every point and moved in place, in one
+thread, the loss called on the data in order; where no such value exists, a refusal is the answer. A few rows may be refused for
+the reason that they give. `python -m tests.relatives --write` computes the table and writes this page.
 """
 
 

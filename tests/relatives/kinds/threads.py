@@ -104,7 +104,7 @@ def generator_in_closure(folder):
 @right("a cache that belongs to the class")
 def class_cache(folder):
     class Cached(nn.Module):
-        cache: dict = {}  # noqa: RUF012 - of the class, which is the case
+        cache: dict = {}  # noqa: RUF012 - as people write it
 
         def __init__(self):
             super().__init__()
