@@ -145,7 +145,8 @@ def attention(draw):
 def encoder(draw):
     layer = nn.TransformerEncoderLayer(CHANNELS, 2, 6, batch_first=True)
     return Block(
-        lambda s, x: s.layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape), layer=layer
+        lambda s, x: s.layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).contiguous().view(x.shape),
+        layer=layer,
     )
 
 
@@ -267,6 +268,8 @@ def parametrized(draw):
     how = draw.randrange(4)
     if how == 0:
         layer = weight_norm(layer)
+        with torch.no_grad():  # what it makes at first belongs to autograd, and cannot be copied
+            layer(torch.zeros(1, CHANNELS, SIZE, SIZE))
     elif how == 1:
         layer = parametrizations.weight_norm(layer)
     elif how == 2:

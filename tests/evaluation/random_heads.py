@@ -41,9 +41,9 @@ def images(draw: Random) -> Beginning:
 
 def rows(draw: Random) -> Beginning:
     """A linear layer that may be computed once, if its input is what it seems."""
-    how = draw.choice(list(_BEFORE))
+    how = draw.choice(list(PREPARATIONS))
     module = Block(
-        lambda s, x: _spread(s.norm(s.first(_BEFORE[how](s, x)))),
+        lambda s, x: spread(s.norm(s.first(PREPARATIONS[how](s, x)))),
         first=nn.Linear(INPUTS, 8),
         norm=draw.choice([nn.Identity(), nn.BatchNorm1d(8), nn.ReLU(), nn.LayerNorm(8)]),
         mean=torch.randn(INPUTS),
@@ -59,7 +59,7 @@ def rows(draw: Random) -> Beginning:
 
 
 # What is done to the data before the first layer; the shift is a parameter.
-_BEFORE: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+PREPARATIONS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "nothing": lambda s, x: x,
     "standardized": lambda s, x: (x - s.mean) / 2,
     "permuted": lambda s, x: x[:, s.order],
@@ -73,7 +73,7 @@ _BEFORE: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "decided past torch": lambda s, x: x * float(s.shift.detach().numpy().sum() > 0),
     "written": lambda s, x: _written(x, s.shift),
     "weighted": lambda s, x: x + s.first.weight[0],
-    "twice": lambda s, x: x + _spread(s.first(x)).mean((1, 2, 3))[:, None],
+    "twice": lambda s, x: x + spread(s.first(x)).mean((1, 2, 3))[:, None],
     "detached": lambda s, x: x + s.shift.detach().clone() * 0.5,
     "shared": lambda s, x: x + s.second.weight[:, 0],
 }
@@ -86,7 +86,7 @@ def _written(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     return made
 
 
-def _spread(x: torch.Tensor) -> torch.Tensor:
+def spread(x: torch.Tensor) -> torch.Tensor:
     """(N, 8) to (N, 4, 6, 6)."""
     return x.repeat(1, CHANNELS * SIZE * SIZE // 8).view(-1, CHANNELS, SIZE, SIZE)
 
@@ -130,7 +130,7 @@ def nested(draw: Random) -> Beginning:
 
     def forward(s, x):
         image, (row, number) = x["image"], x["rest"]
-        return s.conv(image) + _spread(s.linear(row)) * number.view(-1, 1, 1, 1)
+        return s.conv(image) + spread(s.linear(row)) * number.view(-1, 1, 1, 1)
 
     return Beginning(
         Block(forward, conv=nn.Conv2d(CHANNELS, CHANNELS, 1), linear=nn.Linear(INPUTS, 8)),

@@ -8,7 +8,7 @@ inputs that is all there is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -29,6 +29,16 @@ from mpi_landscape.geometry.layout import Layout
 
 # A product with fewer inputs costs no more than reading three results and adding them.
 LEAST_INPUTS = 64
+
+
+@dataclass(slots=True)
+class _State:
+    """Of a first layer; apart from it, since a module's own attributes cost more to set than the layer's sums."""
+
+    products: list[Tensor] | None = None
+    shape: torch.Size | None = None
+    coordinates: Sequence[float] = ()
+    is_called: bool = False
 
 
 class FirstLayer(nn.Module):
@@ -64,17 +74,15 @@ class FirstLayer(nn.Module):
             for weight, bias in zip(weights, biases, strict=True)
         ]
         self._sum_type = weights[0].dtype
-        self._products: list[Tensor] | None = None
-        self._coordinates: Sequence[float] = ()
-        self._is_called = False
+        self._state = _State()
 
     def begin(self) -> None:
         """The next input is that of another batch."""
-        self._products, self._is_called = None, False
+        self._state.products, self._state.is_called = None, False
 
     def move(self, coordinates: Sequence[float]) -> None:
         """Go to a point; one coordinate per direction, missing ones are zero."""
-        self._coordinates, self._is_called = coordinates, False
+        self._state.coordinates, self._state.is_called = coordinates, False
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The layer's output (..., out) for inputs (..., in), those of the first call since `begin`.
@@ -82,21 +90,21 @@ class FirstLayer(nn.Module):
         Raises:
             LandscapeError: It is called again at one point, as it was not in the trial, or with inputs of another shape.
         """
-        if self._is_called or (
-            self._products is not None and self._products[0].shape[:-1] != inputs.shape[:-1]
-        ):
+        state = self._state
+        if state.is_called or (state.products is not None and state.shape != inputs.shape):
             raise LandscapeError(
                 f"model: {self._name}, which is computed once per tile, was called in another way than in the trial; "
                 f"valid is compute.engine without first_layer"
             )
-        self._is_called = True
-        if self._products is None:
-            self._products = [
+        state.is_called = True
+        if state.products is None:
+            state.shape = inputs.shape
+            state.products = [
                 F.linear(inputs, weight, bias).to(self._sum_type) for weight, bias in self._rows
             ]
         # A new tensor at every point: what follows may work in place.
-        result = self._products[0].clone()
-        for coordinate, product in zip(self._coordinates, self._products[1:], strict=False):
+        result = state.products[0].clone()
+        for coordinate, product in zip(state.coordinates, state.products[1:], strict=False):
             if coordinate != 0:
                 result.add_(product, alpha=coordinate)
         return result.to(inputs.dtype)
