@@ -113,3 +113,19 @@ def test_a_first_layer_is_one_whose_input_no_parameter_enters(how):
     engine, dropped = tried(of_rows(how), "first_layer")
     assert bool(engine.value(STEPS["first_layer"])) == (how in free)
     assert all("is read at" in line for line in dropped), "no trial was needed"
+
+
+def test_torch_s_group_normalization_rounds_more_in_channels_last_order_and_so_is_left_in_its_own():
+    torch.manual_seed(0)
+    layer, images = nn.GroupNorm(2, 8), torch.randn(4, 8, 6, 6) + 100
+    with torch.no_grad():
+        exact = nn.functional.group_norm(images.double(), 2)
+        own, other = (
+            (layer(each) - exact).abs().max()
+            for each in (images, images.to(memory_format=torch.channels_last))
+        )
+    assert other > 50 * own, "where torch has learnt better, the step may be taken"
+    made = of_images(nn.Sequential(conv(), nn.GroupNorm(2, CHANNELS)))
+    engine, dropped = tried(made, "channels_last")
+    assert engine.value(STEPS["channels_last"]) == ()
+    assert "group normalization" in dropped[0]
