@@ -178,7 +178,13 @@ class Reference:
         value = self._finer.get(name, center)
         for coordinate, direction in zip(point, self._directions, strict=False):
             if coordinate != 0:
-                value = torch.add(value, direction[name].to(value), alpha=coordinate)
+                try:
+                    value = torch.add(value, direction[name].to(value), alpha=coordinate)
+                except RuntimeError as error:
+                    raise LandscapeError(
+                        f"grid: the network cannot be moved to {coordinate:g} ({one_line(error, 120)}); valid are coordinates "
+                        f"within the range of {str(value.dtype).removeprefix('torch.')}"
+                    ) from error
         return value
 
 

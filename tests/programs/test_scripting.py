@@ -224,7 +224,7 @@ class Rotated(nn.Module):
 def test_a_complex_buffer_keeps_its_imaginary_part(tmp_path):
     inputs = torch.arange(1.0, 5)[:, None]
     call = {"alpha": (-1, 1, 3), "beta": None, "compute": {"precision": "float32"}}
-    call["directions"] = {"alpha": {"kind": "random", "normalize": "none"}}
+    call["directions"] = {"alpha": {"kind": "random", "normalize": "none", "ignore": []}}
     for precision in ("float32", "float64"):
         output = tmp_path / f"{precision}.h5"
         call["compute"] = {"precision": precision}
