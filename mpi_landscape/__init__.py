@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.errors import LandscapeError, check_system
 
 if TYPE_CHECKING:
     from mpi_landscape.scripting import landscape
@@ -14,7 +14,11 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import what needs torch only when it is asked for: the package itself must load at once."""
     if name == "landscape":
-        from mpi_landscape.scripting import landscape
-
+        check_system()
+        try:
+            from mpi_landscape.scripting import landscape
+        except AttributeError as error:
+            # Python would take it for the answer that there is no such name, and hide the reason.
+            raise ImportError(f"mpi_landscape.landscape cannot be imported: {error}") from error
         return landscape
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

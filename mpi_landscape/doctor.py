@@ -6,7 +6,6 @@ mpiexec -n 4 python -m mpi_landscape.doctor
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import platform
 import shutil
@@ -127,6 +126,8 @@ def _try_folder(folder: Path) -> str:
     Raises:
         LandscapeError: They cannot be written.
     """
+    import fcntl  # which is not on every system
+
     try:
         with tempfile.NamedTemporaryFile(dir=folder) as probe:
             try:

@@ -1,5 +1,6 @@
 """The one family of errors that a user is expected to meet."""
 
+import os
 import unicodedata
 
 
@@ -35,6 +36,22 @@ class LostRankError(Exception):
 
 class AgreedError(LandscapeError):
     """A `LandscapeError` that every rank raises at the same place, so that all can leave in good order."""
+
+
+class SystemNotSupportedError(LandscapeError, ImportError):
+    """The operating system has no locks of files, signals and shared memory as POSIX has them."""
+
+
+def check_system() -> None:
+    """Refuse a system on which nothing can be computed, before an import fails for a reason that says nothing.
+
+    Raises:
+        SystemNotSupportedError: It is Windows.
+    """
+    if os.name != "posix":
+        raise SystemNotSupportedError(
+            "mpi_landscape computes on Linux and macOS; on Windows it runs in WSL (wsl --install, then as on Linux)"
+        )
 
 
 def printable(text: str) -> str:

@@ -1,9 +1,10 @@
 """What is in a surface file: progress, range, minimum, certificate, identity; what is in a training history.
 
-Needs neither torch nor MPI.
+Needs neither torch nor MPI, but to check a surface against its configuration.
 
 python -m mpi_landscape.inspect runs/quickstart/surface.h5
 python -m mpi_landscape.inspect runs/quickstart/history.h5
+python -m mpi_landscape.inspect --check runs/quickstart/surface.h5 configs/quickstart.yaml
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
+from mpi_landscape.wording import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -33,12 +37,34 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument(
         "file", metavar="FILE", help="a file of mpi_landscape.surface, or a history.h5 of mpi_landscape.train"
     )
+    parser.add_argument(
+        "configuration", metavar="CONFIG", nargs="?", help="with --check: what the surface is said to be of"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="evaluate points again, by the network of CONFIG itself: pass or fail",
+    )
+    parser.add_argument(
+        "--at",
+        metavar="ALPHA[,BETA]",
+        action="append",
+        default=[],
+        help="with --check: a point, taken to the nearest of the grid; several may be given (default: the center, the least "
+        "and the greatest loss, and two others)",
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     program.execute(parser, run, argv, use_mpi=False)
 
 
-def run(options: argparse.Namespace, _: Ranks) -> int:
+def run(options: argparse.Namespace, ranks: Ranks) -> int:
     """Print the summary of a file; returns the exit status."""
+    if options.check != (options.configuration is not None):
+        raise LandscapeError(
+            "--check needs a surface file and its configuration: inspect --check FILE CONFIG"
+        )
+    if options.check:
+        return _check(options, ranks)
     history = is_history(options.file)
     if history:
         facts = summarize_history(read_history(options.file))
@@ -51,6 +77,28 @@ def run(options: argparse.Namespace, _: Ranks) -> int:
         text = (history_lines if history else lines)(facts) + _origin(facts)
         sys.stdout.write("\n".join(text) + "\n")
     return program.DONE
+
+
+def _check(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Evaluate points again; the exit status is 1 where one differs."""
+    points = [_point(text) for text in options.at]
+    # torch takes seconds to import.
+    from mpi_landscape.configuration import reading
+    from mpi_landscape.surfaces import checking
+
+    configuration = reading.load(options.configuration, [])
+    found = checking.check(Path(options.file), configuration, options.configuration, points, ranks)
+    sys.stdout.write("\n".join([*(each.line for each in found), checking.advice(found)]) + "\n")
+    return program.DONE if all(each.passed for each in found) else 1
+
+
+def _point(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError as error:
+        raise LandscapeError(
+            f"--at {one_line(text)}: expected ALPHA, or ALPHA,BETA, such as 0.5,-0.25"
+        ) from error
 
 
 def _origin(facts: dict[str, Any]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +15,26 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
-from mpi_landscape.errors import AgreedError
+from mpi_landscape.errors import AgreedError, LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.parallel.session import watched
+from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
+from mpi_landscape.problem.arguments import check_data, check_loss, check_network
 from mpi_landscape.problem.build import Problem
+from mpi_landscape.problem.loss_text import loss_text
 from mpi_landscape.problem.losses import build_loss
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.storage.writer import CHOICES
 from mpi_landscape.surfaces.computing import compute as run_job
 from mpi_landscape.surfaces.request import Request
+from mpi_landscape.wording import listed, shown
 
 _WHERE = "landscape()"
 
@@ -82,29 +88,33 @@ def landscape(
         >>> surface = landscape(model, "cross_entropy", {"train": train, "test": test}, output="mine.h5")  # doctest: +SKIP
     """
     ranks = open_ranks()
-    path = Path(output)
     named = loss if isinstance(loss, str) else None
-    settings = compute
-    if relative_error is not None:
-        settings = {**(compute or {}), "relative_error": relative_error}
     with ExitStack() as resources:
         resources.enter_context(_nobody_waits(ranks))
+        all_here(ranks, _WHERE)
         ranks = resources.enter_context(watched(ranks))
         with ranks.together():
-            configuration = _configuration(named, alpha, beta, path, directions, settings)
+            path = _check_rest(output, title, writer, time_limit)
+            check_network(model, where=_WHERE)
+            check_loss(loss, where=_WHERE)
+            splits = check_data(data, where=_WHERE)
+            configuration = _configuration(named, alpha, beta, path, directions, compute, relative_error)
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
         resources.enter_context(exact_arithmetic())
+        # Another rank's parameters may become rank 0's for the time being.
+        resources.enter_context(nullcontext() if ranks.is_root else kept_as_it_is(model))
+        resources.enter_context(in_evaluation(model))
         with ranks.together():
             problem = Problem(
-                model=own_copy(model).cpu().float().eval(),
+                model=model,
                 loss=build_loss(configuration.loss, where=_WHERE, folders=[])
                 if isinstance(loss, str)
                 else loss,
-                splits=dict(data) if isinstance(data, Mapping) else {"train": data},
+                splits=splits,
                 where=_WHERE,
                 loss_name=named,
-                loss_text=named or str(getattr(loss, "__qualname__", type(loss).__name__)),
+                loss_text=loss if isinstance(loss, str) else loss_text(loss),
             )
         grid = configuration.grid
         run_job(
@@ -133,20 +143,38 @@ def _configuration(
     path: Path,
     directions: Mapping[str, Any] | None,
     compute: Mapping[str, Any] | None,
+    relative_error: float | None,
 ) -> Configuration:
     """The arguments as a configuration: checked like a file, and kept in the surface's."""
     sections: dict[str, Any] = {
         "model": {"target": "python:model"},
         "data": {"target": "python:data"},
         "loss": loss or {"target": "python:loss"},
-        "grid": {"alpha": list(alpha), "beta": None if beta is None else list(beta)},
+        "grid": {"alpha": alpha, "beta": beta},
         "output": str(path),
     }
     if directions is not None:
-        sections["directions"] = dict(directions)
+        sections["directions"] = directions
     if compute is not None:
-        sections["compute"] = dict(compute)
+        sections["compute"] = compute
+    if relative_error is not None and (compute is None or isinstance(compute, Mapping)):
+        sections["compute"] = {**(compute or {}), "relative_error": relative_error}
     return from_mapping(sections, where=_WHERE)
+
+
+def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> Path:
+    """The output as a path; what is no part of a configuration is refused here."""
+    if not isinstance(output, str | os.PathLike):
+        raise LandscapeError(f"{_WHERE}: output is {shown(output)}; expected the path of a file")
+    if title is not None and not isinstance(title, str):
+        raise LandscapeError(f"{_WHERE}: title is {shown(title)}; expected text")
+    if writer not in CHOICES:
+        raise LandscapeError(f"{_WHERE}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
+    if time_limit is not None and not (isinstance(time_limit, Real) and float(time_limit) > 0):
+        raise LandscapeError(
+            f"{_WHERE}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
+        )
+    return Path(output)
 
 
 @contextmanager

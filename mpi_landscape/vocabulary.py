@@ -13,6 +13,10 @@ Step = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 # What of a direction gets the norm of its counterpart in the center.
 Normalization = Literal["filter", "layer", "weight", "none"]
+# Which tensors a direction moves.
+Only = Literal["trainable", "all"]
+# What a rule may say that a tensor is; `geometry.filters` says what follows.
+TensorKind = Literal["weight", "bias", "norm", "scalar"]
 Optimizer = Literal["sgd", "adam"]
 # Where data are held, as asked for.
 Placement = Literal["auto", "resident", "streamed"]

@@ -19,7 +19,7 @@ GALLERY = Path(plotting.__file__).parent
 HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
-FREE = {"errors", "vocabulary", "wording"}
+FREE = {"errors", "origin", "vocabulary", "wording"}
 PROGRAMS = {"surface", "train", "inspect", "doctor", "scripting"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
@@ -31,7 +31,8 @@ ARROWS: dict[str, set[str]] = {
     "plan": set(),
     "loading": set(),
     "parallel": set(),
-    "problem": {"configuration.sections"},
+    # One way to bring a network into the type of a computation.
+    "problem": {"configuration.sections", "evaluation.conversion"},
     # A file says which tile covers which points and examples.
     "storage": {"plan"},
     "evaluation": {"geometry", "loading"},

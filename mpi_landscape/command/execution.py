@@ -26,6 +26,8 @@ from mpi_landscape.parallel.stopping import (
 )
 
 DONE, FAILED = 0, 1
+# oneDNN reads it when torch is imported: products of float32 numbers in bfloat16, whatever torch says.
+_LESS_THAN_FLOAT32 = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 
 
 def execute(
@@ -47,6 +49,8 @@ def execute(
         use_mpi: Whether the program runs on several ranks.
     """
     options = arguments.parse_args(argv)
+    for name in _LESS_THAN_FLOAT32:
+        os.environ.pop(name, None)
     # A caller that gives a command line of its own has signals of its own.
     is_program = argv is None
     if is_program:

@@ -78,8 +78,11 @@ def load_text(
 
 
 def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Overrides = ()) -> Configuration:
-    """Read a configuration as `load` does, from mappings such as YAML gives; a base is refused."""
-    return _single(bases.alone(values, where=where), overrides)
+    """Read a configuration as `load` does, from mappings such as YAML gives, or a script has them; a base is refused.
+
+    Numbers and arrays of numpy or torch are plain numbers and lists.
+    """
+    return _single(bases.alone(_without_arrays(values), where=where), overrides)
 
 
 def to_yaml(configuration: Configuration) -> str:
@@ -132,6 +135,16 @@ def _origin(path: str, layers: Sequence[Layer], changes: Sequence[Override]) -> 
     inside = [change.said for change in changes if change.key.startswith(f"{path}.")]
     where = origin(path, layers)
     return f"{where} with {' '.join(inside)}" if path and inside else where
+
+
+def _without_arrays(value: Any) -> Any:
+    """A nest with plain numbers in place of those of numpy and torch, which this room does not know."""
+    if isinstance(value, Mapping):
+        return {_without_arrays(key): _without_arrays(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, range)):
+        return [_without_arrays(each) for each in value]
+    # What has a number of axes, and gives itself as a list.
+    return value.tolist() if hasattr(value, "ndim") and hasattr(value, "tolist") else value
 
 
 def _plain(section: Any) -> Any:

@@ -44,6 +44,7 @@ class Evaluator:
         points_at_once: Points that the threads share out among themselves, each with a vector of its own: for more
             threads than a shard has batches.
         returned: Names of the further numbers per example that are summed, too.
+        gradients: Whether the loss takes derivatives itself, as that of a physics-informed network does.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Evaluator:
         engine: Engine = PLAIN,
         points_at_once: int = 1,
         returned: Sequence[str] = (),
+        gradients: bool = False,
     ) -> None:
         lower = dtype if dtype.itemsize < 4 else None
         dtype = torch.float32 if lower else dtype
@@ -85,6 +87,7 @@ class Evaluator:
             Replicas(
                 each, loss, place, engine,
                 number=len(range(index, count, len(places))), lower=lower, returned=returned,
+                gradients=gradients,
             )
             for index, (place, each) in enumerate(zip(places, networks, strict=True))
         ]  # fmt: skip
@@ -139,10 +142,16 @@ class Evaluator:
 
     def example_losses(self, batch: Batch, point: Point) -> Floats:
         """(batch.valid,) float64: the loss of every example of a batch at one point."""
-        self._vectors.check(point)
-        self._point = point
-        with torch.no_grad():
-            return self._groups[0].first.losses(batch, point).cpu().numpy()
+        losses: Floats = self.losses_of_points(batch, [point])[0]
+        return losses
+
+    def losses_of_points(self, batch: Batch, points: Sequence[Point]) -> Floats:
+        """(len(points), batch.valid) float64: the same at several points, along the path of a tile."""
+        for point in points:
+            self._vectors.check(point)
+        self._point = points[-1]
+        found: Floats = self._groups[0].first.losses_of_points(batch, points).cpu().numpy()
+        return found
 
     def tile(
         self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None

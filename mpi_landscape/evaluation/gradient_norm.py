@@ -134,7 +134,14 @@ class _Replica:
     ) -> None:
         self._network, self._loss, self.vectors = network, loss, vectors
         attach(network, vectors.point_views())
-        self._parameters = _only(network, names)
+        # Of one memory there may be several parameters, and each has a part of the gradient.
+        further: dict[str, list[str]] = {name: [] for name in names}
+        for name, first in vectors.rows.layout.tied:
+            if first in further:
+                further[first].append(name)
+        more = [name for group in further.values() for name in group]
+        self._parameters = _only(network, [*names, *more])
+        self._further = [[len(names) + more.index(each) for each in group] for group in further.values()]
 
     def gradient(self, batch: Batch, point: Point) -> Tensor:
         """(m,) float64: the gradient of the sum of a batch's valid losses at a point."""
@@ -145,7 +152,19 @@ class _Replica:
             torch.zeros_like(parameter) if each is None else each.to_dense()
             for parameter, each in zip(self._parameters, found, strict=True)
         ]
-        return torch.cat([each.detach().reshape(-1).double() for each in dense])
+        numbers = [_numbers(each) for each in dense]
+        return torch.cat(
+            [
+                sum((numbers[place] for place in more), numbers[first])
+                for first, more in enumerate(self._further)
+            ]
+        )
+
+
+def _numbers(gradient: Tensor) -> Tensor:
+    """(m,) float64: of complex parameters the derivatives by real and imaginary part, in pairs."""
+    real = torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient
+    return real.detach().reshape(-1).double()
 
 
 def moved_parameters(network: nn.Module, layout: Layout, directions: Sequence[Tensor]) -> tuple[str, ...]:
@@ -166,7 +185,9 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
         LandscapeError: The loss does not depend on any parameter in a way that torch can differentiate.
     """
     network = sharing_copy(model).eval()
-    parameters = _only(network, [name for name, _ in network.named_parameters()])
+    parameters = _only(
+        network, [name for name, each in network.named_parameters() if _is_differentiable(each)]
+    )
     try:
         found = _gradients(loss, network, batch, parameters)
     except Exception as error:
@@ -187,8 +208,13 @@ def _only(network: nn.Module, names: Sequence[str]) -> list[nn.Parameter]:
     """The parameters of these names, in their order, and no other asks for a gradient."""
     own = dict(network.named_parameters())
     for name, parameter in own.items():
-        parameter.requires_grad_(name in names)
+        if _is_differentiable(parameter):
+            parameter.requires_grad_(name in names)
     return [own[name] for name in names]
+
+
+def _is_differentiable(parameter: Tensor) -> bool:
+    return parameter.is_floating_point() or parameter.is_complex()
 
 
 def _gradients(

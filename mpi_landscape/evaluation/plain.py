@@ -1,4 +1,4 @@
-"""The loss by the plain network, which shows whether an example's loss depends on its batch."""
+"""The loss by the network itself at the center, which shows whether an example's loss depends on its batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.lending import in_evaluation, moved_to
 from mpi_landscape.evaluation.premises import call_loss, check_loss
-from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, example_sums
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
@@ -25,11 +25,12 @@ def plain_sums(
     device: torch.device,
     dtype: torch.dtype,
     returned: Sequence[str] = (),
+    gradients: bool = False,
 ) -> Floats:
-    """The sums of each batch by the plain network: no flat vector, no padding, no threads.
+    """The sums of each batch by the network itself, where it is: no flat vector, no padding, no threads.
 
     Each batch goes through in two uneven pieces, so that a loss which depends on an example's batch shows itself.
-    The model is left untouched; device and type are those of the batches.
+    Device and type are those of the batches.
 
     Returns:
         (len(batches), NUM_SUMS + len(returned)) float64: as `Evaluator.batch_sums`.
@@ -37,17 +38,46 @@ def plain_sums(
     Raises:
         LandscapeError: The loss function raised, perhaps for a piece of one example, or refuses its size.
     """
-    network = network_on(model, device, dtype)
     sums = np.zeros((len(batches), NUM_SUMS + len(returned)))
-    for row, batch in enumerate(batches):
-        cut = (batch.valid + 2) // 3
-        for start, stop in ((0, cut), (cut, batch.valid)):
-            if start < stop:
-                piece = Batch(data=nests.rows(batch.data, start, stop), valid=stop - start)
-                result = call_loss(loss, network, piece)
-                check_loss(result, piece.valid)
-                sums[row] += example_sums(result, piece.valid, returned).cpu().numpy()
+    with in_evaluation(model), moved_to(model, device, double=dtype == torch.float64):
+        for row, batch in enumerate(batches):
+            cut = (batch.valid + 2) // 3
+            for start, stop in ((0, cut), (cut, batch.valid)):
+                if start < stop:
+                    piece = Batch(data=nests.rows(batch.data, start, stop), valid=stop - start)
+                    result = call_loss(loss, model, piece, gradients=gradients)
+                    check_loss(result, piece.valid)
+                    sums[row] += example_sums(result, piece.valid, returned).cpu().numpy()
     return sums
+
+
+def check_batches(split: str, engine: Floats, plain: Floats, *, tolerance: float = 1e-4) -> None:
+    """Compare the losses of each batch at the center, by the engine and by the network itself.
+
+    In a mean over a split a few examples that are wrong do not show. The tolerance is relative, of losses above 2e-3, as
+    for `check_plain`; by sums of squares one example counts more than by sums.
+
+    Args:
+        split: For the message.
+        engine: (batches, columns) as `Evaluator.batch_sums`.
+        plain: Likewise, of `plain_sums`.
+        tolerance: See above.
+
+    Raises:
+        LandscapeError: A batch differs.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        root, wanted = (np.sqrt(rows[:, 3] / rows[:, 2]) for rows in (engine, plain))
+        allowed = tolerance * np.maximum(wanted, 2e-3)
+        far = np.abs(engine[:, 0] - plain[:, 0]) / plain[:, 2] > allowed
+        far |= np.abs(root - wanted) > allowed
+    if far.any():
+        number = int(np.argmax(far))
+        means = engine[number, 0] / engine[number, 2], plain[number, 0] / plain[number, 2]
+        raise LandscapeError(
+            f"model: the loss of batch {number} of split {split!r} at the center is {means[0]:.9g} in one piece and "
+            f"{means[1]:.9g} in two; the loss of an example must not depend on the other examples of its batch"
+        )
 
 
 def check_plain(split: str, engine: float, plain: float, *, tolerance: float = 1e-3) -> None:

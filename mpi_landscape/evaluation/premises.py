@@ -6,16 +6,23 @@ not depend on its batch is seen by `plain`. Each is cheap next to one point of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.watching import largest_output
+from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.evaluation.sums import Floats
+from mpi_landscape.evaluation.vectors import Point
+from mpi_landscape.geometry.filters import owner
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.loading.reading import collate, read_items
@@ -27,15 +34,18 @@ from mpi_landscape.wording import one_line
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
 REREAD = 1024
+# What torch keeps of a module.
+_OF_MODULES = frozenset(vars(nn.Module()))
+# Relative, of an example's loss in two batches: another batch size rounds otherwise.
+REGROUPED = 1e-4
 # Where nothing is kept, both readings are new ones.
 REREAD_STREAMED = 32
 
 
-def call_loss(loss: LossFunction, model: nn.Module, batch: Batch) -> Any:
+def call_loss(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False) -> Any:
     """The loss function's answer for a batch; what it raises is put in words, as a LandscapeError."""
     try:
-        with torch.no_grad():
-            return loss(model, batch.data)
+        return call(loss, model, batch.data, gradients=gradients)
     except LandscapeError:
         raise
     except Exception as error:
@@ -107,15 +117,15 @@ def try_two_examples(
     dataset: Dataset[Any],
     *,
     device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[int, Returned]:
+    dtype: torch.dtype | None,
+) -> tuple[int, Returned, bool]:
     """Try two examples, so that what does not fit together shows before all of the data is read.
 
-    The model is on the device and of the type.
+    The model is on the device; floating-point inputs become `dtype`, or stay as they are given where it is None.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives: what decides on the batch size. And what the
-        loss gives.
+        Numbers per example in the largest tensor that a layer gives: what decides on the batch size; what the loss
+        gives; and whether it takes derivatives itself.
 
     Raises:
         LandscapeError: Items cannot be read or collated, or the loss is not one value per example.
@@ -123,8 +133,16 @@ def try_two_examples(
     items = read_items(split, dataset, range(min(2, len(dataset))))  # type: ignore[arg-type]
     data = nests.map_tensors(lambda t: t.to(device), collate(split, items, dtype=dtype))
     batch = Batch(data=data, valid=len(items))
-    returned = check_loss(call_loss(loss, model, batch), len(items))
-    return largest_output(model, lambda: call_loss(loss, model, batch), len(items)), returned
+    try:
+        # A network in training is called no more often than it must: it draws, and keeps statistics.
+        gradients = not model.training and needs_gradients(loss, model, batch)
+    except LandscapeError:
+        # Without a graph, as losses are called, is what its message should be about.
+        call_loss(loss, model, batch)
+        raise
+    returned = check_loss(call_loss(loss, model, batch, gradients=gradients), len(items))
+    largest = largest_output(model, lambda: call_loss(loss, model, batch, gradients=gradients), len(items))
+    return largest, returned, gradients
 
 
 def _check_shape(what: str, value: Any, num_examples: int) -> None:
@@ -140,7 +158,25 @@ def _check_shape(what: str, value: Any, num_examples: int) -> None:
         )
 
 
-def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch) -> None:
+def needs_gradients(loss: LossFunction, model: nn.Module, batch: Batch) -> bool:
+    """Whether a loss takes derivatives itself: it fails without a graph, or says something else.
+
+    Raises:
+        LandscapeError: It fails with a graph, too.
+    """
+    try:
+        without = losses_of(call(loss, model, batch.data))[: batch.valid]
+    except Exception:
+        call_loss(loss, model, batch, gradients=True)
+        return True
+    try:
+        found = losses_of(call(loss, model, batch.data, gradients=True))[: batch.valid]
+    except Exception:  # memory, or an operation that cannot be differentiated: nobody asked it to
+        return False
+    return not torch.allclose(found, without, rtol=1e-5, atol=1e-7, equal_nan=True)
+
+
+def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False) -> None:
     """Check that a second pass over a batch leaves the batch as it was and gives every example the same loss.
 
     Raises:
@@ -150,7 +186,9 @@ def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch) -> None
     # torch counts the writes into a tensor: this sees one that changes nothing any more, such as a second
     # in-place ReLU.
     writes = [tensor._version for _, tensor in nests.tensors(batch.data)]
-    first, second = (losses_of(call_loss(loss, model, batch))[: batch.valid] for _ in range(2))
+    first, second = (
+        losses_of(call_loss(loss, model, batch, gradients=gradients))[: batch.valid] for _ in range(2)
+    )
     if writes != [tensor._version for _, tensor in nests.tensors(batch.data)]:
         raise LandscapeError(
             "model: the network or the loss changes its input in place, so every pass would see other data; "
@@ -166,8 +204,50 @@ def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch) -> None
         )
 
 
+def check_grouping(
+    reference: Reference,
+    groupings: Sequence[Sequence[Batch]],
+    points: Sequence[Point],
+    orders: Sequence[Sequence[int]],
+) -> None:
+    """Check that examples have the same losses in other batches and another order, away from the center.
+
+    At the center a loss of the whole batch may be zero, and so may its dependence on the batch.
+
+    Args:
+        reference: The network itself.
+        groupings: Batches of the same examples, in several ways.
+        points: Where to look.
+        orders: For each grouping the numbers of its examples, in their order.
+
+    Raises:
+        LandscapeError: An example's loss is another one.
+    """
+    for point in points:
+        first: Floats | None = None
+        for batches, order in zip(groupings, orders, strict=True):
+            losses = np.empty(len(order))
+            losses[list(order)] = reference.losses(batches, point)
+            if first is None:
+                first = losses
+                continue
+            finite = np.isfinite(first) & np.isfinite(losses)
+            with np.errstate(invalid="ignore", over="ignore"):
+                mean = float(np.mean(np.abs(first[finite]))) if finite.any() else 0.0
+                allowed = REGROUPED * np.maximum(np.abs(first), max(mean, 2e-3))
+                far = finite & (np.abs(first - losses) > allowed) | (np.isnan(first) != np.isnan(losses))
+            if far.any():
+                place = int(np.argmax(far))
+                here = tuple(round(each, 4) for each in point)
+                raise LandscapeError(
+                    f"model: at {here} the loss of an example is {first[place]:.9g} in one batch and {losses[place]:.9g} in "
+                    f"another; the loss of an example must not depend on the other examples of its batch, nor on what was "
+                    f"evaluated before"
+                )
+
+
 def check_rereading(
-    examples: Examples, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype
+    examples: Examples, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype | None
 ) -> None:
     """Check that the data set gives the same examples when it is read again.
 
@@ -182,3 +262,26 @@ def check_rereading(
                 f"data: item {index} of split {examples.split!r} is another one on a second reading; a landscape "
                 f"needs the same examples at every point, so turn off shuffling and random augmentation"
             )
+
+
+def check_reading(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False) -> None:
+    """Check that no layer goes on with a tensor that it has once made of a parameter, to be called after other passes.
+
+    Raises:
+        LandscapeError: A parameter enters no operation, and its layer keeps a tensor of the parameter's shape beside it.
+    """
+    try:
+        flow = observed(model, lambda network: call(loss, network, batch.data, gradients=gradients))
+    except Exception:  # a network whose operations cannot be seen
+        return
+    parameters = dict(model.named_parameters())
+    computed = frozenset[str]().union(*(each.parameters for each in flow.operations))
+    for name in sorted(parameters.keys() - computed):
+        layer, _ = owner(model, name)
+        for key, value in vars(layer).items():
+            kept = [value] if isinstance(value, Tensor) else [each for _, each in nests.tensors(value)]
+            if key not in _OF_MODULES and any(each.shape == parameters[name].shape for each in kept):
+                raise LandscapeError(
+                    f"model: a pass does not read {name} but what its layer has made of it before ({key}), so what it gives "
+                    f"depends on what came before; valid is a layer that computes with its parameters in every pass"
+                )

@@ -1,8 +1,8 @@
-"""The plain network on a few real examples: what engines are tried on, and compared with."""
+"""The user's network on a few real examples: what engines are tried on, and compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,26 +11,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.evaluation.engine.description import PLAIN, Engine
+from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
-from mpi_landscape.evaluation.sums import Floats, example_sums
+from mpi_landscape.evaluation.lending import moved_to
+from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.evaluation.replica import attach, in_type, network_on, sharing_copy
+from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point, row_blocks
 from mpi_landscape.geometry.layout import Layout, empty_vector
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.batches import Batch
-from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.loading.batches import Batch, Examples
+from mpi_landscape.loading.results import LossFunction, losses_of
 
-# Relative, of the loss summed over the examples tried. Another order of float32 additions stays below it except where the
-# loss itself is rounding; there float64 says which of the two is nearer.
+# Relative, of an example's loss or of the mean where that is larger. Another order of float32 additions stays below it except
+# where the loss itself is rounding; there float64 says which of the two is nearer.
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-11}
+# Of the network itself in float32: beyond this, float64 is not another rounding of the same thing but something else.
+_ROUNDING = 1e-3
 # As many examples as show a difference; a network of a hundred layers takes seconds for more.
 MOST_EXAMPLES = 32
+# Points at which engines are compared.
+NUM_POINTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What an evaluation needs besides its engine; see `Evaluator`."""
+    """What an evaluation needs besides its engine; see `Evaluator`.
+
+    Attributes:
+        gradients: Whether the loss takes derivatives itself.
+        returned: Names of the loss's further numbers.
+    """
 
     model: nn.Module
     loss: LossFunction
@@ -38,17 +50,35 @@ class Setting:
     center: Tensor
     directions: Sequence[Tensor]
     device: torch.device
+    gradients: bool = False
+    returned: tuple[str, ...] = ()
+
+    def evaluator(
+        self, engine: Engine, dtype: torch.dtype, *, threads: int = 1, points_at_once: int = 1
+    ) -> Evaluator:
+        """A fast evaluator with an engine, which the caller closes."""
+        return Evaluator(
+            self.model, self.loss, self.layout, self.center, self.directions,
+            device=self.device, dtype=dtype, threads=threads, engine=engine, points_at_once=points_at_once,
+            returned=self.returned, gradients=self.gradients,
+        )  # fmt: skip
+
+    def reference(self) -> Reference:
+        """The network itself, moved in place."""
+        return Reference(
+            self.model, self.loss, self.layout, self.center, self.directions,
+            returned=self.returned, gradients=self.gradients,
+        )  # fmt: skip
 
     def sums(
         self, engine: Engine, dtype: torch.dtype, batches: Sequence[Batch], points: Sequence[Point]
     ) -> Floats:
-        """(len(points), NUM_SUMS) of these batches by an evaluator of its own."""
-        given = (self.model, self.loss, self.layout, self.center, self.directions)
-        with Evaluator(*given, device=self.device, dtype=dtype, engine=engine) as evaluator:
+        """(len(points), NUM_SUMS + further) of these batches by an evaluator of its own."""
+        with self.evaluator(engine, dtype) as evaluator:
             return evaluator.tile([batches], points)
 
     def network_at(self, point: Point, dtype: torch.dtype) -> nn.Module:
-        """The plain network at a point; directions stay in the type that they have."""
+        """A copy of the network at a point; directions stay in the type that they have."""
         vector = empty_vector(self.layout.size, dtype, self.device).copy_(self.center)
         for coordinate, direction in zip(point, self.directions, strict=False):
             if coordinate != 0:
@@ -56,25 +86,30 @@ class Setting:
                     block.add_(step.to(block), alpha=coordinate)
         network = sharing_copy(self.model)
         attach(network, self.layout.views(vector))
-        return network.to(self.device, dtype).eval()
+        return in_type(network, self.device, dtype)
 
 
 class NetworkProbe:
-    """A `Probe` for the steps: the plain network at a few points on a few examples, which have the type `dtype`."""
+    """A `Probe` for the steps: the network at a few points on a few examples, which have the type `dtype`."""
 
-    def __init__(self, setting: Setting, batch: Batch, points: Sequence[Point], dtype: torch.dtype) -> None:
-        self._setting, self._batch, self._points = setting, batch, points
+    def __init__(
+        self, setting: Setting, batches: Sequence[Batch], points: Sequence[Point], dtype: torch.dtype
+    ) -> None:
+        self._setting, self._batches, self._points = setting, list(batches), list(points)
         self.layout, self.directions = setting.layout, setting.directions
         self.device, self.dtype = setting.device, dtype
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network at the center."""
+        """A copy of the network at the center."""
         return network_on(self._setting.model, self.device, self.dtype)
 
     def run(self, network: nn.Module) -> Any:
         """The loss of the examples."""
-        return self._setting.loss(network, self._batch.data)
+        return [
+            call(self._setting.loss, network, batch.data, gradients=self._setting.gradients)
+            for batch in self._batches[:1]
+        ]
 
     def elsewhere(self) -> nn.Module:
         """A network that differs from it in every parameter."""
@@ -83,46 +118,126 @@ class NetworkProbe:
             parameter.data.add_(0.5)
         return network
 
-    def objection(self, engine: Engine) -> str | None:
-        """Why an engine is not to be used; None if its sums are those of the plain network."""
-        tolerance = TOLERANCES[self.dtype]
-        found = self._setting.sums(engine, self.dtype, [self._batch], self._points)
-        for point, one, other in zip(self._points, found, self._plain, strict=True):
-            if np.array_equal(np.isfinite(one), np.isfinite(other)) and _close(one, other, tolerance):
+    def objection(self, engine: Engine, *, threads: int = 1) -> str | None:
+        """Why an engine is not to be used; None if every example's loss is that of the network itself, at every point."""
+        with self._setting.evaluator(engine, self.dtype, threads=threads) as evaluator:
+            # In another order than the network's own, and along the path of a tile, whose points share what they can.
+            order = list(range(len(self._points)))[::-1]
+            points = [self._points[place] for place in order]
+            found = np.concatenate(
+                [evaluator.losses_of_points(batch, points) for batch in self._batches], axis=1
+            )
+            objection = self._compared(order, found)
+            if objection is None:
+                objection = self._compared_sums(evaluator, dict(zip(order, found, strict=True)))
+        return objection
+
+    def _compared(self, order: Sequence[int], found: Floats) -> str | None:
+        for place, losses in zip(order, found, strict=True):
+            wanted, point = self.wanted[place], self._points[place]
+            wrong = differing(losses, wanted, TOLERANCES[self.dtype])
+            if wrong is not None and self._is_rounding(place, losses):
                 continue
-            exact = self._exact(point)
-            # Rounding may be as large where losses are large or tiny; it is then as large in the plain network.
-            if exact is None or not _close(one, exact, tolerance, slack=4 * np.abs(other - exact)):
-                return f"at {point} the loss is {one[0] / one[2]:.9g}, of the plain network {other[0] / other[2]:.9g}"
+            if wrong is not None:
+                return (
+                    f"at {tuple(round(each, 4) for each in point)} the loss of an example is {losses[wrong]:.9g}, of the network "
+                    f"itself {wanted[wrong]:.9g}"
+                )
+        return None
+
+    def _compared_sums(self, evaluator: Evaluator, found: Mapping[int, Floats]) -> str | None:
+        """The sums of a tile, at two of the points: they are made in another way than the losses of examples."""
+        chosen = [len(self._points) - 1, 0]
+        tile = evaluator.tile([self._batches], [self._points[place] for place in chosen])
+        for place, sums in zip(chosen, tile, strict=True):
+            losses = found[place]
+            if not np.isfinite(losses).all():
+                continue
+            allowed = TOLERANCES[self.dtype] * float(np.sum(np.abs(losses)))
+            if not abs(sums[0] - float(np.sum(losses))) <= allowed or sums[2] != losses.size:
+                return f"at {self._points[place]} the sum of losses is {sums[0]:.9g}, of its examples {np.sum(losses):.9g}"
         return None
 
     @cached_property
-    def _plain(self) -> Floats:
-        return self._setting.sums(PLAIN, self.dtype, [self._batch], self._points)
+    def wanted(self) -> Floats:
+        """(points, examples) float64: the right losses."""
+        with moved_to(self._setting.model, self.device, double=self.dtype == torch.float64):
+            reference = self._setting.reference()
+            return np.stack([reference.losses(self._batches, point) for point in self._points])
 
-    def _exact(self, point: Point) -> Floats | None:
-        """In float64; None where that cannot be had, or where it is what is being checked."""
+    def _is_rounding(self, place: int, losses: Floats) -> bool:
+        """Whether the network in float64 says that rounding alone is as large as the difference."""
+        exact = (
+            self._exact.get(place)
+            if place in self._exact
+            else self._exact.setdefault(place, self._in_double(place))
+        )
+        if exact is None:
+            return False
+        wanted, scale = self.wanted[place], _scale(exact)
+        with np.errstate(invalid="ignore"):
+            rounding = np.abs(wanted - exact)
+            allowed = TOLERANCES[self.dtype] * scale + 4 * rounding
+            return bool(np.all(rounding <= _ROUNDING * scale) and np.all(np.abs(losses - exact) <= allowed))
+
+    @cached_property
+    def _exact(self) -> dict[int, Floats | None]:
+        return {}
+
+    def _in_double(self, place: int) -> Floats | None:
+        """The losses in float64; None where that cannot be had, or where it is what is being checked."""
         if self.dtype == torch.float64:
             return None
-        data = nests.map_tensors(lambda t: t.double() if t.is_floating_point() else t, self._batch.data)
         try:
-            with torch.no_grad():
-                result = self._setting.loss(self._setting.network_at(point, torch.float64), data)
-            exact: Floats = example_sums(result, self._batch.valid).cpu().numpy()
+            with moved_to(self._setting.model, self.device, double=True):
+                found = self._setting.reference().losses(_doubled(self._batches), self._points[place])
         except Exception:  # a network that insists on float32
             return None
-        return exact if np.isfinite(exact[[0, 3]]).all() else None
+        return found if np.isfinite(found).all() else None
 
 
-def _close(one: Floats, other: Floats, tolerance: float, slack: Any = 0.0) -> bool:
-    """Whether loss sums and sums of squares agree; correct counts may differ where two outputs are equal."""
-    slack = np.broadcast_to(slack, one.shape)
-    columns = [0, 3]
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(one - other)[columns]
-        allowed = (tolerance * np.abs(other) + slack)[columns]
-        same = (gap <= allowed) | (one == other)[columns] | ~np.isfinite(other)[columns]
-    return bool(same.all())
+def _doubled(batches: Sequence[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        data = nests.map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch.data)
+        yield Batch(data=data, valid=batch.valid)
+
+
+def losses_at_center(setting: Setting, batches: Sequence[Batch]) -> Floats:
+    """The losses of some batches by the network as it is now."""
+    parts = []
+    for batch in batches:
+        result = call(setting.loss, setting.model, batch.data, gradients=setting.gradients)
+        parts.append(losses_of(result)[: batch.valid].double().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def differing(found: Floats, wanted: Floats, tolerance: float) -> int | None:
+    """The example whose loss differs most, of those beyond the tolerance; None where there is none.
+
+    Args:
+        found: (N,) losses.
+        wanted: (N,) the right ones.
+        tolerance: Relative, of an example's loss or of the mean where that is larger.
+
+    Example:
+        >>> differing(np.array([1.0, 5.0, 0.1]), np.array([1.0, 5.1, 0.1000001]), 1e-5)
+        1
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(found - wanted) / (tolerance * _scale(wanted))
+    both = np.isfinite(found) & np.isfinite(wanted)
+    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+    gap = np.where(same, 0.0, np.where(both, gap, np.inf))
+    worst = int(np.argmax(gap))
+    return worst if gap[worst] > 1 else None
+
+
+def _scale(losses: Floats) -> Floats:
+    """(N,) what a difference is relative to."""
+    finite = np.abs(losses[np.isfinite(losses)])
+    mean = float(finite.mean()) if finite.size else 0.0
+    scale: Floats = np.maximum(np.maximum(np.abs(losses), mean), np.finfo(np.float32).tiny)
+    return scale
 
 
 def fewer(batch: Batch, most: int = MOST_EXAMPLES) -> Batch:
@@ -131,8 +246,29 @@ def fewer(batch: Batch, most: int = MOST_EXAMPLES) -> Batch:
     return Batch(data=nests.rows(batch.data, 0, count), valid=count)
 
 
-def probe_points(axes: Sequence[tuple[float, float]]) -> list[Point]:
-    """Where engines are compared on axes of (min, max): the center, a corner, and a place between off the diagonal."""
-    corner = tuple(axis[1 - number] for number, axis in enumerate(axes))
-    between = tuple((0.4, 0.3)[number] * axis[number] for number, axis in enumerate(axes))
-    return [(0.0,) * len(axes), corner, between]
+def trial_rows(examples: Examples, most: int = MOST_EXAMPLES) -> list[Any]:
+    """A few examples from all of a split, evenly spaced: a nest of one row each."""
+    return [examples.example(index) for index in nests.evenly_spaced(examples.num_examples, most)]
+
+
+def grouped(rows: Sequence[Any], size: int, most: int) -> list[Batch]:
+    """Batches of so many examples, `most` at most, from nests of one each."""
+    size = max(1, min(size, most))
+    return [
+        Batch(data=nests.joined(rows[start : start + size]), valid=len(rows[start : start + size]))
+        for start in range(0, len(rows), size)
+    ]
+
+
+def probe_points(axes: Sequence[tuple[float, float]], number: int = NUM_POINTS) -> list[Point]:
+    """Where engines are compared on axes of (min, max): center, corners, edges, and places between."""
+    corner = tuple(axis[1 - place] for place, axis in enumerate(axes))
+    between = tuple((0.4, 0.3)[place] * axis[place] for place, axis in enumerate(axes))
+    low, high = [axis[0] for axis in axes], [axis[1] for axis in axes]
+    corners = [(low[0],), (high[0],)] if len(axes) == 1 else [(a, b) for a in axes[0] for b in axes[1]]
+    draws = np.random.default_rng(0).uniform(size=(number, len(axes)))
+    inner = [tuple((low + draw * (np.array(high) - low)).tolist()) for draw in draws]
+    # One coordinate on an edge.
+    inner[::3] = [(low[0], *point[1:]) if len(axes) > 1 else point for point in inner[::3]]
+    found = dict.fromkeys([(0.0,) * len(axes), corner, between, *corners, *inner])
+    return list(found)[:number]

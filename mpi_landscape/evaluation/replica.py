@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.sums import Floats, example_sums
 from mpi_landscape.evaluation.vectors import Point, Vectors
 from mpi_landscape.geometry.filters import is_normalization
+from mpi_landscape.geometry.memory import tie
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.nests import map_tensors
 from mpi_landscape.loading.results import LossFunction, losses_of
@@ -32,6 +35,7 @@ class Replica:
         engine: How the network is rewritten.
         lower: Type of 16 bits in which the network computes; None for that of the vectors.
         returned: As for `Evaluator`.
+        gradients: As for `Evaluator`.
     """
 
     def __init__(
@@ -43,8 +47,9 @@ class Replica:
         *,
         lower: torch.dtype | None,
         returned: Sequence[str],
+        gradients: bool = False,
     ) -> None:
-        self._loss, self.vectors = loss, vectors
+        self._loss, self._gradients, self.vectors = loss, gradients, vectors
         normalizations = _normalization_parameters(network)
         if lower is not None:
             _lower_buffers(network, lower)
@@ -57,7 +62,9 @@ class Replica:
         self.network = called = engine.on_call(network)
         # A method of this object would be such a circle.
         self._sums = engine.on_sums(
-            lambda data, valid: example_sums(loss(called, data), valid, returned)[None]
+            lambda data, valid: example_sums(call(loss, called, data, gradients=gradients), valid, returned)[
+                None
+            ]
         )
 
     def close(self) -> None:
@@ -81,9 +88,17 @@ class Replica:
 
     def losses(self, batch: Batch, coordinates: Point) -> Tensor:
         """(batch.valid,) float64: every example's loss at one point."""
+        return self.losses_of_points(batch, [coordinates])[0]
+
+    def losses_of_points(self, batch: Batch, points: Sequence[Point]) -> Tensor:
+        """(len(points), batch.valid) float64: likewise at several points, what they share being made once."""
         self.vectors.begin()
-        self.vectors.move(coordinates)
-        return losses_of(self._loss(self.network, batch.data))[: batch.valid].double()
+        rows = []
+        for coordinates in points:
+            self.vectors.move(coordinates)
+            result = call(self._loss, self.network, batch.data, gradients=self._gradients)
+            rows.append(losses_of(result)[: batch.valid].double())
+        return torch.stack(rows)
 
 
 class Replicas:
@@ -102,13 +117,14 @@ class Replicas:
         number: int,
         lower: torch.dtype | None,
         returned: Sequence[str],
+        gradients: bool = False,
     ) -> None:
         self._vectors, self._apart = vectors, engine.shares_points
         # Before the first one is rewritten.
         networks = [network, *(sharing_copy(network) for _ in range(number - 1))]
         points = [vectors, *(Vectors(vectors.rows) if self._apart else vectors for _ in networks[1:])]
         self._replicas = [
-            Replica(each, loss, point, engine, lower=lower, returned=returned)
+            Replica(each, loss, point, engine, lower=lower, returned=returned, gradients=gradients)
             for each, point in zip(networks, points, strict=True)
         ]
         self.first, self._workers = self._replicas[0], Workers(self._replicas)
@@ -123,10 +139,9 @@ class Replicas:
         """(batches, points, columns): sums at as many points as share work, otherwise at one."""
 
         def row(replica: Replica, batch: Batch, pause: Pause) -> Tensor:
-            with torch.no_grad():
-                if self._apart:
-                    return replica.sums_of_points(batch, points, pause)
-                sums = replica.sums(batch)
+            if self._apart:
+                return replica.sums_of_points(batch, points, pause)
+            sums = replica.sums(batch)
             pause()
             return sums
 
@@ -151,7 +166,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     Raises:
         LandscapeError: The model does not support copying.
     """
-    return _copy(model, {})
+    return tie(_copy(model, {}), model)
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
@@ -161,7 +176,14 @@ def sharing_copy(model: nn.Module) -> nn.Module:
 
 def network_on(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A `sharing_copy` in evaluation mode; what is of another device or type gets memory of its own."""
-    return sharing_copy(model).to(device=device, dtype=dtype).eval()
+    network = in_type(sharing_copy(model), device, dtype)
+    # Not twice: an adapter may merge itself into a weight there.
+    return network.eval() if any(module.training for module in network.modules()) else network
+
+
+def in_type(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A network on a device and in a type, in place; see `converted`."""
+    return converted(network.to(device), dtype)
 
 
 def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -188,7 +210,8 @@ def _lower_buffers(network: nn.Module, dtype: torch.dtype) -> None:
     for module in network.modules():
         if not is_normalization(module):
             for name, buffer in module.named_buffers(recurse=False):
-                if buffer.is_floating_point():
+                # One of 64 bits is so on purpose.
+                if buffer.dtype == torch.float32:
                     setattr(module, name, buffer.to(dtype))
 
 

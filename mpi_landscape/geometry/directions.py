@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.geometry.layout import Layout, empty_vector
+from mpi_landscape.geometry.layout import Entry, Kind, Layout, empty_vector
 
 # What a pattern that is not a glob covers.
-_COVERED = {"bias": ("bias",), "norm": ("norm", "buffer"), "buffer": ("buffer",)}
+_COVERED: dict[str, tuple[Kind, ...]] = {
+    "bias": ("bias",),
+    "norm": ("norm", "buffer", "scalar"),
+    "scalar": ("scalar",),
+    "buffer": ("buffer",),
+}
 # Numbers that are in float64 at a time: in the cache, and few beside the vectors.
 _PIECE = 2**20
 # Below this share of its length, what is left of a float32 vector is rounding.
@@ -31,12 +36,13 @@ _PARALLEL = 1e-6
 def random_direction(layout: Layout, *, seed: int) -> Tensor:
     """A Gaussian direction (Li et al. 2018, arXiv:1712.09913, section 4), before any normalization.
 
-    Every tensor draws from its own stream, Philox keyed by SHA-256 of "seed:name". So the numbers depend on the
-    seed and on the tensor's name only: not on the order in which the network was built, the device, PyTorch, or the
-    number of ranks.
+    Every tensor draws from its own stream, Philox keyed by SHA-256 of "seed:name", where the name is the one without what
+    the network is wrapped in (`Entry.key`). So the numbers depend on the seed and on the tensor's name only: not on the order
+    in which the network was built, a `DataParallel` around it, the device, PyTorch, or the number of ranks. Running statistics
+    are no parameters, and a random step would make variances negative: they stay where they are.
 
     Returns:
-        1D tensor of shape (n,), float32: independent standard normal numbers.
+        1D tensor of shape (n,), float32: independent standard normal numbers, and zeros for running statistics.
 
     Example:
         The same tensor gets the same numbers in another network, and another seed other numbers.
@@ -53,7 +59,10 @@ def random_direction(layout: Layout, *, seed: int) -> Tensor:
     result = empty_vector(layout.size)
     direction = result.numpy()
     for entry in layout.entries:
-        key = hashlib.sha256(f"{seed}:{entry.name}".encode()).digest()[:16]
+        if entry.kind == "buffer":
+            direction[entry.offset : entry.stop] = 0
+            continue
+        key = hashlib.sha256(f"{seed}:{entry.key}".encode()).digest()[:16]
         generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
         for at in range(entry.offset, entry.stop, _PIECE):
             stop = min(at + _PIECE, entry.stop)
@@ -84,9 +93,9 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
         direction: 1D tensor of shape (n,).
         layout: The order of the flat vectors.
         patterns: Each a kind (`bias`: biases outside normalization layers; `norm`: all of normalization layers, their
-            running statistics too where these count as parameters; `buffer`: running statistics only, which a random
-            direction would make negative), or a glob of tensor names such as `layer1.*`. A network may lack a kind;
-            a glob must match something.
+            running statistics too where these count as parameters, and `scalar`: scales and temperatures of one element;
+            `buffer`: running statistics only), or a glob of tensor names such as `layer1.*`, with or without what the
+            network is wrapped in. A network may lack a kind; a glob must match something.
 
     Raises:
         LandscapeError: A glob matches no tensor, or nothing is left to move.
@@ -98,27 +107,72 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
         tensor([1., 1., 1., 1., 0.])
     """
     layout.check(direction, where="direction")
-    names = [entry.name for entry in layout.entries]
     for pattern in patterns:
-        if pattern not in _COVERED and not any(fnmatchcase(name, pattern) for name in names):
+        if not any(matches(entry, pattern) for entry in layout.entries) and pattern not in _COVERED:
+            names = [entry.name for entry in layout.entries]
             some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise LandscapeError(
                 f"ignore: {pattern!r} matches no tensor; "
                 f"valid are {', '.join(_COVERED)} and globs of these names: {some}"
             )
+    result = _without(direction, layout, lambda entry: any(matches(entry, pattern) for pattern in patterns))
+    if result is None:
+        raise LandscapeError(f"ignore: {', '.join(patterns)} leaves no tensor to move; ignore less")
+    return result
+
+
+def keep_frozen(direction: Tensor, layout: Layout) -> Tensor:
+    """A new direction of shape (n,) that leaves the tensors at the center that no training moves (`Entry.trainable`).
+
+    Example:
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> model = nn.Linear(2, 1)
+        >>> _ = model.weight.requires_grad_(False)
+        >>> keep_frozen(torch.ones(3), layout_of(model))
+        tensor([0., 0., 1.])
+    """
+    layout.check(direction, where="direction")
+    result = _without(direction, layout, lambda entry: not entry.trainable)
+    assert result is not None  # of a network that is frozen as a whole, all count as trainable
+    return result
+
+
+def within(direction: Tensor, other: Tensor, layout: Layout) -> Tensor:
+    """A new direction of shape (n,) that leaves the tensors at the center that another one leaves there.
+
+    Example:
+        >>> from torch import nn
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> within(torch.ones(3), torch.tensor([0.0, 2.0, 0.0]), layout_of(nn.Linear(2, 1)))
+        tensor([1., 1., 0.])
+    """
+    layout.check(direction, where="direction")
+    layout.check(other, where="direction")
+    result = empty_vector(layout.size, direction.dtype, direction.device).copy_(direction)
+    for entry in layout.entries:
+        if not bool(other[entry.offset : entry.stop].any()):
+            result[entry.offset : entry.stop] = 0
+    return result
+
+
+def matches(entry: Entry, pattern: str) -> bool:
+    """Whether a pattern, as for `ignore`, covers a tensor."""
+    if pattern in _COVERED:
+        return entry.kind in _COVERED[pattern]
+    return fnmatchcase(entry.name, pattern) or fnmatchcase(entry.key, pattern)
+
+
+def _without(direction: Tensor, layout: Layout, stays: Callable[[Entry], bool]) -> Tensor | None:
+    """A copy with some tensors set to zero; None where these are all."""
     result = empty_vector(layout.size, direction.dtype, direction.device).copy_(direction)
     moved = False
     for entry in layout.entries:
-        if any(
-            entry.kind in _COVERED[pattern] if pattern in _COVERED else fnmatchcase(entry.name, pattern)
-            for pattern in patterns
-        ):
+        if stays(entry):
             result[entry.offset : entry.stop] = 0
         else:
             moved = True
-    if not moved:
-        raise LandscapeError(f"ignore: {', '.join(patterns)} leaves no tensor to move; ignore less")
-    return result
+    return result if moved else None
 
 
 def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class Form:
     Attributes:
         split: Its name.
         dataset: Map-style.
-        dtype: What floating-point tensors of a finished batch become.
+        dtype: What floating-point tensors of a finished batch become; None leaves them as they are given.
         num_examples: How many examples the data set has.
         kind: `stored`: rows of what the data set has `stored()`; `stored items`: each as its `stored_item(index)` gives
             it, collated; `items`: each as indexing gives it, collated; `loose`: likewise, but with strings, or of
@@ -40,7 +40,7 @@ class Form:
 
     split: str
     dataset: Any
-    dtype: torch.dtype
+    dtype: torch.dtype | None
     num_examples: int
     kind: Kind = "items"
     template: Any = None
@@ -105,7 +105,7 @@ class Form:
         return _kinds(kept) == _kinds(self.template)
 
 
-def form_of_items(split: str, dataset: Dataset[Any], dtype: torch.dtype) -> Form:
+def form_of_items(split: str, dataset: Dataset[Any], dtype: torch.dtype | None) -> Form:
     """The form that every data set has, unless it is empty: its items as indexing gives them, collated."""
     num_examples = len(dataset)  # type: ignore[arg-type]
     if num_examples == 0:
@@ -141,11 +141,17 @@ def stored_form(
 
 
 def find_form(
-    split: str, dataset: Dataset[Any], *, device: torch.device, dtype: torch.dtype, team: Team | None = None
+    split: str,
+    dataset: Dataset[Any],
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    team: Team | None = None,
 ) -> Form:
     """Find the smallest exact form of a split, see `stored_form`; process 0 of a team looks for all. Collective.
 
-    Floating-point tensors of a batch become `dtype`, and batches are finished on `device`.
+    Floating-point tensors of a batch become `dtype`, or stay as they are given where that is None. Batches are finished on
+    `device`.
 
     Raises:
         LandscapeError: The split is empty, of another length in another process, or an item cannot be read or collated.

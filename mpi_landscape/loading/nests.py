@@ -37,6 +37,20 @@ def map_tensors(function: Callable[[Tensor], Tensor], nest: Any) -> Any:
     return mapped(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, nest)
 
 
+def fresh(nest: Any) -> Any:
+    """The same leaves in containers of their own, so that what is taken out of these is gone from these alone.
+
+    Tensors are shared; mappings become dictionaries.
+
+    Example:
+        >>> batch = {"input": torch.zeros(2), "names": ["a", "b"]}
+        >>> taken = fresh(batch)
+        >>> taken.pop("names"), sorted(batch)
+        (['a', 'b'], ['input', 'names'])
+    """
+    return mapped(lambda leaf: leaf if isinstance(leaf, Tensor) else _alike(leaf, list(leaf)), nest)
+
+
 def leaves(nest: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf of a nest with its place in it: `/0`, `/target`."""
     if _is_leaf(nest):
@@ -76,11 +90,13 @@ def moved(nest: Any, device: torch.device) -> Any:
     return map_tensors(lambda tensor: tensor.to(device, non_blocking=device.type != "cpu"), nest)
 
 
-def in_precision(nest: Any, dtype: torch.dtype) -> Any:
-    """A nest with its floating-point tensors in the precision of the computation.
+def in_precision(nest: Any, dtype: torch.dtype | None) -> Any:
+    """A nest with its floating-point tensors in the precision of the computation; as it is where that is None.
 
     The default collation makes float64 of Python's floats and keeps that of numpy's.
     """
+    if dtype is None:
+        return nest
     return map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, nest)
 
 

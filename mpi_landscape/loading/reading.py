@@ -41,4 +41,4 @@ def collate(split: str, items: list[Any], *, dtype: torch.dtype | None) -> Any:
             f"data: items of split {split!r} do not collate into a batch: {one_line(error)}; "
             f"items must be (input, target) or mappings of tensors, arrays or numbers, all of one shape"
         ) from error
-    return batch if dtype is None else nests.in_precision(batch, dtype)
+    return nests.in_precision(batch, dtype)

@@ -82,7 +82,7 @@ def make_resident(
     *,
     batch_size: int,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     team: Team | None = None,
     readers: int = 1,
     form: Form | None = None,
@@ -97,7 +97,7 @@ def make_resident(
         dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
         batch_size: Examples per batch, made smaller where the split is smaller.
         device: Where to put the batches.
-        dtype: What floating-point tensors become.
+        dtype: What floating-point tensors become; None leaves them as they are given.
         team: The processes that read.
         readers: Threads of this process that read, where the data set allows several.
         form: As `find_form` found it.

@@ -109,7 +109,7 @@ def make_streamed(
     *,
     batch_size: int,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     team: Team | None = None,
     readers: int = 1,
     form: Form | None = None,

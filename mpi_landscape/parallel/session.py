@@ -13,6 +13,41 @@ from mpi_landscape.parallel.neighbours import Neighbours, Process, this_process
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.watch import ADVICE, Watch, in_tile
 
+# Seconds between two looks at who has come.
+_PAUSE = 0.01
+
+
+def all_here(ranks: Ranks, what: str, *, said_after: float = 30.0, limit: float = 1800.0) -> None:
+    """Wait until every rank of a job is here; a script may have sent one alone. Collective.
+
+    Before the ranks watch over each other nobody else would end the waiting.
+
+    Args:
+        ranks: The job's.
+        what: What they do here, for messages.
+        said_after: Seconds until it is said that others are waited for.
+        limit: Seconds until the job is ended.
+    """
+    if ranks.comm is None:
+        return
+    start, said = time.monotonic(), False
+    arrival = ranks.comm.Ibarrier()
+    while not arrival.Test():
+        time.sleep(_PAUSE)
+        waited = time.monotonic() - start
+        if waited > said_after and not said:
+            said = True
+            sys.stderr.write(
+                f"rank {ranks.rank} waits for others of the {ranks.size} ranks: {what} is for all of them together\n"
+            )
+            sys.stderr.flush()
+        if waited > limit:
+            _end(
+                ranks,
+                f"rank {ranks.rank} has waited {limit:g} s for other ranks: {what} must be called by all {ranks.size} ranks, and "
+                f"not under `if rank == 0`; or start one process without mpiexec",
+            )
+
 
 @contextmanager
 def watched(ranks: Ranks, patience: float | None = None) -> Iterator[Ranks]:

@@ -1,15 +1,18 @@
-"""The center: rank 0's network on every rank, as one flat vector that the network's parameters view. Collective."""
+"""The center: rank 0's network on every rank, and its parameters as one flat vector. Collective."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.evaluation.replica import attach
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.filters import Division
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
@@ -21,7 +24,7 @@ class Center:
 
     Attributes:
         layout: The order of the flat vectors.
-        vector: (n,) float32; the network's parameters are views of it.
+        vector: (n,) float32, in memory of its own.
     """
 
     layout: Layout
@@ -33,23 +36,48 @@ def flat_state(model: nn.Module, layout: Layout) -> Tensor:
     return layout.flatten({**dict(model.named_buffers()), **dict(model.named_parameters())}, where="model")
 
 
-def share_center(model: nn.Module, ranks: Ranks, *, normalization_buffers: bool) -> Center:
+def share_center(
+    model: nn.Module,
+    ranks: Ranks,
+    *,
+    normalization_buffers: bool,
+    roles: Mapping[str, Division] | None = None,
+) -> Center:
     """Give every rank rank 0's parameters and buffers. Collective.
 
     The network is of the same class everywhere. With `normalization_buffers`, running means and variances count as
-    parameters.
+    parameters; `roles` are those of `layout_of`.
 
     Raises:
-        AgreedError: The network has no flat vector.
+        AgreedError: The network has no flat vector, or another one on another rank.
     """
     with ranks.together():
-        layout = layout_of(model, normalization_buffers=normalization_buffers)
+        layout = layout_of(model, normalization_buffers=normalization_buffers, roles=roles)
+    _check_same(layout, ranks)
+    tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
     _share_buffers(model, ranks)
     root_center = flat_state(model, layout).numpy() if ranks.is_root else None
     vector = torch.from_numpy(broadcast(ranks, root_center))
-    # From here on the network at the center is the center: one vector less in memory.
-    attach(model, layout.views(vector))
+    if not ranks.is_root:
+        # In place: whatever else leads to a parameter leads to these numbers.
+        with torch.no_grad():
+            for name, view in layout.views(vector).items():
+                tensors[name].copy_(view)
     return Center(layout=layout, vector=vector)
+
+
+def _check_same(layout: Layout, ranks: Ranks) -> None:
+    """Refuse a network whose tensors come in another order, or are others, on another rank."""
+    names = [f"{entry.name} {entry.shape}" for entry in layout.entries]
+    wanted = ranks.share(names)
+    with ranks.together():
+        pairs = zip_longest(names, wanted, fillvalue="nothing")
+        differing = next((pair for pair in pairs if pair[0] != pair[1]), None)
+        if differing is not None:
+            raise LandscapeError(
+                f"model: has {differing[0]} here where rank 0 has {differing[1]}; valid is a network built alike on every rank "
+                f"(modules in a list or a dict; a set has another order in every process)"
+            )
 
 
 def _share_buffers(model: nn.Module, ranks: Ranks) -> None:

@@ -47,20 +47,21 @@ def hold(
     request: str,
     batch_size: int,
     device: torch.device,
-    dtype: torch.dtype,
+    dtypes: Mapping[str, torch.dtype | None],
     readers: int,
 ) -> Held:
     """Hold every split of the data where it belongs. Collective.
 
     What was requested is `auto`, `resident` or `streamed`. The ranks of a node hold the data together; each may read
-    with several threads. Floating-point tensors become `dtype`.
+    with several threads. Floating-point tensors of a split become its type among
+    `dtypes`; None leaves them as they are given.
 
     Raises:
         AgreedError: The data cannot be held, cannot be read, or differ from rank to rank.
     """
     with ranks.together():
         forms = {
-            split: find_form(split, dataset, device=device, dtype=dtype, team=node)
+            split: find_form(split, dataset, device=device, dtype=dtypes[split], team=node)
             for split, dataset in splits.items()
         }
     sizes = {split: form.example_bytes * form.num_examples for split, form in forms.items()}
@@ -72,13 +73,14 @@ def hold(
     with ranks.together():
         check_held(streamed, batch_size, free)
     most = MOST_BYTES if free is None else min(MOST_BYTES, free // 8)
-    how: dict[str, Any] = {"device": device, "dtype": dtype, "team": node, "readers": readers}
+    how: dict[str, Any] = {"device": device, "team": node, "readers": readers}
 
     def make(split: str) -> Examples:
         dataset, form = splits[split], forms[split]
+        form_of: dict[str, Any] = {"form": form, "dtype": form.dtype, **how}
         if holdings[split].streamed:
-            return make_streamed(split, dataset, batch_size=batch_size, form=form, most_bytes=most, **how)
-        return make_resident(split, dataset, batch_size=batch_size, form=form, **how)
+            return make_streamed(split, dataset, batch_size=batch_size, most_bytes=most, **form_of)
+        return make_resident(split, dataset, batch_size=batch_size, **form_of)
 
     with ranks.together():
         held = {split: make(split) for split in splits}

@@ -65,14 +65,7 @@ def choose_batch(
     return size, per_example * size
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory did not suffice, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )
-
-
-def out_of_memory(error: BaseException, where: str, batch_size: int) -> LandscapeError:
+def out_of_memory(error: BaseException, where: str, batch_size: int | str) -> LandscapeError:
     """What to tell the user of it."""
     return LandscapeError(
         f"{where}: out of memory ({one_line(error, 120)}); what is done is kept, go on with a smaller "

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.arithmetic import measure_arithmetic
+from mpi_landscape.evaluation.inputs import Inputs
+from mpi_landscape.evaluation.lending import is_there, moved_to
 from mpi_landscape.evaluation.precision import Precision, precision_of
+from mpi_landscape.evaluation.reach import reach_of
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel import devices
 from mpi_landscape.parallel.ranks import Ranks
@@ -30,10 +35,12 @@ class Placed:
         problem: Network, loss and data.
         device: Where this rank evaluates.
         precision: In which it is evaluated.
+        arithmetic: What was measured of products in 32 bits, in words.
         threads: Of this rank, on a CPU.
         splits: The data by split, in batches.
         batch_size: Examples in a batch, as decided for all splits.
         quantities: What is known at a point.
+        gradients: Whether the loss takes derivatives itself.
         held: In words, where the data are.
         data_bytes: This rank's share of them.
         activation_bytes: Of one batch.
@@ -43,10 +50,12 @@ class Placed:
     problem: Problem
     device: torch.device
     precision: Precision
+    arithmetic: str
     threads: int
     splits: Mapping[str, Examples]
     batch_size: int
     quantities: Quantities
+    gradients: bool
     held: str
     data_bytes: int
     activation_bytes: int
@@ -83,6 +92,8 @@ def placed(
     with ranks.together():
         device = devices.choose_device(compute.device, ranks)
         precision.check(device)
+        _check_movable(problem, device, precision)
+        arithmetic = measure_arithmetic(device)
     threads = devices.thread_share(ranks, compute.threads)
     warning = devices.shared_device_warning(device, ranks)
     ranks.say(_who(ranks, device, threads))
@@ -90,18 +101,19 @@ def placed(
         ranks.say(f"warning: {warning}")
     free = devices.free_memory(device, ranks)
     size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
-    tried = ranks.on_root(
-        lambda: try_problem(
-            problem, device, precision.data, asked=compute.quantities, decided=decided.returned
+    kinds = {each.dtype for each in problem.model.parameters() if each.is_floating_point()}
+    with moved_to(problem.model, device, double=precision.data == torch.float64), Node(ranks) as node:
+        tried = ranks.on_root(
+            lambda: _tried(problem, device, precision, kinds, compute.quantities, decided.returned)
         )
-    )
-    largest, quantities = ranks.share(tried) or (1, Quantities())
-    num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
-    found = ranks.on_root(
-        lambda: choose_batch(largest, num_examples, size, precision, device, free, most=most_per_batch)
-    )
-    batch_size, activation_bytes = ranks.share(found) or (1, 0)
-    with Node(ranks) as node:
+        largest, quantities, gradients, inputs = ranks.share(tried) or (1, Quantities(), False, {})
+        for line in _inputs(inputs):
+            ranks.say(line)
+        num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
+        found = ranks.on_root(
+            lambda: choose_batch(largest, num_examples, size, precision, device, free, most=most_per_batch)
+        )
+        batch_size, activation_bytes = ranks.share(found) or (1, 0)
         held = hold(
             problem.splits,
             ranks,
@@ -109,23 +121,67 @@ def placed(
             request=compute.data,
             batch_size=batch_size,
             device=device,
-            dtype=precision.data,
+            dtypes={split: each.dtype for split, each in inputs.items()},
             readers=threads,
         )
         with ranks.together():
-            check_premises(problem, ranks, held.splits, quantities, device, precision.data)
+            check_premises(problem, ranks, held.splits, quantities, device, inputs, gradients=gradients)
         yield Placed(
             problem=problem,
             device=device,
             precision=precision,
+            arithmetic=arithmetic,
             threads=threads,
             splits=held.splits,
             batch_size=batch_size,
             quantities=quantities,
+            gradients=gradients,
             held=held.text,
             data_bytes=held.bytes,
             activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
             free_bytes=free,
+        )
+
+
+def _tried(
+    problem: Problem,
+    device: torch.device,
+    precision: Precision,
+    kinds: Collection[torch.dtype],
+    asked: Collection[str],
+    decided: Collection[str] | None,
+) -> tuple[int, Quantities, bool, dict[str, Inputs]]:
+    """As `try_problem`; a network with parameters of several types that fails in one learns of the type that holds all.
+
+    Raises:
+        LandscapeError: Network, loss and data do not fit together.
+    """
+    try:
+        return try_problem(problem, device, precision.data, asked=asked, decided=decided)
+    except LandscapeError as error:
+        if torch.float64 not in kinds or len(kinds) == 1 or precision.data == torch.float64:
+            raise
+        raise LandscapeError(
+            f"{error}; a part of the network is in float64, and {precision.name} computes it in float32: valid is "
+            f"compute.precision: float64, which computes all of it in float64"
+        ) from error
+
+
+def _check_movable(problem: Problem, device: torch.device, precision: Precision) -> None:
+    """Refuse a network that must be moved elsewhere, and to which something leads that would stay behind.
+
+    Raises:
+        LandscapeError: So it is.
+    """
+    double = precision.data == torch.float64
+    if is_there(problem.model, device, double=double):
+        return
+    reach = reach_of(problem.model, problem.loss)
+    if reach.network is not None:
+        kinds = ", ".join(sorted({f"{each.dtype} on {each.device}" for each in problem.model.parameters()}))
+        raise LandscapeError(
+            f"model: {reach.network}, and its parameters ({kinds}) would have to be moved to {precision.name} on {device}; "
+            f"valid is a network that is there already, or a compute.precision and a compute.device that are its own"
         )
 
 
@@ -139,3 +195,13 @@ def _who(ranks: Ranks, device: torch.device, threads: int) -> str:
         f"ranks       {ranks.size} on {hosts} host{'s' if hosts > 1 else ''}: {found}; "
         f"{each} thread{'s' if spread[-1] > 1 else ''} each"
     )
+
+
+def _inputs(inputs: Mapping[str, Inputs]) -> list[str]:
+    """In which type the data are evaluated, where it is not the precision's; splits that are alike in one line."""
+    words = {split: each.words() for split, each in inputs.items()}
+    return [
+        f"inputs      {', '.join(split for split in words if words[split] == text)}: {text}"
+        for text in dict.fromkeys(words.values())
+        if text
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -18,15 +19,16 @@ from mpi_landscape.configuration.sections.plane import (
     RandomDirection,
 )
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry import directions as geometry
 from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.geometry.moving import describe, warnings_of
 from mpi_landscape.geometry.normalization import normalize
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, flat_state
-from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.placement.ends import end_of, fixed_lines, left_behind
+from mpi_landscape.problem.checkpoints import read_state
 from mpi_landscape.storage.surface.reader import read_direction
 from mpi_landscape.wording import one_line
 
@@ -39,15 +41,28 @@ def share_plane(
 ) -> Plane:
     """The directions that rank 0 builds, on every rank; messages say `where` they stand. Collective.
 
+    What moves along them, and what does not, is said.
+
     Raises:
         AgreedError: A direction cannot be built.
     """
     built = ranks.on_root(lambda: _build(configuration, model, center, where=where))
-    names = ranks.share(list(built or {}))
+    for line in built.lines if built else []:
+        ranks.say(line)
+    names = ranks.share(list(built.vectors) if built else [])
     vectors = {
-        name: torch.from_numpy(broadcast(ranks, built[name].numpy() if built else None)) for name in names
+        name: torch.from_numpy(broadcast(ranks, built.vectors[name].numpy() if built else None))
+        for name in names
     }
     return Plane(layout=center.layout, center=center.vector, directions=vectors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """Directions, and what is to be said of them."""
+
+    vectors: Mapping[str, Tensor]
+    lines: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +75,7 @@ class _Around:
     here: str
 
 
-def _build(
-    configuration: DirectionsConfiguration, model: nn.Module, center: Center, *, where: str
-) -> dict[str, Tensor]:
+def _build(configuration: DirectionsConfiguration, model: nn.Module, center: Center, *, where: str) -> _Built:
     """`alpha`, and `beta` for a surface, (n,) float32 each; the model is left untouched.
 
     Raises:
@@ -74,7 +87,9 @@ def _build(
 
     alpha = _direction(configuration.alpha, around("alpha"))
     if configuration.beta is None:
-        return {"alpha": alpha}
+        return _Built(
+            vectors={"alpha": alpha}, lines=_lines({"alpha": alpha}, configuration, model, center, where)
+        )
     against = alpha if configuration.orthogonalize else None
     beta = _direction(configuration.beta, around("beta"), against)
     cosine = geometry.cosine(alpha, beta)
@@ -83,23 +98,54 @@ def _build(
             f"{where}: directions.alpha and directions.beta are parallel (cosine {cosine:.6f}) and span no plane; "
             f"give them different seeds or ends, or ask for a line"
         )
-    return {"alpha": alpha, "beta": beta}
+    vectors = {"alpha": alpha, "beta": beta}
+    return _Built(vectors=vectors, lines=_lines(vectors, configuration, model, center, where))
+
+
+def _lines(
+    vectors: Mapping[str, Tensor],
+    configuration: DirectionsConfiguration,
+    model: nn.Module,
+    center: Center,
+    where: str,
+) -> list[str]:
+    """What moves, what does not, and ends that are not reached."""
+    said = {"alpha": configuration.alpha, "beta": configuration.beta}
+    layout, warnings = center.layout, []
+    for axis, vector in vectors.items():
+        each = said[axis]
+        if isinstance(each, DifferenceDirection):
+            end = end_of(model, each.to, where=f"{where}: directions.{axis}.to")
+            warnings += [f"{axis}: {line}" for line in left_behind(model, end, layout, vector)]
+    plane = Plane(layout=layout, center=center.vector, directions=vectors)
+    warnings += warnings_of(plane)
+    only = {axis: each.only for axis, each in said.items() if each is not None and axis in vectors}
+    return [
+        *describe(plane),
+        *fixed_lines(layout, only),
+        *(f"warning: {where}: directions.{line}" for line in warnings),
+    ]
 
 
 def _direction(said: Direction, around: _Around, against: Tensor | None = None) -> Tensor:
-    """One direction: made as its kind says, then ignored, orthogonalized and normalized in this order."""
+    """One direction: made as its kind says, then reduced to what moves, orthogonalized and normalized in this order."""
     direction = _made(said, around)
+    if said.only == "trainable":
+        direction = geometry.keep_frozen(direction, around.center.layout)
     if said.ignore:
         try:
             direction = geometry.ignore(direction, around.center.layout, said.ignore)
         except LandscapeError as error:
             raise LandscapeError(f"{around.here}.{error}") from error
     if against is not None:
-        direction = geometry.orthogonalize(direction, against)
+        # What stays at the center stays there.
+        direction = geometry.orthogonalize(
+            direction, geometry.within(against, direction, around.center.layout)
+        )
     direction = normalize(direction, around.center.vector, around.center.layout, how=said.normalize)
     if not geometry.array_of(direction).any():
         raise LandscapeError(
-            f"{around.here}: is zero everywhere, so nothing would move; ignore less or choose another"
+            f"{around.here}: is zero everywhere, so nothing would move; ignore less, set only: all, or choose another"
         )
     return direction
 
@@ -117,8 +163,7 @@ def _random(said: RandomDirection, around: _Around) -> Tensor:
 
 @_made.register
 def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
-    end = own_copy(around.model)
-    load_state(end, read_state(said.to), where=f"{around.here}.to: {said.to}")
+    end = end_of(around.model, said.to, where=f"{around.here}.to")
     return geometry.difference(around.center.vector, flat_state(end, around.center.layout))
 
 

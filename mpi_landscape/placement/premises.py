@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.computed import KINDS
-from mpi_landscape.evaluation.replica import network_on
+from mpi_landscape.evaluation.inputs import Inputs, find_inputs
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.loading.resident import Resident
@@ -33,25 +33,33 @@ def try_problem(
     *,
     asked: Collection[str],
     decided: Collection[str] | None = None,
-) -> tuple[int, Quantities]:
+) -> tuple[int, Quantities, bool, dict[str, Inputs]]:
     """Try two examples of every split, before the data is read.
 
     Quantities are `asked` for by name; `decided` are the further numbers of the loss that a file keeps which may be
     continued, None without one.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives, and what will be known at a point.
+        Numbers per example in the largest tensor that a layer gives; what will be known at a point; whether the loss
+        takes derivatives itself; and in which type each split is evaluated.
 
     Raises:
         LandscapeError: Network, loss and data do not fit together, or a quantity cannot be known.
     """
-    network = network_on(problem.model, device, dtype)
-    tried = {
-        split: premises.try_two_examples(problem.loss, network, split, dataset, device=device, dtype=dtype)
-        for split, dataset in problem.splits.items()
-    }
-    returned = {split: each for split, (_, each) in tried.items()}
-    return max(size for size, _ in tried.values()), _quantities(problem, returned, asked, decided)
+    model, loss = problem.model, problem.loss
+    tried, inputs = {}, {}
+    for split, dataset in problem.splits.items():
+        inputs[split] = find_inputs(loss, model, split, dataset, device=device, dtype=dtype)
+        tried[split] = premises.try_two_examples(
+            loss, model, split, dataset, device=device, dtype=inputs[split].dtype
+        )
+    returned = {split: each for split, (_, each, _) in tried.items()}
+    return (
+        max(size for size, _, _ in tried.values()),
+        _quantities(problem, returned, asked, decided),
+        any(each for _, _, each in tried.values()),
+        inputs,
+    )
 
 
 def check_premises(
@@ -60,26 +68,28 @@ def check_premises(
     splits: Mapping[str, Examples],
     quantities: Quantities,
     device: torch.device,
-    dtype: torch.dtype,
+    inputs: Mapping[str, Inputs],
+    *,
+    gradients: bool = False,
 ) -> None:
     """Every rank tries one batch; rank 0 alone looks at the data again.
 
     Raises:
         LandscapeError: A premise does not hold.
     """
-    network = network_on(problem.model, device, dtype)
+    network = problem.model
     for split, examples in splits.items():
         with closing(examples.pieces(0, 1)) as pieces:
             batch = next(pieces)[0]
         if ranks.is_root:
             _check_labels(problem, network, examples)
-        result = premises.call_loss(problem.loss, network, batch)
+        result = premises.call_loss(problem.loss, network, batch, gradients=gradients)
         premises.check_loss(result, examples.batch_size)
-        premises.check_repeatable(problem.loss, network, batch)
+        premises.check_repeatable(problem.loss, network, batch, gradients=gradients)
         for name in quantities.computed:
             KINDS[name].check(problem.loss, network, batch)
         if ranks.is_root:
-            premises.check_rereading(examples, problem.splits[split], device, dtype)
+            premises.check_rereading(examples, problem.splits[split], device, inputs[split].dtype)
 
 
 def _check_labels(problem: Problem, network: nn.Module, examples: Examples) -> None:

@@ -1,8 +1,6 @@
 """Nested samples of a split: in each stratum a first level of examples, then ever more, each twice as many as before.
 
-What is known of a point is a *state*: how many levels of each stratum are in. Estimate, standard error and next step
-follow from the state and the sums alone, so every run takes the same path, whatever the number of ranks; a wanted
-accuracy says only where on the path to stop, and the end of every path is the exact value.
+What is known of a point is a *state*: how many levels of each stratum are in; `estimates` says what follows from it.
 """
 
 from __future__ import annotations
@@ -25,12 +23,6 @@ SMALL = 4096
 # More strata would save little, and each has a first level of its own. Measured on 20,480 images and a trained ResNet-20:
 # 8, 12, 16 strata need 27, 25, 24 % of the examples, and 16 find the largest losses less reliably.
 STRATA = 12
-# A step of the path lowers the squared standard error by this share, or as far as one more level of each stratum can.
-STEP = 0.25
-# The variance of a stratum counts as if CAUTION of its examples had that of the whole split: where a few examples carry the
-# loss, most samples of a stratum hold none of them, and the path would stop there. Measured near a minimum: the worst
-# error falls from 9.9 to 3.9 times the target and coverage rises from 94 to 96 %, for 3 % more evaluations.
-CAUTION = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +32,13 @@ class Sample:
     Attributes:
         strata: (num_shards,) the stratum of each shard: 0, ..., 0, 1, ...; the levels of a stratum are neighbours.
         examples: (num_shards,) how many examples each has.
+        largest: (num_shards,) nats, the largest absolute loss of any of its stratum's examples at any trial point, as far as
+            it is finite. Empty in files of version 0.1.0, whose standard errors stay what they were.
     """
 
     strata: tuple[int, ...]
     examples: tuple[int, ...]
+    largest: tuple[float, ...] = ()
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -91,8 +86,18 @@ def choose_first(num_examples: int, batch_size: int) -> tuple[int, int]:
     return 1, num_examples
 
 
-def cut(sizes: Sequence[int], first: int) -> Sample:
-    """Cut strata of these sizes, whole batches but for the last, into levels: each as large as all before it."""
+def cut(sizes: Sequence[int], first: int, largest: Sequence[float] = ()) -> Sample:
+    """Cut strata of these sizes, whole batches but for the last, into levels: each as large as all before it.
+
+    Args:
+        sizes: Examples of each stratum.
+        first: Examples of a first level.
+        largest: The largest absolute loss of each stratum at the trial points; empty where that is not known.
+
+    Example:
+        >>> cut([16, 70], 16).examples
+        (16, 16, 16, 38)
+    """
     strata, examples = [], []
     for stratum, size in enumerate(sizes):
         done = 0
@@ -103,102 +108,11 @@ def cut(sizes: Sequence[int], first: int) -> Sample:
             strata.append(stratum)
             examples.append(level)
             done += level
-    return Sample(strata=tuple(strata), examples=tuple(examples))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a state says of a chunk of points.
-
-    Attributes:
-        means: (num_points, num_columns) float64: each column per example; that of the examples is 1.
-        stderr: (num_points,) float64: standard error of the loss; infinite where the loss is not finite and examples are left.
-    """
-
-    means: Floats
-    stderr: Floats
-
-    @property
-    def loss(self) -> Floats:
-        """(num_points,) float64, nats per example."""
-        return self.means[:, 0]
-
-    @property
-    def relative_error(self) -> float:
-        """The largest standard error relative to its own loss; 0 for a loss of zero known to be so."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            # A loss that is not finite stays so, whatever comes.
-            relative = np.where(self.stderr > 0, self.stderr / np.abs(self.loss), 0.0)
-        return float(np.max(np.where(np.isfinite(self.loss), relative, 0.0)))
-
-
-def estimate(sample: Sample, levels: Ints, sums: Floats) -> Estimate:
-    """Means and the standard error of the loss by the stratified mean (Cochran 1977, equations 5.1 and 5.7).
-
-        loss = Σ_h N_h m_h / N        stderr² = Σ_h N_h² s_h² (1/n_h - 1/N_h) / N²
-
-    with the mean m_h and the variance s_h² (with n_h - 1) over the n_h examples that are in. Where all are, it is the
-    mean of all, its sums added in the order of the shards.
-
-    Args:
-        sample: The cut.
-        levels: (num_strata,) levels that are in, at least 1 each.
-        sums: (num_shards, num_points, num_columns) float64: loss sum, correct, examples, sum of squared losses, ...
-
-    Example:
-        Of strata of 2 and 6 examples, one of loss 10 and three of loss 2 each are in: (2 · 10 + 6 · 2) / 8 = 4.
-
-        >>> sample = Sample(strata=(0, 0, 1, 1), examples=(1, 1, 3, 3))
-        >>> sums = np.zeros((4, 1, 4))
-        >>> sums[0], sums[2] = [10, 1, 1, 100], [6, 0, 3, 12]
-        >>> estimate(sample, np.array([1, 1]), sums).loss
-        array([4.])
-    """
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        if np.array_equal(levels, sample.num_levels):
-            total = np.cumsum(sums, axis=0)[-1]
-            return Estimate(means=total / total[:, 2:3], stderr=np.zeros(len(total)))
-        seen, shares = _seen(sample, levels, sums), sample.sizes[:, None, None] / sample.sizes.sum()
-        means = np.cumsum(shares * seen / seen[:, :, 2:3], axis=0)[-1]
-        means[:, 2] = 1.0  # and not the sum of rounded shares
-        number = _number(sample, levels)
-        variance = _variances(sample, seen) * _factor(sample, number)[:, None]
-        stderr = np.sqrt(np.cumsum(variance, axis=0)[-1])
-    return Estimate(means=means, stderr=np.where(np.isnan(stderr), np.inf, stderr))
-
-
-def step(sample: Sample, levels: Ints, sums: Floats) -> Ints:
-    """The next state on the path: one more level where it lowers the standard error most for its cost.
-
-    Args:
-        sample: The cut.
-        levels: (num_strata,) levels that are in.
-        sums: (num_shards, num_points, 4) float64.
-
-    Returns:
-        (num_strata,) levels, more than before unless all were in.
-    """
-    more = np.minimum(levels + 1, sample.num_levels)
-    before, after = _number(sample, levels), _number(sample, more)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        seen = _seen(sample, levels, sums)
-        # Relative to the point's own loss, so that the points of a chunk can be compared.
-        loss = np.sum(sample.sizes[:, None] * seen[:, :, 0] / seen[:, :, 2], axis=0) / sample.sizes.sum()
-        variances = _variances(sample, seen) / loss**2
-        now, then = (variances * _factor(sample, number)[:, None] for number in (before, after))
-        worst = int(np.argmax(np.sum(now, axis=0)))
-        gains = (now - then)[:, worst]
-        worth = np.where(after > before, gains / (after - before), -np.inf)
-    # No number says where to go on: everywhere.
-    if not np.isfinite(np.sum(now[:, worst])) or not gains.any():
-        return more
-    result, missing = levels.copy(), STEP * float(np.sum(now[:, worst]))
-    for stratum in np.argsort(-worth, kind="stable"):
-        if missing <= 0:
-            break
-        result[stratum] = more[stratum]
-        missing -= gains[stratum]
-    return result
+    return Sample(
+        strata=tuple(strata),
+        examples=tuple(examples),
+        largest=tuple(largest[stratum] for stratum in strata) if largest else (),
+    )
 
 
 def shards_between(sample: Sample, levels: Ints | None, later: Ints) -> Ints:
@@ -206,38 +120,3 @@ def shards_between(sample: Sample, levels: Ints | None, later: Ints) -> Ints:
     earlier = np.zeros_like(later) if levels is None else levels
     steps = zip(sample.first_shards, earlier, later, strict=True)
     return np.concatenate([first + np.arange(low, high) for first, low, high in steps])
-
-
-def _parts(sample: Sample, levels: Ints) -> list[slice]:
-    """The shards of each stratum in a state."""
-    return [slice(first, first + count) for first, count in zip(sample.first_shards, levels, strict=True)]
-
-
-def _number(sample: Sample, levels: Ints) -> Floats:
-    """(num_strata,) examples of each stratum in a state."""
-    examples = np.array(sample.examples, dtype=np.float64)
-    return np.array([examples[part].sum() for part in _parts(sample, levels)])
-
-
-def _seen(sample: Sample, levels: Ints, sums: Floats) -> Floats:
-    """(num_strata, num_points, 4) sums over the levels of a state, added in the order of the shards."""
-    return np.stack([np.cumsum(sums[part], axis=0)[-1] for part in _parts(sample, levels)])
-
-
-def _variances(sample: Sample, seen: Floats) -> Floats:
-    """(num_strata, num_points) N_h² s_h² / N², s_h² with `CAUTION`."""
-    number = seen[:, :, 2]
-    mean = seen[:, :, 0] / number
-    # Rounding of the difference can leave a trifle below zero.
-    squares = np.maximum(seen[:, :, 3] - seen[:, :, 0] * mean, 0)
-    shares = (sample.sizes / sample.sizes.sum())[:, None]
-    whole = np.sum(shares * (squares / number + mean**2), axis=0) - np.sum(shares * mean, axis=0) ** 2
-    variance = (squares + CAUTION * np.maximum(whole, 0)) / np.maximum(number - 1 + CAUTION, 1)
-    result: Floats = variance * shares**2
-    return result
-
-
-def _factor(sample: Sample, number: Floats) -> Floats:
-    """(num_strata,) 1/n - 1/N: exactly 0 where all examples are in."""
-    factor: Floats = 1 / number - 1 / sample.sizes
-    return factor

@@ -47,7 +47,7 @@ def stratify(losses: Floats, *, num: int, step: int, least: int) -> list[Ints]:
         >>> [members.tolist() for members in stratify(np.array([[1.0, 9, 1, 1, 9, 9]]), num=2, step=3, least=3)]
         [[0, 2, 3], [1, 4, 5]]
     """
-    scaled = _scaled(losses)
+    scaled = relative(losses)
     whole = np.arange(losses.shape[1])
     cuts = [_best_cut(whole, scaled, np.ones(len(scaled)), step, least)]
     while len(cuts) < num:
@@ -63,12 +63,12 @@ def stratify(losses: Floats, *, num: int, step: int, least: int) -> list[Ints]:
     return sorted((np.sort(cut.members) for cut in cuts), key=lambda members: members.size % step != 0)
 
 
-def _scaled(losses: Floats) -> Floats:
+def relative(losses: Floats) -> Floats:
     """Losses over their mean at each trial point; those that are not finite count as the largest that is."""
     finite = np.isfinite(losses)
     largest = np.max(np.abs(losses), axis=1, where=finite, initial=0.0)[:, None]
     known = np.where(finite, losses, largest)
-    mean = np.abs(known.mean(axis=1, keepdims=True))
+    mean = np.abs(known).mean(axis=1, keepdims=True)
     return known / np.where(mean > 0, mean, 1.0)
 
 

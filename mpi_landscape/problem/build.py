@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.problem.loss_text import loss_text
 from mpi_landscape.problem.losses import LossFunction, build_loss
 from mpi_landscape.problem.networks.table import build_network
 
@@ -20,7 +21,7 @@ class Problem:
     """What is evaluated.
 
     Attributes:
-        model: The network, in evaluation mode, float32, on the CPU.
+        model: The network, on the CPU.
         loss: Called `loss(model, batch)`; one value per example.
         splits: Data sets by name, such as "train" and "test".
         where: What describes it, for messages.
@@ -50,15 +51,16 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
     model = build_network(configuration.model, where=where, folders=folders)
     splits = build_splits(configuration.data, where=where, folders=folders)
     return Problem(
-        model=model.cpu().float().eval(),
+        model=model.cpu(),
         loss=loss,
         splits=splits,
         where=where,
         loss_name=configuration.loss.name,
-        loss_text=_loss_text(configuration.loss),
+        loss_text=_loss_text(configuration.loss, loss),
     )
 
 
-def _loss_text(loss: LossConfiguration) -> str:
-    arguments = (f"{key}={value!r}" for key, value in sorted(loss.arguments.items()))
-    return f"{loss.name or loss.target}({', '.join(arguments)})"
+def _loss_text(configuration: LossConfiguration, loss: LossFunction) -> str:
+    arguments = (f"{key}={value!r}" for key, value in sorted(configuration.arguments.items()))
+    text = f"{configuration.name or configuration.target}({', '.join(arguments)})"
+    return text if configuration.target is None else loss_text(loss, text)

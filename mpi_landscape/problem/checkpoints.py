@@ -5,6 +5,7 @@ import collections
 import itertools
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -26,10 +27,14 @@ _MOST_WRAPPERS = 3
 _PREFIXES = ("module.", "_orig_mod.")
 _MOST_NAMED = 3
 _ZIP = b"PK\x03\x04"
+_FRAME = pickle.FRAME[0]  # protocols of 4 and above begin with it
+# Of numpy's arrays and numbers; u4 is that of its random state.
+_ARRAYS = ("f2", "f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 _NUMBERS = frozenset(
     getattr(torch, name)
     for name in (
         *("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64"),
+        *("complex64", "complex128"),
         *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
     )
 )
@@ -46,7 +51,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, or
-            holds no state dictionary, or one with tensors that are no dense tensors of real numbers.
+            holds no state dictionary, or one with tensors that are no dense tensors of numbers.
     """
     where = os.fspath(path)
     content = read_content(path)
@@ -63,7 +68,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     for name, value in tensors.items():
         if value.is_meta or value.layout != torch.strided or value.is_nested or value.dtype not in _NUMBERS:
             kind = "without values" if value.is_meta else f"{value.layout}, {value.dtype}"
-            raise LandscapeError(f"{where}: {shown(name)} is {kind}; expected a dense tensor of real numbers")
+            raise LandscapeError(f"{where}: {shown(name)} is {kind}; expected a dense tensor of numbers")
     return _without_prefixes(tensors)
 
 
@@ -89,7 +94,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
     `num_batches_tracked`, which no evaluation reads, may be missing.
 
     Raises:
-        LandscapeError: A tensor is missing, left over, or of another shape; names the first three.
+        LandscapeError: A tensor is missing, left over, of another shape, or complex for a real one; names the first three.
     """
     own = model.state_dict()
     # Extra state is not tensors, and is not read; see read_state.
@@ -102,6 +107,11 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
         f"{name} has shape {tuple(value.shape)}, the network's {tuple(expected[name].shape)}"
         for name, value in aligned.items()
         if name in expected and not is_lazy(expected[name]) and value.shape != expected[name].shape
+    ]
+    misfits += [
+        f"{name} is complex, the network's real"
+        for name, value in aligned.items()
+        if name in expected and value.is_complex() and not expected[name].is_complex()
     ]
     if misfits:
         more = f"; … and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
@@ -147,10 +157,18 @@ def _unpickled(path: Path, where: str, *, is_zip: bool) -> Any:
     except LandscapeError:
         raise
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+        said = str(error)
+        if "Unsupported global" in said or "GLOBAL" in said or "Can only" in said:
+            kind = re.search(r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>", said)
+            named = f" ({kind[1] or kind[2]})" if kind else ""
             raise LandscapeError(
-                f"{where}: holds Python objects, which are not loaded since they could run code; "
+                f"{where}: holds Python objects{named}, which are not loaded since they could run code; "
                 "save only the tensors: torch.save(model.state_dict(), path)"
+            ) from error
+        if is_zip and f"Unsupported operand {_FRAME}" in said:
+            raise LandscapeError(
+                f"{where}: is of a pickle protocol above 2, which is loaded only by what could run code; save it as torch.save "
+                f"does by default, without pickle_protocol"
             ) from error
         raise LandscapeError(f"{where}: is not a checkpoint of torch.save, or it is damaged") from error
     # Depending on where a file ends, or what else it is, torch.load lets almost anything out.
@@ -183,7 +201,7 @@ def _harmless() -> list[Any]:
     """Types that training scripts keep beside the parameters, and that only hold values."""
     scalar: Any = np.float64(0).__reduce__()[0]
     rebuilt: Any = np.zeros(1).__reduce__()[0]
-    types = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u8", "?")]
+    types = [type(np.dtype(kind)) for kind in _ARRAYS]
     # numpy 2 moved its core; a checkpoint names the place of the numpy that wrote it.
     moved = [
         (function, f"numpy.{core}.multiarray.{function.__name__}")

@@ -14,6 +14,9 @@ from torch.utils.data import Dataset
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
+from mpi_landscape.evaluation.conversion import converted
+from mpi_landscape.evaluation.inputs import find_inputs
+from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.premises import refuse_labels
@@ -75,14 +78,19 @@ def prepare(
     settings = member.settings
     model, loss = build_untrained(member)
     model = model.to(device)
+    trial = network_on(model, device, torch.float32)
+    inputs = {
+        split: find_inputs(loss, trial, split, dataset, device=device, dtype=torch.float32).dtype
+        for split, dataset in splits.items()
+    }
     for split, dataset in splits.items():
-        premises.try_two_examples(loss, model, split, dataset, device=device, dtype=torch.float32)
+        premises.try_two_examples(loss, model, split, dataset, device=device, dtype=inputs[split])
     feeds = {
         split: make_feed(
             split,
             dataset,
             device=device,
-            dtype=torch.float32,
+            dtype=inputs[split],
             workers=_workers(ranks),
             mode=settings.data,
             available=free_memory(device, ranks),
@@ -122,7 +130,8 @@ def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
     settings = member.settings
     loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)
-    model = build_network(member.configuration.model, where=member.where, folders=_folders(member)).float()
+    model = build_network(member.configuration.model, where=member.where, folders=_folders(member))
+    model = converted(model, torch.float32)
     if settings.start is not None:
         load_state(model, read_state(settings.start), where=settings.start)
     return model, loss

@@ -28,6 +28,8 @@ from mpi_landscape.wording import volume
 PROGRAM = "mpi_landscape"
 FORMAT = ("v108", "v108")
 _ADVICE = "choose another --output"
+# What HDF5 says of a file that this process has open: in another mode, or with another use of locks.
+_OPEN_HERE = ("already open", "locking flag values don't match")
 
 
 @contextmanager
@@ -162,6 +164,10 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
         refusal = _refusal(path, mode)
         if refusal is not None:
             raise LandscapeError(f"{path}: {refusal}" + f"; {advice}" * (mode != "r")) from error
+        if any(words in str(error) for words in _OPEN_HERE):
+            raise LandscapeError(
+                f"{path}: is open in this process already, by h5py or xarray; close it there"
+            ) from error
         raise LandscapeError(f"{path}: is not {kind} (HDF5 cannot open it); {advice}") from error
     try:
         with damage_named(path):

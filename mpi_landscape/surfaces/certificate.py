@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.evaluator import Evaluator
-from mpi_landscape.evaluation.plain import check_plain, plain_sums
-from mpi_landscape.evaluation.sums import NUM_SUMS, add_in_order
+from mpi_landscape.evaluation.lending import kept_as_it_is
+from mpi_landscape.evaluation.plain import check_batches, check_plain, plain_sums
+from mpi_landscape.evaluation.probe import Setting, differing, losses_at_center
+from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.directions import cosine
+from mpi_landscape.geometry.moving import warnings_of
 from mpi_landscape.geometry.normalization import norm_ratios
 from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.loading.batches import Batch
 from mpi_landscape.parallel.broadcast import sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.placement.ends import ends_of
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.tiles import shard_bounds
+from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.surfaces.engine import Trials
+from mpi_landscape.surfaces.request import Request
+from mpi_landscape.wording import one_line
+
+# Relative, of losses at the end of a difference, which is made of rounded numbers.
+_END = 1e-3
+# Points of the trials whose losses are kept in the file.
+CHECKED = 4
 
 
-def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator) -> tuple[dict[str, float], float]:
+def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference) -> tuple[dict[str, float], float]:
     """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
 
     Args:
@@ -45,26 +66,168 @@ def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator) -> tuple[dict[st
             for share in pieces:
                 start = time.perf_counter()
                 with placed.precision.computing():
-                    rows[0, first : first + len(share)] = evaluator.batch_sums(share)[:, :NUM_SUMS]
+                    rows[0, first : first + len(share)] = _sums(evaluator, share, split, first)
                 seconds += time.perf_counter() - start
                 rows[1, first : first + len(share)] = plain_sums(
-                    problem.model, problem.loss, share, device=placed.device, dtype=placed.precision.data
+                    problem.model,
+                    problem.loss,
+                    share,
+                    device=placed.device,
+                    dtype=placed.precision.data,
+                    gradients=placed.gradients,
                 )
                 first += len(share)
-        engine, plain = (
-            add_in_order(part)[0] / examples.num_examples for part in sum_over_ranks(ranks, rows)
-        )
+        rows = sum_over_ranks(ranks, rows)
+        engine, plain = (add_in_order(part)[0] / examples.num_examples for part in rows)
         # The sums are the same on every rank, and so is a refusal.
         # One of fewer bits may differ.
         if not placed.precision.approximate:
             with ranks.together():
                 check_plain(split, float(engine), float(plain))
+                check_batches(split, *rows)
         facts[f"certificate_{split}_loss"] = float(engine)
         facts[f"certificate_{split}_loss_plain"] = float(plain)
         if not np.isfinite(engine):
             ranks.say(f"warning: the {split} loss at the center is {engine}; the surface may mean little")
     # One pass was shared by all ranks, so a whole point takes one rank as long as all shares together.
     return facts, float(sum(ranks.gather(seconds)))
+
+
+def _sums(evaluator: Evaluator | Reference, share: Sequence[Batch], split: str, first: int) -> Floats:
+    """The sums of some batches; what a network or a loss raises for some examples alone is put in words.
+
+    Raises:
+        LandscapeError: It raised.
+    """
+    try:
+        return evaluator.batch_sums(share)[:, :NUM_SUMS]
+    except LandscapeError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise LandscapeError(
+            f"loss: in batches {first} to {first + len(share) - 1} of split {split!r}, at the center, the network or the loss "
+            f"raised {type(error).__name__}: {one_line(error)}"
+        ) from error
+
+
+def certify_points(
+    setting: Setting, trials: Trials, evaluator: Evaluator | Reference, placed: Placed, ranks: Ranks
+) -> dict[str, NDArray[np.float64]]:
+    """Losses of the trial examples at some points, by the engine and by the network itself, from rank 0. Collective.
+
+    Returns:
+        `checked_points` (points, axes); `checked_<split>_loss` and `checked_<split>_loss_plain` (points,), nats per example.
+    """
+    points = list(trials.points[:CHECKED])
+
+    def look() -> dict[str, NDArray[np.float64]]:
+        reference, facts = setting.reference(), {"checked_points": np.array(points)}
+        for split, batches in trials.batches.items():
+            for name, by in (("", evaluator), ("_plain", reference)):
+                with placed.precision.computing():
+                    losses = [
+                        np.concatenate([by.example_losses(batch, point) for batch in batches]).mean()
+                        for point in points
+                    ]
+                facts[f"checked_{split}_loss{name}"] = np.array(losses)
+        evaluator.move()
+        return facts
+
+    facts: dict[str, NDArray[np.float64]] = ranks.share(ranks.on_root(look) or {})
+    return facts
+
+
+def warnings_about(plane: Plane, checked: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """What a reader of a picture should know: nearly nothing moves, or the loss does not follow it."""
+    found = warnings_of(plane)
+    losses = [value for name, value in checked.items() if name.endswith("_loss_plain")]
+    if losses and all(np.ptp(each) == 0 for each in losses):
+        found.append(
+            "the loss is the same at all points that were tried: it does not follow the parameters that move"
+        )
+    return found
+
+
+def certify_ends(
+    request: Request, setting: Setting, trials: Trials, ranks: Ranks
+) -> dict[str, NDArray[np.float64]]:
+    """The loss of the trial examples at the end of a difference, and with the checkpoint that it leads to. Collective.
+
+    The checkpoint is put into the network itself, parameters and buffers; where the two losses differ, the end is not the
+    end, which is said.
+
+    Returns:
+        `checked_<axis>_end` (2,): at coordinate 1, and of the checkpoint, nats per example; of each axis that has an end.
+
+    Raises:
+        AgreedError: A checkpoint cannot be read.
+    """
+
+    def look() -> dict[str, NDArray[np.float64]]:
+        model, found = setting.model, {}
+        for axis, path in ends_of(request.directions).items():
+            point = (1.0,) if axis == "alpha" else (0.0, 1.0)
+            here = setting.reference().losses(trials.all_batches, point)
+            with kept_as_it_is(model):
+                load_state(
+                    model, read_state(path), where=f"{request.problem.where}: directions.{axis}.to: {path}"
+                )
+                there = losses_at_center(setting, trials.all_batches)
+            if differing(here, there, _END) is not None:
+                ranks.say(
+                    f"warning: {axis} = 1 is not the end: the loss of {here.size} examples is {here.mean():.6g} there, and "
+                    f"{there.mean():.6g} with {path}; buffers of the network, or what it keeps besides, stay at the center's"
+                )
+            found[f"checked_{axis}_end"] = np.array([here.mean(), there.mean()])
+        return found
+
+    return ranks.share(ranks.on_root(look) or {})
+
+
+def check_unchanged(
+    facts: Mapping[str, Any],
+    setting: Setting,
+    trials: Trials,
+    evaluator: Evaluator | Reference,
+    placed: Placed,
+    ranks: Ranks,
+) -> None:
+    """Refuse what has changed while it was evaluated: what `certify_points` found holds still, on every rank. Collective.
+
+    Raises:
+        AgreedError: It does not.
+    """
+    points = list(trials.points[:CHECKED])
+    with ranks.together():
+        for split, batches in trials.batches.items():
+            name = f"checked_{split}_loss"
+            with placed.precision.computing():
+                tile = evaluator.tile([batches], points)
+            _compare(facts[name], tile[:, 0] / tile[:, 2], split, points, rounding=1e-5)
+            if ranks.is_root:
+                reference = setting.reference()
+                now = np.array([reference.losses(batches, point).mean() for point in points])
+                _compare(facts[f"{name}_plain"], now, split, points, rounding=1e-6)
+
+
+def _compare(
+    before: NDArray[np.float64],
+    now: NDArray[np.float64],
+    split: str,
+    points: Sequence[Point],
+    *,
+    rounding: float,
+) -> None:
+    for point, was, found in zip(points, before, now, strict=True):
+        if abs(found - was) > rounding * abs(was) or np.isnan(found) != np.isnan(was):
+            here = tuple(round(each, 4) for each in point)
+            raise LandscapeError(
+                f"model: the {split} loss of a few examples at {here} was {was:.9g} before the first tile and is {found:.9g} "
+                f"after the last one: the network or the loss keeps something from pass to pass, so the values in the file "
+                f"depend on their order; let it forget, and use --overwrite"
+            )
 
 
 def certify_directions(plane: Plane) -> dict[str, float]:

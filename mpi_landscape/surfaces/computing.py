@@ -7,14 +7,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.center import share_center
+from mpi_landscape.placement.ends import buffers_move
+from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import placed
 from mpi_landscape.placement.plane import share_plane
+from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.plan import cost
 from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.account import Exact
+from mpi_landscape.surfaces.certificate import check_unchanged
 from mpi_landscape.surfaces.contents import SurfaceFile, contents_of
 from mpi_landscape.surfaces.description import describe_cost, describe_plan
 from mpi_landscape.surfaces.losses import Losses, prepare_losses
@@ -55,7 +60,12 @@ def compute(
     before = sampling.read_before(ranks, None if overwrite else path)
     with ExitStack() as resources:
         with stopping.at_once():
-            prepared, kept = _prepared(request, ranks, path, before, attributes, resources)
+            try:
+                prepared, kept = _prepared(request, ranks, path, before, attributes, resources)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise out_of_memory(error, "before the first tile", request.compute.batch_size) from error
+                raise
         for line in describe_plan(prepared, ranks.size):
             ranks.say(line)
         if kept is None:
@@ -66,7 +76,12 @@ def compute(
             size = prepared.plan.points_per_tile
             with ranks.together():
                 cost.check_time_limit(stopping.limit, prepared.tile_seconds, size)
-        return complete(_job_of(prepared, kept.path), kept, ranks, writer=writer, stopping=stopping)
+        ending = complete(_job_of(prepared, kept.path), kept, ranks, writer=writer, stopping=stopping)
+        if ending.stopped is None:
+            check_unchanged(
+                prepared.facts, prepared.setting, prepared.trials, prepared.evaluator, prepared.placed, ranks
+            )
+        return ending
 
 
 def _prepared(
@@ -80,7 +95,10 @@ def _prepared(
     """The losses, and their file; what else was needed on the way is given back here."""
     problem, compute = request.problem, request.compute
     center = share_center(
-        problem.model, ranks, normalization_buffers=request.directions.normalization_buffers
+        problem.model,
+        ranks,
+        normalization_buffers=buffers_move(request.directions, problem.model, ranks, where=problem.where),
+        roles=share_roles(problem, request.directions.rules, ranks),
     )
     plane = share_plane(request.directions, problem.model, center, ranks, where=problem.where)
     most = sampling.most_per_batch(problem.splits, before, compute.relative_error)

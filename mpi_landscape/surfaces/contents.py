@@ -34,6 +34,7 @@ class SurfaceFile:
     def __init__(self, path: Path, losses: Losses, contents: Contents | None, before: Before | None) -> None:
         self._path, self._contents, self._before = path, contents, before
         self._certificate, self._identity = losses.certificate, losses.identity
+        self._checked = {name: value for name, value in losses.facts.items() if name.startswith("checked_")}
         target = losses.request.compute.relative_error
         self._notes = {TARGET: target or 0.0} if losses.plan.samples else {}
 
@@ -62,6 +63,7 @@ class SurfaceFile:
         identity.check_same(self._path, self._before.attributes, self._identity)
         check_constants(self._path, contents.grid, contents.plan)
         _check_center(self._path, self._before.attributes, self._certificate)
+        _check_points(self._path, self._before.attributes, self._checked)
 
     def open(self, comm: Any | None, mode: str) -> Cells:
         """Open it for tiles."""
@@ -83,7 +85,7 @@ def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> 
         center=plane.center.numpy(),
         directions={name: vector.numpy() for name, vector in plane.directions.items()},
         layout=[
-            {"name": entry.name, "shape": entry.shape, "offset": entry.offset, "kind": entry.kind}
+            {"name": entry.name, "shape": entry.real_shape, "offset": entry.offset, "kind": entry.kind}
             for entry in plane.layout.entries
         ],
         orders=losses.orders,
@@ -113,4 +115,28 @@ def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float
             raise LandscapeError(
                 f"{path}: belongs to another run: its {name.split('_')[1]} loss at the center is {before:.9g}, now it is "
                 f"{value:.9g}, so the network's code or the loss has changed; choose another --output, or --overwrite"
+            )
+
+
+def _check_points(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Likewise away from the center, where another loss of the same name, or another edge of the code, shows itself.
+
+    Raises:
+        LandscapeError: A loss is another one.
+    """
+    points = np.asarray(stored.get("checked_points", ()))
+    if points.shape != np.shape(now.get("checked_points", ())) or not np.array_equal(
+        points, now["checked_points"]
+    ):
+        return  # of before such points were kept
+    for name in (name for name in now if name.endswith("_loss_plain")):
+        before, value = np.asarray(stored.get(name, np.nan)), np.asarray(now[name])
+        with np.errstate(invalid="ignore"):
+            far = np.abs(before - value) > 1e-5 * np.abs(before)
+        if before.shape == value.shape and (far & np.isfinite(before) & np.isfinite(value)).any():
+            place = int(np.argmax(far))
+            raise LandscapeError(
+                f"{path}: belongs to another run: the {name.split('_')[1]} loss of a few examples at "
+                f"{tuple(points[place].tolist())} is {before[place]:.9g} there, now it is {value[place]:.9g}, so the network's "
+                f"code or the loss has changed; choose another --output, or --overwrite"
             )

@@ -1,58 +1,193 @@
-"""The engine of a run, which rank 0 finds out on a few real examples before the work begins.
+"""The engine of a run, which rank 0 finds out on a few real examples before the work begins. Collective.
 
 None of it goes by the clock, so two runs of one configuration on one kind of machine decide the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
-from mpi_landscape.evaluation import choosing
+import numpy as np
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation import choosing, premises
+from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.choosing import Choice
+from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
-from mpi_landscape.evaluation.probe import Setting, fewer, probe_points
+from mpi_landscape.evaluation.probe import (
+    MOST_EXAMPLES,
+    Setting,
+    differing,
+    grouped,
+    probe_points,
+    trial_rows,
+)
+from mpi_landscape.evaluation.sums import Floats
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
+from mpi_landscape.plan.grid import Grid
 from mpi_landscape.surfaces.request import Request
 
+# Relative, of losses on another rank: another kind of processor rounds otherwise.
+_BETWEEN_RANKS = 1e-4
 
-def agree_engine(
-    setting: Setting, request: Request, placed: Placed, ranks: Ranks, before: str | None
-) -> Engine:
-    """The engine of a run, on every rank; what was dropped goes to the log. Collective.
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """A few examples from all of the data, and where the network is tried on them.
+
+    Attributes:
+        batches: By split.
+        regrouped: The same examples in the reverse order and other batches, by split.
+        points: The center first.
+    """
+
+    batches: Mapping[str, Sequence[Batch]]
+    regrouped: Mapping[str, Sequence[Batch]]
+    points: Sequence[Point]
+
+    @property
+    def all_batches(self) -> list[Batch]:
+        """Of all splits."""
+        return [batch for batches in self.batches.values() for batch in batches]
+
+
+def trials_of(placed: Placed, grid: Grid) -> Trials:
+    """Choose examples and points, the same on every rank."""
+    most = max(8, MOST_EXAMPLES // len(placed.splits))
+    rows = {split: trial_rows(examples, most) for split, examples in placed.splits.items()}
+    axes = [(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None]
+    # Uneven batches, no larger than those of the work.
+    return Trials(
+        batches={
+            split: grouped(found, -(-5 * len(found) // 8), placed.batch_size) for split, found in rows.items()
+        },
+        regrouped={
+            split: grouped(found[::-1], -(-2 * len(found) // 7), placed.batch_size)
+            for split, found in rows.items()
+        },
+        points=probe_points(axes),
+    )
+
+
+def agree(
+    setting: Setting, trials: Trials, request: Request, placed: Placed, ranks: Ranks, before: str | None
+) -> Choice:
+    """How the points of a run are evaluated, on every rank; what was dropped goes to the log. Collective.
 
     Args:
         setting: Network, loss and plane.
+        trials: On which it is found out.
         request: What was asked for.
         placed: The data.
         ranks: Who computes.
         before: The engine's text in the file that may be continued; None without one.
+
+    Raises:
+        AgreedError: A premise does not hold away from the center, or ranks compute different losses.
     """
-    decided = ranks.on_root(lambda: _decided(setting, request, placed, before))
-    text, dropped = ranks.share((decided[0].text(), decided[1]) if decided else ("", []))
+    ranks.on_root(lambda: _check_grouping(setting, trials))
+    _check_ranks(setting, trials, ranks)
+    decided = ranks.on_root(lambda: _decided(setting, trials, request, placed, before))
+    found = (decided.engine.text(), decided.in_place, decided.alone, decided.dropped) if decided else None
+    text, in_place, alone, dropped = ranks.share(found) or ("", False, False, ())
     for line in dropped:
         ranks.say(f"engine      {line}")
-    return engine_of(text)
+    if ranks.is_root:
+        unused = _unused(setting, trials)
+        if unused is not None:
+            ranks.say(unused)
+    return Choice(engine=engine_of(text), in_place=in_place, alone=alone, dropped=dropped)
+
+
+def _unused(setting: Setting, trials: Trials) -> str | None:
+    """Which parameters enter no operation, in a line for people; None where all do."""
+    try:
+        flow = observed(
+            setting.model,
+            lambda network: [
+                call(setting.loss, network, batch.data, gradients=setting.gradients)
+                for batch in trials.all_batches
+            ],
+        )
+    except Exception:  # a kernel that cannot be watched: nothing is known
+        return None
+    if not flow.unused:
+        return None
+    more = f" and {len(flow.unused) - 3} more" if len(flow.unused) > 3 else ""
+    return (
+        f"warning: {', '.join(flow.unused[:3])}{more}: a pass does not use them, so the loss does not change as they move; a "
+        f"network that keeps what it has made of its parameters (a cache, a merged adapter) does not follow them"
+    )
 
 
 def _decided(
-    setting: Setting, request: Request, placed: Placed, before: str | None
-) -> tuple[Engine, list[str]]:
-    """That of the file which may be continued, otherwise what passes the trials; and what to tell the user."""
+    setting: Setting, trials: Trials, request: Request, placed: Placed, before: str | None
+) -> Choice:
+    """That of the file which may be continued, where it is right, otherwise what passes the trials."""
     asked, dtype = request.compute.engine, placed.precision.data
-    (batch,) = first_batches(next(iter(placed.splits.values())), 1)
-    axes = [axis for axis in (request.grid.alpha, request.grid.beta) if axis is not None]
-    points = probe_points([(axis.min, axis.max) for axis in axes])
-    if before is not None and asked == "auto":
-        try:
-            engine = engine_of(before)
-            setting.sums(engine, dtype, [fewer(batch, 1)], points[:1])
-        except Exception:  # of another network or another version: the file's identity is checked later
-            pass
-        else:
-            return engine, []
-    return choosing.choose_engine(setting, batch, points, dtype=dtype, steps=steps_of(asked))
+    if asked == "plain":
+        return Choice(in_place=True, alone=True)
+    steps = _steps_before(before) if before is not None and asked == "auto" else None
+    return choosing.choose(
+        setting,
+        trials.all_batches,
+        trials.points,
+        dtype=dtype,
+        steps=steps_of(asked),
+        threads=1 if placed.on_gpu else placed.threads,
+        before=steps,
+    )
+
+
+def _steps_before(text: str) -> Engine | None:
+    try:
+        return engine_of(text)
+    except LandscapeError:  # of another version: the file's identity is checked later
+        return None
+
+
+def _check_grouping(setting: Setting, trials: Trials) -> None:
+    """Every example has the same loss in other batches: at the center and at two places off it."""
+    reference = setting.reference()
+    for split, batches in trials.batches.items():
+        count = sum(batch.valid for batch in batches)
+        orders = [range(count), range(count)[::-1]]
+        groupings = [batches, trials.regrouped[split]]
+        premises.check_grouping(reference, groupings, trials.points[:3], orders)
+        premises.check_reading(setting.loss, setting.model, batches[0], gradients=setting.gradients)
+
+
+def _check_ranks(setting: Setting, trials: Trials, ranks: Ranks) -> None:
+    """The same losses on every rank, at a point off the center.
+
+    Raises:
+        AgreedError: A network, a loss or data differ between ranks.
+    """
+    if ranks.size == 1:
+        return
+    point = trials.points[min(2, len(trials.points) - 1)]
+    with ranks.together():
+        own = setting.reference().losses(trials.all_batches, point)
+    wanted = np.array(ranks.share(own.tolist()))
+    with ranks.together():
+        _compare(own, wanted, point)
+
+
+def _compare(own: Floats, wanted: Floats, point: Point) -> None:
+    place = differing(own, wanted, _BETWEEN_RANKS) if own.shape == wanted.shape else 0
+    if place is not None:
+        raise LandscapeError(
+            f"model: at {tuple(round(each, 4) for each in point)} the loss of an example is {own[place]:.9g} here and "
+            f"{wanted[place]:.9g} on rank 0; valid are a network, a loss and data that are built alike on every rank (fixed "
+            f"seeds, no order from a set)"
+        )
 
 
 def first_batches(examples: Examples, count: int) -> list[Batch]:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.geometry.plane import Plane
@@ -21,12 +26,9 @@ def identity_of(
     grid, problem = request.grid, placed.problem
     further = placed.quantities.columns[len(SUMS) :]
     axes = {"alpha": grid.alpha, "beta": grid.beta}
-    moved = {entry.name for entry in plane.layout.entries}
-    rest = [
-        value.detach().cpu().float().numpy()
-        for name, value in problem.model.named_buffers()
-        if name not in moved
-    ]
+    moved, kept = {entry.name for entry in plane.layout.entries}, set(plane.layout.fixed)
+    fixed = [(name, value) for name, value in problem.model.named_parameters() if name in kept]
+    rest = [_values(value) for name, value in [*problem.model.named_buffers(), *fixed] if name not in moved]
     return {
         "grid": ", ".join(
             f"{name} {axis.min:g}:{axis.max:g}:{axis.num}" for name, axis in axes.items() if axis
@@ -43,3 +45,19 @@ def identity_of(
         # Named only where there are more than every file has.
         **({"quantities": ", ".join(further)} if further else {}),
     }
+
+
+def _values(buffer: Tensor) -> NDArray[Any]:
+    """A buffer in its own type, but as float32 where that holds its values: so all were written once, and files go on.
+
+    Example:
+        >>> [_values(each).dtype.name for each in (torch.tensor(2**24), torch.tensor(2**24 + 1), torch.tensor(1j))]
+        ['float32', 'int64', 'complex64']
+    """
+    buffer = buffer.detach().cpu()
+    if buffer.dtype == torch.float64 or buffer.is_complex():
+        return buffer.resolve_conj().numpy()
+    single = buffer.float()
+    exact = buffer.is_floating_point() or bool((single.to(buffer.dtype) == buffer).all())
+    found: NDArray[Any] = (single if exact else buffer).numpy()
+    return found

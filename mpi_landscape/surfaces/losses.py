@@ -15,27 +15,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpi_landscape.evaluation.computed import KINDS, Computing, columns
-from mpi_landscape.evaluation.engine.description import Engine
+from mpi_landscape.evaluation.calling import is_out_of_memory
+from mpi_landscape.evaluation.computed import Computing, columns
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.geometry.moving import warnings_of
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.memory import is_out_of_memory, out_of_memory
+from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan import cost
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.surfaces import sampling
-from mpi_landscape.surfaces.certificate import certify, certify_directions
-from mpi_landscape.surfaces.engine import agree_engine
+from mpi_landscape.surfaces.certificate import (
+    certify,
+    certify_directions,
+    certify_ends,
+    certify_points,
+    warnings_about,
+)
+from mpi_landscape.surfaces.engine import Trials, agree, trials_of
+from mpi_landscape.surfaces.evaluating import check_copied, computing_of, evaluator_of, seconds_of
 from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.surfaces.sampling import Sampling
+from mpi_landscape.surfaces.watching import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,9 @@ class Losses:
         identity: What defines the numbers; on rank 0.
         certificate: What shows that they are right.
         facts: More for the file to say of itself.
+        watch: Looks at some of the tiles.
+        setting: Network, loss and plane.
+        trials: A few examples, and where they are evaluated before and after the work.
         seconds_per_point: What one rank needs for a point, over all splits.
         orders: For a plan of samples, the order of each split's examples.
     """
@@ -62,13 +75,16 @@ class Losses:
     request: Request
     num_parameters: int
     num_tensors: int
-    evaluator: Evaluator
+    evaluator: Evaluator | Reference
     further: Sequence[Computing]
     splits: Mapping[str, Examples]
     plan: Plan
     identity: Mapping[str, str]
     certificate: Mapping[str, float]
     facts: Mapping[str, Any]
+    watch: Watch
+    setting: Setting
+    trials: Trials
     seconds_per_point: float
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
@@ -105,6 +121,7 @@ class Losses:
         first, stop = self.plan.batches(tile, examples.num_batches, examples.batch_size)
         alpha, beta = self.grid.coordinates(self.grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
+        start = time.perf_counter()
         try:
             with (
                 self.placed.precision.computing(),
@@ -112,6 +129,14 @@ class Losses:
             ):
                 row = self.evaluator.tile(pieces, points, between)
             again = partial(examples.pieces, first, stop, between)
+            self.watch.look(
+                index,
+                points,
+                lambda low, high: examples.pieces(first + low, first + high, between),
+                stop - first,
+                row,
+                time.perf_counter() - start,
+            )
             return np.concatenate(
                 [row, *(columns(each, again, points, between) for each in self.further)], axis=1
             )
@@ -148,26 +173,38 @@ def prepare_losses(
         center=plane.center,
         directions=list(plane.directions.values()),
         device=placed.device,
+        gradients=placed.gradients,
+        returned=placed.quantities.returned,
     )
-    engine = agree_engine(setting, request, placed, ranks, decided.engine)
+    trials = trials_of(placed, grid)
+    choice = agree(setting, trials, request, placed, ranks, decided.engine)
+    engine = choice.engine
     with ranks.together():
         shards = cut_data(request, placed, decided.shards)
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
     # Rank 0's number for all: it is in the plan.
     at_once = (
-        1 if sampled or placed.on_gpu else ranks.share(points_at_once(placed, shards, plane.layout.size))
+        1
+        if sampled or placed.on_gpu or choice.alone
+        else ranks.share(points_at_once(placed, shards, plane.layout.size))
     )
     with ranks.together():
-        evaluator = _evaluator(setting, placed, engine, at_once)
-        further = [_computing(name, setting, placed) for name in placed.quantities.computed]
+        check_copied(choice, placed)
+        evaluator = evaluator_of(setting, placed, choice, at_once)
+        further = [computing_of(name, setting, placed, choice) for name in placed.quantities.computed]
     errors: dict[str, float] = {}
     if placed.precision.approximate:
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
         first = next(iter(splits.values()))
         errors = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
     certificate, seconds = certify(placed, ranks, evaluator)
+    checked = certify_points(setting, trials, evaluator, placed, ranks)
+    checked |= certify_ends(request, setting, trials, ranks)
+    warnings = warnings_about(plane, checked)
+    for line in warnings[len(warnings_of(plane)) :]:  # the others were said with the plane
+        ranks.say(f"warning: {line}")
     # The center alone kept one point's threads busy.
-    seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: _seconds_of(further, placed))) or 0.0)
+    seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: seconds_of(further, placed))) or 0.0)
     plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)
     chosen: Sampling | None = None
     if sampled and (found is None or found.fits(splits)):
@@ -193,50 +230,14 @@ def prepare_losses(
             "threads_per_rank": str(placed.threads),
             "batch_size": placed.batch_size,
             "engine": engine.text(),
+            "arithmetic": placed.arithmetic,
             **errors,
+            **checked,
+            **({"warnings": "; ".join(warnings)} if warnings else {}),
         },
+        watch=Watch(setting, choice, placed.precision, evaluator),
+        setting=setting,
+        trials=trials,
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
-    )
-
-
-def _computing(name: str, setting: Setting, placed: Placed) -> Computing:
-    return KINDS[name].made(
-        setting.model,
-        setting.loss,
-        setting.layout,
-        setting.center,
-        setting.directions,
-        device=placed.device,
-        # The gradient of a lower precision would be another one.
-        dtype=placed.precision.data,
-        threads=placed.threads,
-    )
-
-
-def _seconds_of(further: Sequence[Computing], placed: Placed) -> float:
-    """What further quantities of a point take this rank, from a batch for each of its threads."""
-    seconds = 0.0
-    for computing in further:
-        for examples in placed.splits.values():
-            count = min(placed.threads, examples.num_batches)
-            start = time.perf_counter()
-            columns(computing, partial(examples.pieces, 0, count), [(0.0,)])
-            seconds += (time.perf_counter() - start) * examples.num_batches / count
-    return seconds
-
-
-def _evaluator(setting: Setting, placed: Placed, engine: Engine, points_at_once: int) -> Evaluator:
-    return Evaluator(
-        setting.model,
-        setting.loss,
-        setting.layout,
-        setting.center,
-        setting.directions,
-        device=placed.device,
-        dtype=placed.precision.computed,
-        threads=placed.threads,
-        engine=engine,
-        points_at_once=points_at_once,
-        returned=placed.quantities.returned,
     )

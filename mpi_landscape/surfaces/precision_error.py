@@ -13,6 +13,7 @@ from mpi_landscape.evaluation.engine.description import PLAIN
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import Precision
 from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
@@ -26,7 +27,7 @@ MEASURED = 512
 
 def measure_error(
     setting: Setting,
-    evaluator: Evaluator,
+    evaluator: Evaluator | Reference,
     precision: Precision,
     grid: Grid,
     examples: Examples,
@@ -62,7 +63,7 @@ def measure_error(
 
 def _worst(
     setting: Setting,
-    evaluator: Evaluator,
+    evaluator: Evaluator | Reference,
     precision: Precision,
     sample: Sequence[Batch],
     points: Sequence[Point],

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.parallel.root import WAIT
+from mpi_landscape.plan.estimates import Estimate, estimate, step
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.quantities import Quantities
-from mpi_landscape.plan.samples import Estimate, estimate, shards_between, step
+from mpi_landscape.plan.samples import shards_between
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.cells import Published, Row
 from mpi_landscape.storage.surface.tiles import published

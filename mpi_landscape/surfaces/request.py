@@ -72,6 +72,8 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
                         f"python -m mpi_landscape.train {where} makes it"
                     )
                 load_state(problem.model, read_state(checkpoint), where=checkpoint)
+    # Once, and when its parameters are there: an adapter may merge itself into a weight.
+    problem.model.eval()
     grid = configuration.grid
     return Request(
         problem=problem,

@@ -20,13 +20,14 @@ from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import Precision
+from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.broadcast import broadcast, sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.decisions import Decisions
+from mpi_landscape.plan.drawing import draw as draw_order
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.plan.samples import Sample, choose_first, cut
-from mpi_landscape.plan.strata import stratify
+from mpi_landscape.plan.samples import Sample, choose_first
 from mpi_landscape.plan.tiles import Plan, shard_bounds
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.surface.reader import read_beginning
@@ -59,7 +60,8 @@ class Sampling:
     def text(self) -> str:
         """What identifies it."""
         cuts = [np.array([sample.strata, sample.examples]) for sample in self.samples]
-        return identity.fingerprint(*cuts, *self.orders.values())
+        largest = [np.array(sample.largest) for sample in self.samples if sample.largest]
+        return identity.fingerprint(*cuts, *largest, *self.orders.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,27 +129,32 @@ def most_per_batch(
 
 
 def draw(
-    ranks: Ranks, evaluator: Evaluator, splits: Mapping[str, Examples], grid: Grid, precision: Precision
+    ranks: Ranks,
+    evaluator: Evaluator | Reference,
+    splits: Mapping[str, Examples],
+    grid: Grid,
+    precision: Precision,
 ) -> Sampling:
     """Choose strata and order: rank 0's choice, from losses that all ranks compute together. Collective."""
     # The center has as many coordinates as a surface, also on a line.
     points = [point[: len(grid.shape)] for point in trial_points(grid)]
     samples, orders = [], {}
     for place, (split, examples) in enumerate(splits.items()):
-        num, first = choose_first(examples.num_examples, examples.batch_size)
-        size = examples.num_examples
-        if num > 1:
-            losses = _trial_losses(ranks, evaluator, examples, points, precision)
-            strata = stratify(losses, num=num, step=examples.batch_size, least=first) if ranks.is_root else []
-        else:
-            strata = [np.arange(size)]
-        generator = np.random.default_rng([_SEED, place])
-        order = (
-            np.concatenate([generator.permutation(members) for members in strata]) if ranks.is_root else None
+        size, step = examples.num_examples, examples.batch_size
+        num, first = choose_first(size, step)
+        losses = (
+            _trial_losses(ranks, evaluator, examples, points, precision) if num > 1 else np.zeros((1, size))
         )
-        sizes = ranks.share([members.size for members in strata])
-        orders[split] = _everywhere(ranks, order)
-        samples.append(cut(sizes, first))
+        generator = np.random.default_rng([_SEED, place])
+        drawn = (
+            draw_order(losses, num=num, first=first, step=step, generator=generator)
+            if ranks.is_root
+            else None
+        )
+        orders[split] = _everywhere(ranks, drawn[0] if drawn else None)
+        sample = ranks.share(drawn[1] if drawn else None)
+        assert sample is not None, "rank 0 has drawn it"
+        samples.append(sample)
     evaluator.move()
     return Sampling(samples=tuple(samples), orders=orders)
 
@@ -203,7 +210,7 @@ def describe(plan: Plan, target: float | None) -> str:
 
 def _trial_losses(
     ranks: Ranks,
-    evaluator: Evaluator,
+    evaluator: Evaluator | Reference,
     examples: Examples,
     points: list[tuple[float, ...]],
     precision: Precision,

@@ -137,7 +137,7 @@ def make_feed(
     dataset: Dataset[Any],
     *,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     workers: int = 0,
     mode: Placement = "auto",
     available: int | None = None,
@@ -152,7 +152,7 @@ def make_feed(
         split: Name, for messages.
         dataset: Map-style; items as `torch.utils.data.default_collate` takes them.
         device: Where to put the batches.
-        dtype: What floating-point tensors become.
+        dtype: What floating-point tensors become; None leaves them as they are given.
         workers: Processes that read a streamed split.
         mode: "resident" keeps it, "streamed" does not, "auto" keeps it where it takes less than half of `available`.
         available: Memory of the device, bytes; None for no bound.

@@ -152,7 +152,7 @@ def _facts(
     tested = surface.done.get("test")
     if center is not None and accuracy is not None and (tested is None or tested[center]):
         facts.append(f"test error {format_value(1 - float(accuracy[center]), percent=True)}")
-    return (*facts, *precision_facts(surface))
+    return (*facts, *precision_facts(surface), *warning_facts(surface))
 
 
 def precision_facts(surface: Surface) -> tuple[str, ...]:
@@ -163,6 +163,12 @@ def precision_facts(surface: Surface) -> tuple[str, ...]:
     name = surface.attributes.get("identity_precision", "low precision")
     points = int(surface.attributes.get("precision_error_points", 0))
     return (f"{name}: off float32 by {float(error):.1g} at most, measured at {points} points",)
+
+
+def warning_facts(surface: Surface) -> tuple[str, ...]:
+    """What was found odd when the surface was computed."""
+    warnings = str(surface.attributes.get("warnings", ""))
+    return tuple(f"warning: {each}" for each in warnings.split("; ") if each)
 
 
 def progress_facts(fields: Sequence[Field]) -> tuple[str, ...]:

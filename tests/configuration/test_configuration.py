@@ -50,6 +50,7 @@ def test_only_model_and_data_have_to_be_given():
         "seed": 1,
         "normalize": "filter",
         "ignore": ("bias", "norm"),
+        "only": "trainable",
     }
     assert configuration.directions.beta is not None
     assert configuration.directions.beta.seed == 2
@@ -85,6 +86,10 @@ directions:
   beta: {seed: 9223372036854775807, normalize: layer, ignore: []}
   orthogonalize: true
   normalization_buffers: yes
+  rules:
+    - {tensors: "*.c_attn.weight", kind: weight, axis: 1}
+    - {tensors: "experts.*", axis: [0, -1]}
+    - {tensors: "temperature", kind: norm, whole: true}
 grid: {alpha: {min: -0.1, max: 0.30000000000000004, num: 7}, beta: [0, 0, 1]}
 compute: {precision: float64, device: "cuda:1", batch_size: 64, data_shards: 3, threads: 2}
 output: "2024-01-31"
@@ -452,10 +457,32 @@ REFUSALS = [
     (
         "directions: {alpha: {kind: file, pth: a}}",
         [
-            "directions.alpha has unknown field 'pth'; valid fields are kind, seed, normalize, ignore, to, path"
+            "directions.alpha has unknown field 'pth'; valid fields are kind, seed, normalize, ignore, only, to, path"
         ],
         "a typo in a field of one kind",
     ),
+    (
+        "directions: {rules: [{tensors: a}]}",
+        ["directions.rules[0]: kind, axis and whole are not given"],
+        "a rule that says nothing",
+    ),
+    (
+        "directions: {rules: [{tensors: a, axis: 1, whole: true}]}",
+        ["directions.rules[0]: axis is 1 and whole is true"],
+        "an axis of one filter",
+    ),
+    ("directions: {rules: [{axis: 1}]}", ["rules[0] has no field 'tensors'"], "a rule for nothing"),
+    (
+        "directions: {rules: [{tensors: a, kind: buffer}]}",
+        ["directions.rules[0].kind is 'buffer'", "weight, bias, norm or scalar"],
+        "no parameter is a running statistic",
+    ),
+    (
+        "directions: {normalization_buffers: perhaps}",
+        ["normalization_buffers is 'perhaps'", "auto, true or false"],
+        "neither yes nor no",
+    ),
+    ("directions: {alpha: {only: some}}", ["directions.alpha.only is 'some'", "trainable or all"], "some"),
     ("directions: {beta: null}", ["directions.beta is null", "grid.beta"], "a surface of one direction"),
     ("training: {epochs: 3}", ["training has no field 'output'"], "no folder"),
     ("training: {epochs: -1, output: o}", ["training.epochs is -1"], "negative epochs"),

@@ -107,7 +107,7 @@ class Normalized(nn.Module):
             Scale(),
             {
                 "gamma": ("weight", 1),
-                "temperature": ("weight", 1),
+                "temperature": ("scalar", 1),
                 "logit_bias": ("bias", 1),
                 "position_bias_table": ("weight", 5),
                 "token": ("weight", 1),

@@ -139,8 +139,6 @@ def integer_network() -> nn.Module:
     [
         (nn.Sequential(nn.ReLU(), nn.Flatten()), "no parameters"),
         (nn.BatchNorm1d(3, affine=False), "no parameters"),
-        (complex_network(), "phase has dtype torch.complex64"),
-        (integer_network(), "codes has dtype torch.int64"),
         (nn.Sequential(nn.LazyLinear(3)), "0.weight is not initialised"),
     ],
 )

@@ -6,6 +6,7 @@ from torch.utils.data import default_collate
 
 from mpi_landscape.loading.nests import (
     equal,
+    fresh,
     in_precision,
     leaves,
     map_tensors,
@@ -153,3 +154,16 @@ def test_leaves_name_every_place_once():
 def test_equal_sees_every_difference(first, second, expected, reason):
     assert equal(first, second) is expected, reason
     assert equal(second, first) is expected, reason
+
+
+def test_what_is_taken_out_of_fresh_containers_is_gone_from_these_alone():
+    given = {"input": (torch.zeros(2), [torch.ones(2)]), "names": ["a", "b"], "labels": torch.arange(2)}
+    taken = fresh(given)
+    assert taken["labels"] is given["labels"]
+    assert taken["input"][1][0] is given["input"][1][0]
+    taken.pop("labels")
+    taken["input"][1].clear()
+    taken["names"].pop()
+    assert list(given) == ["input", "names", "labels"]
+    assert len(given["input"][1]) == 1
+    assert given["names"] == ["a", "b"]

@@ -23,7 +23,7 @@ def held(monkeypatch, request_, free, count=40):
             request=request_,
             batch_size=8,
             device=torch.device("cpu"),
-            dtype=torch.float32,
+            dtypes={"train": torch.float32},
             readers=2,
         )
     return held.splits, held.text

@@ -1,6 +1,7 @@
 import argparse
 import json
 import pickle
+import random
 import warnings
 
 import numpy as np
@@ -46,6 +47,18 @@ STATE = filled().state_dict()
         ({"model_state_dict": STATE, "optimizer_state_dict": {"state": {}}, "epoch": 3}, "a tutorial"),
         ({"model": STATE, "args": argparse.Namespace(lr=0.1)}, "a training script with its arguments"),
         ({"net": STATE, "acc": np.float64(93.0), "history": np.arange(3.0)}, "numbers of numpy"),
+        ({"net": STATE, "random": np.random.RandomState(3).get_state()}, "numpy's random state"),
+        (
+            {
+                "net": STATE,
+                "random": np.random.RandomState(3).get_state(legacy=False),
+                "python": random.getstate(),
+                "torch": torch.get_rng_state(),
+                "generator": np.random.default_rng(3).bit_generator.state,
+            },
+            "every random state",
+        ),
+        ({"net": STATE, "few": [np.uint16(1), np.uint32(2), np.complex64(1j)]}, "further numbers of numpy"),
         ({"model": {"state_dict": STATE}}, "twice wrapped"),
         ({f"module.{name}": value for name, value in STATE.items()}, "DataParallel"),
         ({f"_orig_mod.module.{name}": value for name, value in STATE.items()}, "compiled and DataParallel"),
@@ -128,6 +141,17 @@ def written(content):
         (written(json.dumps({"a": 1}).encode()), ["not a checkpoint"], "JSON"),
         (saved(network()), ["Python objects", "state_dict"], "a whole network"),
         (saved({"state_dict": STATE, "hook": Runs()}), ["Python objects", "run code"], "code"),
+        (
+            saved({"net": STATE, "random": np.random.default_rng(3)}),
+            ["Python objects (numpy.random._pickle.__generator_ctor)"],
+            "a generator",
+        ),
+        (
+            saved({"net": STATE, "classes": np.array(["a"])}),
+            ["Python objects (numpy.dtypes.StrDType)"],
+            "texts",
+        ),
+        (saved({"net": STATE}, pickle_protocol=4), ["pickle protocol above 2"], "another protocol"),
         (saved({"epoch": 3, "lr": 0.1}), ["no state dictionary", "keys epoch, lr"], "no tensors"),
         (saved(torch.zeros(3)), ["no state dictionary", "Tensor"], "one tensor"),
         (saved({}), ["no state dictionary"], "an empty mapping"),
@@ -194,3 +218,13 @@ def test_a_checkpoint_of_another_architecture_is_refused(state, words, why):
         assert word in message, why
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), f"{why}: {name} was changed all the same"
+
+
+def test_complex_buffers_are_read(tmp_path):
+    network = nn.Module()
+    network.register_buffer("turn", torch.tensor([1 + 2j]))
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    other = nn.Module()
+    other.register_buffer("turn", torch.zeros(1, dtype=torch.complex64))
+    load_state(other, read_state(tmp_path / "a.pt"), where="a.pt")
+    assert other.turn.item() == 1 + 2j

@@ -17,12 +17,12 @@ def built(text):
 
 def test_a_problem_is_ready_to_be_evaluated():
     problem = built(DIGITS)
-    assert not problem.model.training
     assert {parameter.dtype for parameter in problem.model.parameters()} == {torch.float32}
     assert list(problem.splits) == ["train", "test"]
 
 
-def test_a_network_of_another_precision_or_mode_is_brought_in_line(tmp_path):
+def test_a_network_keeps_its_precision_and_its_mode_until_it_has_its_parameters(tmp_path):
+    """What eval() merges, it must merge of the checkpoint's."""
     name = "b" + "".join(character for character in tmp_path.name if character.isalnum())
     (tmp_path / f"{name}.py").write_text(
         "from torch import nn\n"
@@ -31,8 +31,8 @@ def test_a_network_of_another_precision_or_mode_is_brought_in_line(tmp_path):
     configuration = load_text(f"model: {{target: '{name}:net'}}\ndata: digits", where="x")
     problem = build(configuration, where="x", folders=[tmp_path])
     sys.modules.pop(name)
-    assert {parameter.dtype for parameter in problem.model.parameters()} == {torch.float32}
-    assert not any(module.training for module in problem.model.modules())
+    assert {parameter.dtype for parameter in problem.model.parameters()} == {torch.float64}
+    assert all(module.training for module in problem.model.modules())
 
 
 def test_the_checkpoint_is_left_to_the_one_rank_that_reads_it():

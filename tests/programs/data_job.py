@@ -70,7 +70,7 @@ with room, Node(ranks) as node:
             request=request,
             batch_size=4,
             device=torch.device("cpu"),
-            dtype=torch.float32,
+            dtypes={"train": torch.float32},
             readers=2,
         )
     except Exception as error:

@@ -107,6 +107,21 @@ def test_every_point_meets_the_target_and_the_truth_is_near(study, computed, tru
         assert np.isnan(losses).sum() == 0
 
 
+def test_the_file_says_how_large_a_loss_was_at_the_trial_points(study, computed, truth):
+    computed("--relative-error", "0.05")
+    with h5py.File(study.output) as file:
+        # A grid of 28 points has one trial point, the center.
+        center = np.flatnonzero(file["alpha"][...] == 0)[0], np.flatnonzero(file["beta"][...] == 0)[0]
+        for split, losses in truth(study.output).items():
+            found, strata = file[f"tiles/{split}_largest"][...], file[f"tiles/{split}_strata"][...]
+            held = losses[center][file[f"tiles/{split}_order"][...]]
+            stops = np.cumsum(file[f"tiles/{split}_examples"][...])[:-1]
+            largest = np.array([part.max() for part in np.split(held, stops)])
+            for stratum in set(strata):
+                expected = largest[strata == stratum].max()
+                assert found[strata == stratum] == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_the_truth_is_within_two_standard_errors_at_nine_points_in_ten(study, computed, truth, monkeypatch):

@@ -84,3 +84,17 @@ def test_every_difference_is_named():
     stored = as_attributes({"grid": "1", "loss": "2", "center": "3"})
     with pytest.raises(LandscapeError, match=r"grid .*, center "):
         check_same(Path("a.h5"), stored, {"grid": "0", "loss": "2", "center": "0"})
+
+
+def test_a_file_of_before_has_a_loss_without_a_fingerprint():
+    now = {"loss": "squared [python 3.11, 0123456789abcdef]"}
+    check_same(Path("a.h5"), as_attributes({"loss": "squared"}), now)
+    for stored in (
+        "cubed",
+        "squared [python 3.11, fedcba9876543210]",
+        "squared [python 3.10, 0123456789abcdef]",
+    ):
+        with pytest.raises(LandscapeError, match="differs in loss"):
+            check_same(Path("a.h5"), as_attributes({"loss": stored}), now)
+    with pytest.raises(LandscapeError, match="differs in data"):
+        check_same(Path("a.h5"), as_attributes({"data": "squared"}), {"data": now["loss"]})

@@ -113,6 +113,10 @@ TAKES = {
     "Placement": lambda value: value == "auto",
     "Kind": lambda value: value == "random",
     "Normalize": lambda value: value == "filter",
+    "Only": lambda value: value in ("trainable", "all"),
+    "Buffers": lambda value: value == "auto" or type(value) is bool,
+    "TensorKind": lambda value: value == "weight",
+    "Axes": lambda value: is_axis(value) or (is_list(value, is_axis) and bool(value)),
 }
 
 
@@ -150,6 +154,10 @@ def name_of(option, place):
     return next(name for name in TAKES if getattr(fields, name, None) == option)
 
 
+def is_axis(value):
+    return is_whole(value, -32, 31)
+
+
 LEAVES = list(dict.fromkeys(leaves(Configuration)))
 
 
@@ -171,6 +179,8 @@ def whole(place, value):
         needed.pop("name", None)
     if place[:2] == ("training", "schedule") and len(place) > 2 and place[2] != "milestones":
         inner["schedule"]["milestones"] = []
+    if place[:2] == ("directions", "rules") and len(place) > 2:
+        inner["rules"] = [{"tensors": "a", "kind": "weight", **rule} for rule in inner["rules"]]
     return {**made, top: {**needed, **inner}}
 
 

@@ -77,3 +77,11 @@ EngineChoice = Annotated[
 Optimizer = Annotated[vocabulary.Optimizer, expecting(either(get_args(vocabulary.Optimizer)))]
 Placement = Annotated[vocabulary.Placement, expecting(either(get_args(vocabulary.Placement)))]
 Normalize = Annotated[vocabulary.Normalization, expecting(either(get_args(vocabulary.Normalization)))]
+Only = Annotated[vocabulary.Only, expecting(either(get_args(vocabulary.Only)))]
+Buffers = Annotated[Annotated[bool, Field(strict=True)] | Literal["auto"], expecting("auto, true or false")]
+TensorKind = Annotated[vocabulary.TensorKind, expecting(either(get_args(vocabulary.TensorKind)))]
+_Axis = Annotated[int, _whole(ge=-32, le=31)]
+Axes = Annotated[
+    _Axis | Annotated[tuple[_Axis, ...], Field(min_length=1)],
+    expecting("the number of an axis, or a list of such numbers"),
+]

@@ -6,8 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from mpi_landscape.configuration.sections.fields import STRICT, Flag, Names, Normalize, Seed, Text
+from mpi_landscape.configuration.sections.fields import (
+    STRICT,
+    Axes,
+    Buffers,
+    Flag,
+    Names,
+    Normalize,
+    Only,
+    Seed,
+    TensorKind,
+    Text,
+)
 from mpi_landscape.configuration.shape import field_names
+from mpi_landscape.errors import InvalidSectionError
 from mpi_landscape.plan.grid import Axis
 
 
@@ -18,8 +30,10 @@ class RandomDirection:
     Attributes:
         seed: Another one is another direction; a file that says none means 1 for alpha and 2 for beta.
         normalize: What gets the norm of its counterpart in the center.
-        ignore: What stays at the center: "bias", "norm" (running statistics too), "buffer" (these only), or glob
-            patterns of tensor names.
+        ignore: What stays at the center: "bias", "norm" (running statistics and single numbers too), "scalar" (single
+            numbers, such as a temperature), "buffer" (running statistics), or glob patterns of tensor names.
+        only: "trainable" leaves tensors that no training moves (requires_grad is false) at the center, "all" does not.
+            A network of which nothing is trainable moves as a whole.
     """
 
     __pydantic_config__ = STRICT
@@ -28,17 +42,22 @@ class RandomDirection:
     seed: Seed
     normalize: Normalize = "filter"
     ignore: Names = ("bias", "norm")
+    only: Only = "trainable"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceDirection:
-    """The direction from the center to another checkpoint, `to`; normalized and ignoring as a random one."""
+    """The direction from the center to another checkpoint, `to`; normalized and ignoring as a random one.
+
+    It moves `all` unless said otherwise: its end is the other checkpoint.
+    """
 
     __pydantic_config__ = STRICT
 
     kind: Literal["difference"] = "difference"
     normalize: Normalize = "none"
     ignore: Names = ()
+    only: Only = "all"
     to: Text = field(metadata={"description": "a file"})
 
 
@@ -51,6 +70,7 @@ class FileDirection:
     kind: Literal["file"] = "file"
     normalize: Normalize = "none"
     ignore: Names = ()
+    only: Only = "all"
     path: Text = field(metadata={"description": "a file"})
 
 
@@ -74,6 +94,38 @@ def _seeded(seed: int) -> BeforeValidator:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TensorRule:
+    """What some tensors are, and what their filters are.
+
+    Attributes:
+        tensors: Glob pattern of their names, such as "*.c_attn.weight"; it must match something.
+        kind: What `ignore` calls them; None for what is found.
+        axis: The axis, or the list of axes, that enumerates the outputs: 1 for a weight of shape (in, out). -1 is the last.
+        whole: Whether each of them is one filter.
+
+    Raises:
+        InvalidSectionError: It says nothing, or both axis and whole.
+    """
+
+    __pydantic_config__ = STRICT
+
+    tensors: Text = field(metadata={"description": "a pattern of names"})
+    kind: TensorKind | None = None
+    axis: Axes | None = None
+    whole: Flag = False
+
+    def __post_init__(self) -> None:
+        if self.axis is not None and self.whole:
+            raise InvalidSectionError(
+                f"axis is {self.axis} and whole is true; a tensor of one filter has no axis of filters, give one of the two"
+            )
+        if self.kind is None and self.axis is None and not self.whole:
+            raise InvalidSectionError(
+                "kind, axis and whole are not given; the rule says nothing, give one of them"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DirectionsConfiguration:
     """The directions that span the surface.
 
@@ -81,7 +133,10 @@ class DirectionsConfiguration:
         alpha: First direction, δ of Li et al. (2018), arXiv:1712.09913, section 4.
         beta: Second direction, η; None for a line.
         orthogonalize: Whether beta is made orthogonal to alpha.
-        normalization_buffers: Whether running statistics of normalization layers move along too.
+        normalization_buffers: Whether running statistics of normalization layers move along: true or false, or "auto" for
+            where a difference leads to a checkpoint that has others. Random directions never move them.
+        rules: What tensors are, where neither the layer nor its use tells; of several for a tensor the last counts. For
+            both directions.
     """
 
     __pydantic_config__ = STRICT
@@ -89,7 +144,8 @@ class DirectionsConfiguration:
     alpha: Annotated[Direction, _seeded(1)] = RandomDirection(seed=1)
     beta: Annotated[Direction, _seeded(2)] | None = RandomDirection(seed=2)
     orthogonalize: Flag = False
-    normalization_buffers: Flag = False
+    normalization_buffers: Buffers = "auto"
+    rules: tuple[TensorRule, ...] = ()
 
 
 def _checked_axis(said: Any) -> Any:

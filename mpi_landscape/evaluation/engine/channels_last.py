@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.engine.dataflow import moving_tensors, observed
 from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
 from mpi_landscape.evaluation.vectors import Rows, row_blocks
 from mpi_landscape.geometry.layout import Layout
@@ -38,7 +40,14 @@ def reorder(vectors: Sequence[Tensor], layout: Layout, names: Collection[str]) -
 
 
 def _proposal(_: Engine, probe: Probe) -> bool | None:
-    return bool(convolution_weights(probe.network, probe.layout)) or None
+    if not convolution_weights(probe.network, probe.layout):
+        return None
+    if probe.device.type == "cpu":
+        flow = observed(probe.network, probe.run, moving=moving_tensors(probe))
+        if any(each.text.startswith("native_group_norm(") for each in flow.operations):
+            # The mean of squares less the square of the mean: it loses what is left of a mean of many deviations.
+            raise LandscapeError("group normalization on a CPU rounds too much in this order")
+    return True
 
 
 def _on_vectors(_: Any, network: nn.Module, rows: Rows) -> Rows:

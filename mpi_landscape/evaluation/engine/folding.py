@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from mpi_landscape.evaluation.engine.dataflow import Flow, steady
 from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
-from mpi_landscape.evaluation.engine.watching import watched
 from mpi_landscape.evaluation.vectors import Rows, Vectors, row_blocks
 from mpi_landscape.geometry.layout import Layout
 
@@ -27,38 +25,36 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Pair = tuple[str, str]
 
 
-def find_pairs(network: nn.Module, run: Callable[[nn.Module], Any]) -> list[Pair]:
+def find_pairs(network: nn.Module, watch: Callable[[Sequence[str]], Flow]) -> list[Pair]:
     """Layers whose output goes into one batch normalization and nowhere else, found by watching one pass.
 
-    Nothing is traced, so this works for any network; what it cannot see (a use outside of torch's functions) is for a
-    comparison with the plain network to find. (layer, normalization) names, in the order of the pass.
+    Nothing is traced, so this works for any network. Each of a pair is called once in the pass, and nothing but that call
+    uses its parameters.
+
+    Args:
+        network: In evaluation mode.
+        watch: (names of layers) -> what is seen of their calls.
+
+    Returns:
+        (layer, normalization) names, in the order of the pass.
     """
     shared = shared_parameters(network)
-    names = {module: name for name, module in network.named_modules()}
-    calls: Counter[nn.Module] = Counter()
-    # The tensors are kept, so that no other gets their place.
-    outputs: dict[int, tuple[nn.Module, Tensor]] = {}
-    found: list[tuple[Pair, int]] = []
-
-    def after_layer(layer: nn.Module, _: Any, output: Tensor) -> None:
-        calls[layer] += 1
-        outputs[id(output)] = (layer, output)
-
-    def after_norm(norm: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
-        calls[norm] += 1
-        layer, output = outputs.get(id(inputs[0]), (None, None))
-        if layer is not None and output is not None and _fits(layer, norm, output):
-            found.append(((names[layer], names[norm]), id(output)))
-
-    candidates = [m for m in names if is_plain(m, shared)]
-    hooks = [m.register_forward_hook(after_layer) for m in candidates if type(m) in _LAYERS]
-    hooks += [
-        m.register_forward_hook(after_norm) for m in candidates if type(m) in _NORMS and _is_constant(m)
-    ]
-    with _Uses(outputs) as uses:
-        watched(hooks, lambda: run(network))
-    once = {names[module] for module, count in calls.items() if count == 1}
-    return [pair for pair, output in found if once.issuperset(pair) and uses.counts[output] == 1]
+    plain = {name: module for name, module in network.named_modules() if name and is_plain(module, shared)}
+    layers = [name for name, module in plain.items() if type(module) in _LAYERS]
+    norms = {name for name, module in plain.items() if type(module) in _NORMS and _is_constant(module)}
+    if not layers or not norms:
+        return []
+    flow = watch([*layers, *norms])
+    giving = {call.output: name for name, call in flow.once(layers).items()}
+    found = []
+    for norm, call in flow.once(name for name in flow.calls if name in norms).items():
+        layer = giving.get(call.input)
+        if layer is None or call.input is None or not _fits(plain[layer], plain[norm], call.input.shape):
+            continue
+        alone = flow.is_alone(layer) and flow.is_alone(norm)
+        if alone and flow.users(call.input.memory) - {layer} == {norm}:
+            found.append((layer, norm))
+    return found
 
 
 def constant_pairs(
@@ -158,42 +154,23 @@ def shared_parameters(network: nn.Module) -> set[int]:
 
 def is_plain(module: nn.Module, shared: set[int]) -> bool:
     """Whether a module does what its class does and has its parameters for itself."""
-    hooks = module._forward_hooks or module._forward_pre_hooks
-    return not hooks and not any(id(parameter) in shared for parameter in module.parameters(recurse=False))
+    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return not changed and not any(id(parameter) in shared for parameter in module.parameters(recurse=False))
 
 
 def _is_constant(norm: nn.Module) -> bool:
     return not norm.training and norm.running_mean is not None and norm.running_var is not None
 
 
-def _fits(layer: nn.Module, norm: nn.Module, output: Tensor) -> bool:
-    """Whether the normalized axis is that of the layer's rows: of a linear layer, not with more axes between."""
-    assert isinstance(layer.weight, Tensor)
-    same = norm.num_features == layer.weight.shape[0]
-    return bool(same) and (not isinstance(layer, nn.Linear) or output.ndim == 2)
-
-
-class _Uses(TorchFunctionMode):
-    """Counts how often each of some tensors goes into an operation that gives a tensor."""
-
-    def __init__(self, watched: Mapping[int, Any]) -> None:
-        super().__init__()
-        self._watched = watched
-        self.counts: Counter[int] = Counter()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-            self.counts.update(
-                id(leaf)
-                for leaf in tree_leaves((args, kwargs))
-                if isinstance(leaf, Tensor) and id(leaf) in self._watched
-            )
-        return result
+def _fits(layer: nn.Module, norm: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether the normalized axis is that of the layer's rows: the second, of batches without further axes before it."""
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    return bool(norm.num_features == weight.shape[0]) and len(shape) == weight.ndim
 
 
 def _proposal(_: Engine, probe: Probe) -> tuple[Pair, ...] | None:
-    pairs = find_pairs(probe.network, probe.run)
+    pairs = find_pairs(probe.network, partial(steady, probe))
     return tuple(constant_pairs(pairs, probe.network, probe.layout, probe.directions)) or None
 
 

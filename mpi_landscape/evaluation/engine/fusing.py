@@ -8,6 +8,7 @@ calls; here they are called without a compiler. The network is traced by torch.f
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from mpi_landscape.evaluation.engine.channels_last import CHANNELS_LAST
+from mpi_landscape.evaluation.engine.dataflow import moving_tensors, steady
 from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
+from mpi_landscape.evaluation.engine.tracing import check_trace, memory_of, traced, written_by
 
 # Name in oneDNN's operators and their scalars, by module class; and of functions and methods.
 _MODULES: dict[type[nn.Module], tuple[str, list[float]]] = {
@@ -92,72 +95,123 @@ def fuse(network: nn.Module) -> nn.Module:
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         raise RuntimeError("oneDNN is not available")
-    traced = fx.symbolic_trace(network)
-    modules = dict(traced.named_modules())
-    for node in list(traced.graph.nodes):
+    graph = traced(network)
+    modules = dict(graph.named_modules())
+    for node in list(graph.graph.nodes):
         if node.op == "call_module" and type(modules[node.target]) is nn.Identity:
             node.replace_all_uses_with(node.args[0])
-            traced.graph.erase_node(node)
-    for number, fusion in enumerate(_fusions(traced.graph, modules)):
-        _apply(traced, fusion, modules, f"fused_{number}")
-    traced.recompile()
-    return traced
+            graph.graph.erase_node(node)
+    for number, fusion in enumerate(_fusions(graph.graph, modules)):
+        _apply(graph, fusion, modules, f"fused_{number}")
+    graph.recompile()
+    return graph
 
 
 def _fusions(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[_Fusion]:
-    place = {node: index for index, node in enumerate(graph.nodes)}
     found: list[_Fusion] = []
     taken: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op != "call_module" or not _is_convolution(modules[node.target]):
-            continue
-        fusion = _Fusion(convolution=node, last=node)
-        following = _only_user(node)
-        if following is not None and following not in taken and _is_sum(following):
-            first, second = following.args
-            if isinstance(first, fx.Node) and isinstance(second, fx.Node) and first is not second:
-                taken.add(following)
-                fusion.sum = fusion.last = following
-                following = _only_user(following)
-        name = None if following is None else _activation(following, modules)
-        # oneDNN's sum takes no scalars for what comes after it.
-        if following is not None and name is not None and not (fusion.sum is not None and name[1]):
-            fusion.activation, fusion.scalars = name
-            fusion.last = following
-        found.append(fusion)
-    fresh = {fusion.last for fusion in found}
-    for fusion in found:
-        other = fusion.other
+        if _is_called_convolution(node, modules):
+            found.append(_fusion(node, modules, taken))
+    order = _Order(graph, modules, found)
+    kept = [each if order.is_safe(each) else _Fusion(each.convolution, each.convolution) for each in found]
+    fresh = {fusion.last for fusion in kept}
+    for fusion in kept:
         # Convolutions read it and keep no view of it; any other user might.
-        fusion.onto = other in fresh and all(
-            user is fusion.sum or (place[user] < place[fusion.last] and _reads(user, modules))
-            for user in other.users
+        fusion.onto = fusion.other in fresh and order.is_last_use(fusion)
+    return [fusion for fusion in kept if fusion.last is not fusion.convolution]
+
+
+def _fusion(node: fx.Node, modules: dict[str, nn.Module], taken: set[fx.Node]) -> _Fusion:
+    """A convolution with what only it is followed by; the sums that others have taken are left out."""
+    fusion = _Fusion(convolution=node, last=node)
+    following = _only_user(node)
+    if following is not None and following not in taken and _is_sum(following):
+        first, second = following.args
+        if isinstance(first, fx.Node) and isinstance(second, fx.Node) and first is not second:
+            taken.add(following)
+            fusion.sum = fusion.last = following
+            following = _only_user(following)
+    name = None if following is None else _activation(following, modules)
+    # oneDNN's sum takes no scalars for what comes after it.
+    if following is not None and name is not None and not (fusion.sum is not None and name[1]):
+        fusion.activation, fusion.scalars = name
+        fusion.last = following
+    return fusion
+
+
+class _Order:
+    """When what is done once convolutions wait for what follows them, and what lies where."""
+
+    def __init__(self, graph: fx.Graph, modules: dict[str, nn.Module], fusions: Sequence[_Fusion]) -> None:
+        self._nodes = list(graph.nodes)
+        self._place = {node: index for index, node in enumerate(self._nodes)}
+        self._memory = memory_of(graph, modules)
+        self._writes = {node: written_by(node, modules) for node in self._nodes}
+        self._modules = modules
+        self._done = dict(self._place)
+        for fusion in fusions:
+            for node in filter(None, (fusion.convolution, fusion.sum)):
+                self._done[node] = self._place[fusion.last]
+
+    def is_safe(self, fusion: _Fusion) -> bool:
+        """Whether a convolution reads the same when it is done with what follows, and nobody misses a sum in place."""
+        convolution, last = fusion.convolution, fusion.last
+        read = self._memory[convolution.all_input_nodes[0]]
+        if fusion.other is not None:
+            read = read | self._memory[fusion.other]
+        parts = (convolution, fusion.sum, last)
+        for node in self._nodes[self._place[convolution] + 1 : self._place[last]]:
+            if node not in parts and any(self._memory[each] & read for each in self._writes[node]):
+                return False
+        return fusion.sum is None or fusion.other not in self._writes[fusion.sum] or self._is_given_up(fusion)
+
+    def _is_given_up(self, fusion: _Fusion) -> bool:
+        """Whether nobody looks, after a sum in place, at the memory that it was to change."""
+        roots = self._memory[fusion.other]
+        if any(root.op in ("placeholder", "get_attr") for root in roots):
+            return False
+        assert fusion.sum is not None
+        place = self._place[fusion.sum]
+        return all(
+            self._place[user] <= place
+            for node in self._nodes[:place]
+            if self._memory[node] & roots
+            for user in node.users
         )
-    return [fusion for fusion in found if fusion.last is not fusion.convolution]
+
+    def is_last_use(self, fusion: _Fusion) -> bool:
+        """Whether all others that read the other summand are convolutions that are done before."""
+        return all(
+            user is fusion.sum
+            or (_is_called_convolution(user, self._modules) and self._done[user] < self._place[fusion.last])
+            for user in fusion.other.users
+        )
 
 
-def _apply(traced: fx.GraphModule, fusion: _Fusion, modules: dict[str, nn.Module], name: str) -> None:
+def _apply(graph: fx.GraphModule, fusion: _Fusion, modules: dict[str, nn.Module], name: str) -> None:
     convolution = modules[str(fusion.convolution.target)]
     assert isinstance(convolution, nn.Conv2d)
-    traced.add_submodule(
+    graph.add_submodule(
         name, FusedConvolution(convolution, fusion.activation, fusion.scalars, onto=fusion.onto)
     )
     other = fusion.other
     inputs = (fusion.convolution.args[0],) if other is None else (fusion.convolution.args[0], other)
-    with traced.graph.inserting_after(fusion.last):
-        replacement = traced.graph.call_module(name, inputs)
+    with graph.graph.inserting_after(fusion.last):
+        replacement = graph.graph.call_module(name, inputs)
     fusion.last.replace_all_uses_with(replacement)
     for node in dict.fromkeys((fusion.last, fusion.sum, fusion.convolution)):
         if node is not None:
-            traced.graph.erase_node(node)
-
-
-def _reads(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    return node.op == "call_module" and _is_convolution(modules[str(node.target)])
+            graph.graph.erase_node(node)
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_called_convolution(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    called = node.op == "call_module" and len(node.args) == 1 and not node.kwargs
+    return called and _is_convolution(modules[str(node.target)])
 
 
 def _is_convolution(module: nn.Module) -> bool:
@@ -181,8 +235,10 @@ def _activation(node: fx.Node, modules: dict[str, Any]) -> tuple[str, list[float
 
 def _proposal(engine: Engine, probe: Probe) -> bool | None:
     # oneDNN's kernels, which have no float64.
-    fits = probe.device.type == "cpu" and probe.dtype == torch.float32
-    return True if fits and engine.value(CHANNELS_LAST) else None
+    if probe.device.type != "cpu" or probe.dtype != torch.float32 or not engine.value(CHANNELS_LAST):
+        return None
+    check_trace(steady(probe), traced(probe.network), probe.run, moving_tensors(probe))
+    return True
 
 
 FUSED = Step(

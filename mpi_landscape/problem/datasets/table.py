@@ -69,7 +69,7 @@ def build_splits(
                 f"{section}.splits has unknown split {shown(name)}; valid splits are "
                 f"{listed(offered)}{suggestion(name, list(offered))}"
             )
-    return {name: _checked(offered[name], name, section) for name in names}
+    return {name: check_split(offered[name], name, section) for name in names}
 
 
 def _offered(configuration: DataConfiguration, section: str, folders: Sequence[Path]) -> Mapping[str, Any]:
@@ -105,16 +105,19 @@ def _checked_mapping(splits: Any, subject: str) -> Mapping[str, Any]:
             f"{subject}: returned {shown(splits)}; expected a mapping of split names to data sets, such as "
             '{"train": ..., "test": ...}'
         )
-    for name in splits:
-        # A split names variables of the file: train_loss, train_accuracy.
-        if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
-            raise LandscapeError(
-                f"{subject}: returned a split named {shown(name)}; expected letters, digits and _"
-            )
+    check_names(splits, subject)
     return splits
 
 
-def _checked(split: Any, name: str, section: str) -> Dataset[Any]:
+def check_names(splits: Mapping[Any, Any], where: str) -> None:
+    """Refuse names of splits that cannot be names of a file's variables, such as train_loss."""
+    for name in splits:
+        if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
+            raise LandscapeError(f"{where}: has a split named {shown(name)}; expected letters, digits and _")
+
+
+def check_split(split: Any, name: str, section: str) -> Dataset[Any]:
+    """A split, refused where it is no map-style data set, or is empty."""
     kind = type(split).__name__
     has_both = hasattr(split, "__len__") and hasattr(split, "__getitem__")
     if isinstance(split, IterableDataset) or not has_both:

@@ -112,6 +112,9 @@ def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) 
             dataset = file.create_dataset(f"tiles/{split}_{name}", data=np.array(column, dtype=np.int64))
             dimension = f"{split}_example" if name == "order" else f"{split}_shard"
             dimensions.name(dataset, (dimension,), "tiles/")
+        if sample.largest:
+            dataset = file.create_dataset(f"tiles/{split}_largest", data=np.array(sample.largest))
+            dimensions.name(dataset, (f"{split}_shard",), "tiles/")
 
 
 def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:

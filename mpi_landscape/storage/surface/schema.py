@@ -89,16 +89,20 @@ def read_samples(file: h5py.File, shards: Sequence[tuple[str, int]]) -> tuple[Sa
             for name in ("strata", "examples")
         },
     )
+    # Not in files of version 0.1.0.
+    informed = [(split, count) for split, count in shards if holds(file, f"tiles/{split}_largest")]
+    check_datasets(path, file, {f"tiles/{split}_largest": ((count,), "f8") for split, count in informed})
     samples = tuple(
         Sample(
             strata=tuple(file[f"tiles/{split}_strata"][...].tolist()),
             examples=tuple(file[f"tiles/{split}_examples"][...].tolist()),
+            largest=tuple(file[f"tiles/{split}_largest"][...].tolist()) if (split, count) in informed else (),
         )
-        for split, _ in shards
+        for split, count in shards
     )
     for sample in samples:
-        steps = np.diff(sample.strata, prepend=-1)
-        if min(sample.examples) < 1 or steps[0] != 1 or not np.isin(steps, (0, 1)).all():
+        steps, sound = np.diff(sample.strata, prepend=-1), np.isfinite(sample.largest).all()
+        if min(sample.examples) < 1 or steps[0] != 1 or not np.isin(steps, (0, 1)).all() or not sound:
             raise LandscapeError(f"{path}: is damaged: its samples are none")
     return samples
 

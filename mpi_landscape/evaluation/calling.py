@@ -1,0 +1,44 @@
+"""One call of a loss function: the same containers every time, and gradients only where the loss needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpi_landscape.loading import nests
+from mpi_landscape.loading.results import LossFunction
+
+
+def call(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool = False) -> Any:
+    """What a loss function returns for a batch, without a graph.
+
+    The loss gets containers of its own, so that `batch.pop("labels")` is gone at this call alone; the tensors are those
+    of the batch.
+
+    Args:
+        loss: Called as `loss(network, batch)`.
+        network: As the loss takes it.
+        data: The batch.
+        gradients: Whether the loss takes derivatives itself, as that of a physics-informed network does.
+    """
+    with torch.set_grad_enabled(gradients):
+        # What is neither leaf nor container stays as it is.
+        result = loss(network, nests.mapped(lambda leaf: leaf, data))
+    if isinstance(result, Mapping):
+        return {name: _detached(value) for name, value in result.items()}
+    return _detached(result)
+
+
+def _detached(value: Any) -> Any:
+    # A loss may switch gradients on for itself.
+    return value.detach() if isinstance(value, Tensor) and value.requires_grad else value
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory did not suffice, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )

@@ -1,0 +1,199 @@
+"""The right number: the user's own network and loss, moved in place.
+
+The loss at a point is what the user's objects give in one process and one thread when the parameters are set, in the memory that
+they have, to θ* + αδ + βη, and the loss is called on the data in order. Nothing is copied and nothing rewired: a closure, a hook,
+a view, a second name for the same memory see the point as the network does. Everything faster is compared with this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.engine.description import PLAIN, Engine
+from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order, example_sums
+from mpi_landscape.evaluation.vectors import Point
+from mpi_landscape.geometry.layout import Layout
+from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.results import LossFunction, losses_of
+from mpi_landscape.loading.sharing import Pause
+from mpi_landscape.wording import one_line
+
+
+class Reference:
+    """The loss at points of a plane, by the network that the user gave; as `Evaluator`, whose place it takes.
+
+    Between two calls the network is at the center, bit for bit, whatever a call raised.
+
+    Args:
+        model: The network at the center, in evaluation mode, where it is to be evaluated.
+        loss: As for `Evaluator`.
+        layout: The order of the flat vectors.
+        center: (n,) the parameters, in memory other than the network's.
+        directions: One or two rows of shape (n,).
+        returned: Names of the further numbers per example that are summed, too.
+        gradients: Whether the loss takes derivatives itself.
+
+    Raises:
+        LandscapeError: A parameter cannot be written to.
+
+    Example:
+        >>> from mpi_landscape.geometry.layout import layout_of
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = model.weight.data.fill_(3)
+        >>> view = model.weight.data  # another way to the parameter
+        >>> reference = Reference(
+        ...     model, lambda model, x: (view * x)[:, 0], layout_of(model), torch.tensor([3.0]), [torch.tensor([2.0])]
+        ... )
+        >>> reference.example_losses(Batch(data=torch.tensor([[1.0], [10.0]]), valid=2), (0.5,)), model.weight.item()
+        (array([ 4., 40.]), 3.0)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: LossFunction,
+        layout: Layout,
+        center: Tensor,
+        directions: Sequence[Tensor],
+        *,
+        returned: Sequence[str] = (),
+        gradients: bool = False,
+    ) -> None:
+        self._model, self._loss, self._gradients = model, loss, gradients
+        self._returned = tuple(returned)
+        self._directions = [layout.views(each) for each in directions]
+        self._number, self._point = len(directions), tuple[float, ...]()
+        named = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+        views = layout.views(center)
+        self._moving = [(name, named[name], views[name]) for name in views]
+        # What the center has rounded.
+        self._finer = {
+            name: tensor.detach().clone()
+            for name, tensor, view in self._moving
+            if tensor.dtype.itemsize > view.dtype.itemsize
+        }
+
+    def __enter__(self) -> Reference:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def engine(self) -> Engine:
+        """None of its steps."""
+        return PLAIN
+
+    @property
+    def network(self) -> nn.Module:
+        """The user's network."""
+        return self._model
+
+    @contextmanager
+    def at(self, point: Point) -> Iterator[nn.Module]:
+        """The network at a point, until the end of the `with`; then it is at the center again.
+
+        Raises:
+            LandscapeError: The point lies off the plane, or a parameter cannot be written to.
+        """
+        self.check(point)
+        buffers = [(each, each.detach().clone()) for each in self._model.buffers()]
+        try:
+            for name, tensor, center in self._moving:
+                _write(name, tensor, self._value(name, center, point))
+            yield self._model
+        finally:
+            for name, tensor, center in self._moving:
+                _write(name, tensor, self._finer.get(name, center))
+            moved = {id(tensor) for _, tensor, _ in self._moving}
+            for buffer, before in buffers:
+                if id(buffer) not in moved:
+                    _write("buffer", buffer, before)
+
+    def check(self, point: Point) -> None:
+        """Refuse a point off the plane.
+
+        Raises:
+            LandscapeError: A coordinate that is not zero has no direction.
+        """
+        if any(point[self._number :]):
+            raise LandscapeError(
+                f"point {tuple(point)} lies off the {self._number} direction(s) of this evaluator; "
+                f"valid is one coordinate per direction"
+            )
+
+    def move(self, *coordinates: float) -> None:
+        """The point of `batch_sums`."""
+        self.check(coordinates)
+        self._point = coordinates
+
+    def batch_sums(self, batches: Sequence[Batch], between: Pause | None = None) -> Floats:
+        """(len(batches), NUM_SUMS + len(returned)) float64 at the current point; as `Evaluator.batch_sums`."""
+        with self.at(self._point) as network:
+            return self._sums(network, batches, between)
+
+    def example_losses(self, batch: Batch, point: Point) -> Floats:
+        """(batch.valid,) float64: the loss of every example of a batch at one point."""
+        return self.losses([batch], point)
+
+    def losses(self, batches: Iterable[Batch], point: Point) -> Floats:
+        """The loss of every example of some batches at one point, float64, in their order."""
+        with self.at(point) as network:
+            parts = []
+            for batch in batches:
+                result = call(self._loss, network, batch.data, gradients=self._gradients)
+                parts.append(losses_of(result)[: batch.valid].double().cpu().numpy())
+        return np.concatenate(parts)
+
+    def tile(
+        self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
+    ) -> Floats:
+        """(len(points), NUM_SUMS + len(returned)) float64: sums over the batches at several points; as `Evaluator.tile`."""
+        sums = np.zeros((len(points), NUM_SUMS + len(self._returned)))
+        for piece in pieces:
+            for row, point in enumerate(points):
+                with self.at(point) as network:
+                    found = self._sums(network, piece, between)
+                sums[row] = add_in_order(np.concatenate([sums[row : row + 1], found]))
+        return sums
+
+    def _sums(self, network: nn.Module, batches: Sequence[Batch], between: Pause | None) -> Floats:
+        rows = np.zeros((len(batches), NUM_SUMS + len(self._returned)))
+        for number, batch in enumerate(batches):
+            result = call(self._loss, network, batch.data, gradients=self._gradients)
+            rows[number] = example_sums(result, batch.valid, self._returned).cpu().numpy()
+            if between is not None:
+                between()
+        return rows
+
+    def _value(self, name: str, center: Tensor, point: Point) -> Tensor:
+        """A parameter at the point, always from the center, by the arithmetic of `Vectors.move`."""
+        value = self._finer.get(name, center)
+        for coordinate, direction in zip(point, self._directions, strict=False):
+            if coordinate != 0:
+                try:
+                    value = torch.add(value, direction[name].to(value), alpha=coordinate)
+                except RuntimeError as error:
+                    raise LandscapeError(
+                        f"grid: the network cannot be moved to {coordinate:g} ({one_line(error, 120)}); valid are coordinates "
+                        f"within the range of {str(value.dtype).removeprefix('torch.')}"
+                    ) from error
+        return value
+
+
+def _write(name: str, tensor: Tensor, value: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            tensor.copy_(value)
+    except RuntimeError as error:
+        raise LandscapeError(
+            f"model: {name} cannot be set in place ({one_line(error, 120)}); valid are parameters with memory of their own, "
+            f"made outside of torch.inference_mode()"
+        ) from error

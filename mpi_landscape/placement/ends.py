@@ -1,0 +1,167 @@
+"""Ends of differences: checkpoints that a surface leads to, and what of them a flat vector does not hold. Collective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mpi_landscape.configuration.sections.plane import (
+    DifferenceDirection,
+    DirectionsConfiguration,
+    FileDirection,
+)
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.replica import own_copy
+from mpi_landscape.geometry.layout import Layout, layout_of
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.storage.surface.reader import read_direction
+from mpi_landscape.wording import listed
+
+_SURFACES = (".h5", ".hdf5", ".nc")
+_MOST_NAMED = 3
+
+
+def ends_of(configuration: DirectionsConfiguration) -> dict[str, str]:
+    """The checkpoints at coordinate 1 of an axis, by axis: of differences that are neither normalized nor changed.
+
+    Example:
+        >>> alpha = DifferenceDirection(to="other.pt")
+        >>> ends_of(DirectionsConfiguration(alpha=alpha, beta=None))
+        {'alpha': 'other.pt'}
+    """
+    axes = {"alpha": configuration.alpha}
+    if configuration.beta is not None and not configuration.orthogonalize:
+        axes["beta"] = configuration.beta
+    return {
+        axis: said.to
+        for axis, said in axes.items()
+        if isinstance(said, DifferenceDirection)
+        and said.normalize == "none"
+        and not said.ignore
+        and said.only == "all"
+    }
+
+
+def end_of(model: nn.Module, path: str, *, where: str) -> nn.Module:
+    """A copy of the network with the parameters and buffers of a checkpoint.
+
+    Raises:
+        LandscapeError: The checkpoint cannot be read, is another network's, or has two values for one tensor.
+    """
+    end, state = own_copy(model), read_state(path)
+    load_state(end, state, where=f"{where}: {path}")
+    first: dict[tuple[int, torch.Size], str] = {}
+    for name, tensor in end.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor) or not tensor.numel() or name not in state:
+            continue
+        other = first.setdefault((tensor.data_ptr(), tensor.shape), name)
+        if other != name and not torch.equal(state[other], state[name]):
+            raise LandscapeError(
+                f"{where}: {path}: {name} differs from {other}, which is the same tensor in the network; "
+                f"expected the checkpoint of the same architecture"
+            )
+    return end
+
+
+def buffers_move(
+    configuration: DirectionsConfiguration, model: nn.Module, ranks: Ranks, *, where: str
+) -> bool:
+    """Whether running statistics are a part of the flat vectors: as said, or where an end has others. Collective.
+
+    Raises:
+        AgreedError: A checkpoint or a file of a direction cannot be read.
+    """
+    said = configuration.normalization_buffers
+    if isinstance(said, bool):
+        return said
+    return bool(ranks.share(ranks.on_root(lambda: _needs_buffers(configuration, model, where))))
+
+
+def _needs_buffers(configuration: DirectionsConfiguration, model: nn.Module, where: str) -> bool:
+    full = layout_of(model, normalization_buffers=True)
+    statistics = {entry.name for entry in full.entries if entry.kind == "buffer"}
+    if not statistics:
+        return False
+    for axis, path in ends_of(configuration).items():
+        end = end_of(model, path, where=f"{where}: directions.{axis}.to")
+        if statistics & set(_differing(model, end)):
+            return True
+    for axis, said in (("alpha", configuration.alpha), ("beta", configuration.beta)):
+        # A direction of a surface that has moved them.
+        if isinstance(said, FileDirection) and said.path.endswith(_SURFACES):
+            _, names = read_direction(said.path, axis)
+            if statistics <= set(names):
+                return True
+    return False
+
+
+def left_behind(model: nn.Module, end: nn.Module, layout: Layout, moved: Tensor) -> list[str]:
+    """Buffers of an end that its direction does not lead to, in lines for people; integers, which count, are left out.
+
+    Args:
+        model: The network at the center.
+        end: The network at the end.
+        layout: The order of the flat vectors.
+        moved: (n,), the direction as it is used.
+    """
+    views = layout.views(moved)
+    missed = [name for name in _differing(model, end) if name not in views or not bool(views[name].any())]
+    statistics = {
+        entry.name for entry in layout_of(model, normalization_buffers=True).entries if entry.kind == "buffer"
+    }
+    lines = []
+    running = [name for name in missed if name in statistics]
+    if running:
+        lines.append(
+            f"running statistics stay at the center's, and differ at the end ({_some(running)}): the loss there is not that "
+            f"of the checkpoint; directions.normalization_buffers: auto takes them along"
+        )
+    others = [name for name in missed if name not in statistics]
+    if others:
+        lines.append(
+            f"buffers stay at the center's, and differ at the end ({_some(others)}): the loss there is not that of the "
+            f"checkpoint"
+        )
+    return lines
+
+
+def _differing(model: nn.Module, end: nn.Module) -> Iterator[str]:
+    """Names of floating-point and complex buffers that are not the same in both."""
+    there = dict(end.named_buffers())
+    for name, buffer in model.named_buffers():
+        if not (buffer.is_floating_point() or buffer.is_complex()):
+            continue
+        if name not in there or not torch.equal(buffer, there[name].to(buffer.dtype)):
+            yield name
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return listed(names[:_MOST_NAMED]) + more
+
+
+def fixed_lines(layout: Layout, only: Mapping[str, str]) -> list[str]:
+    """What of the parameters never moves, in lines for people.
+
+    Args:
+        layout: The order of the flat vectors.
+        only: `trainable` or `all`, by axis.
+    """
+    lines = []
+    axes = [axis for axis, which in only.items() if which == "trainable"]
+    frozen = [entry.name for entry in layout.entries if not entry.trainable]
+    if frozen and axes:
+        lines.append(
+            f"frozen      {_some(frozen)}: not trainable, left at the center along {' and '.join(axes)} (only: trainable)"
+        )
+    if layout.is_frozen and axes:
+        lines.append("frozen      no parameter is trainable (requires_grad), so all of them move")
+    if layout.fixed:
+        lines.append(f"fixed       {_some(list(layout.fixed))}: no floating-point numbers, left as they are")
+    if layout.tied:
+        pairs = [f"{name} is {first}" for name, first in layout.tied]
+        lines.append(f"tied        {_some(pairs)}: one memory, one tensor")
+    return lines

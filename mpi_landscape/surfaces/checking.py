@@ -1,0 +1,177 @@
+"""Points of a finished file, evaluated again by the network itself: on another machine, by another person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mpi_landscape.configuration.sections.whole import Configuration
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.placement.center import share_center
+from mpi_landscape.placement.ends import buffers_move
+from mpi_landscape.placement.placing import placed
+from mpi_landscape.plan.decisions import Decisions
+from mpi_landscape.storage.surface.reader import read_direction, read_surface
+from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.surfaces.request import request_of
+
+# Relative, of exact values: another kind of processor rounds otherwise.
+_ROUNDING = 1e-4
+# Standard errors of a sampled value, and largest errors of an approximate precision, that are allowed.
+_SAMPLED, _APPROXIMATE = 4.0, 10.0
+# Points that are looked at where nobody names any.
+_POINTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One value of a file, and what it is now.
+
+    Attributes:
+        point: (α, β), or (α,) on a line.
+        split: Of the data.
+        stored: The loss in the file, nats per example.
+        found: The loss now.
+        allowed: How far they may be apart.
+    """
+
+    point: tuple[float, ...]
+    split: str
+    stored: float
+    found: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether they agree."""
+        same = self.stored == self.found or (np.isnan(self.stored) and np.isnan(self.found))
+        return bool(same or abs(self.stored - self.found) <= self.allowed)
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        here = ", ".join(f"{each:g}" for each in self.point)
+        return (
+            f"({here})  {self.split}: {self.stored:.9g} in the file, {self.found:.9g} by the network itself  "
+            f"{'pass' if self.passed else 'FAIL'}"
+        )
+
+
+def check(
+    path: Path, configuration: Configuration, where: str, points: Sequence[tuple[float, ...]], ranks: Ranks
+) -> list[Checked]:
+    """Evaluate points of a surface file again, over all of the data, by the network of a configuration moved in place.
+
+    Center and directions are those of the file, so that of the configuration network, loss and data are checked.
+
+    Args:
+        path: The file.
+        configuration: What it is said to be of.
+        where: Its file, for messages.
+        points: Each is taken to the nearest point of the grid; for none the center, the ends of the range of losses, and
+            two others.
+        ranks: One.
+
+    Raises:
+        LandscapeError: The two do not fit each other, or a point is not done.
+    """
+    surface = read_surface(path)
+    chosen = [_nearest(surface, point) for point in points] or _usual(surface)
+    with exact_arithmetic():
+        request = request_of(configuration, ranks, where)
+        problem = request.problem
+        center = share_center(
+            problem.model,
+            ranks,
+            normalization_buffers=buffers_move(request.directions, problem.model, ranks, where=where),
+        )
+        names = ["alpha"] if surface.is_line else ["alpha", "beta"]
+        vectors = []
+        for name in ("center", *names):
+            vector, tensors = read_direction(path, name)
+            if tensors != [entry.name for entry in center.layout.entries]:
+                raise LandscapeError(f"{path}: is of a network with other tensors than that of {where}")
+            vectors.append(torch.from_numpy(vector))
+        if not torch.equal(vectors[0], center.vector):
+            raise LandscapeError(
+                f"{path}: has another center than {where}: its checkpoint has changed, or is another one"
+            )
+        decided = Decisions.of(surface.attributes, ())
+        with placed(problem, ranks, request.compute, decided) as seat:
+            setting = Setting(
+                model=problem.model, loss=problem.loss, layout=center.layout, center=vectors[0],
+                directions=vectors[1:], device=seat.device, gradients=seat.gradients,
+            )  # fmt: skip
+            reference = setting.reference()
+            found = []
+            for place in chosen:
+                point = _coordinates(surface, place)
+                for split, examples in seat.splits.items():
+                    if not surface.done[split][place]:
+                        continue
+                    (sums,) = reference.tile(examples.pieces(0, examples.num_batches), [point])
+                    stored = float(surface.values[f"{split}_loss"][place])
+                    loss = float(sums[0] / sums[2])
+                    found.append(
+                        Checked(point=point, split=split, stored=stored, found=loss,
+                                allowed=_allowed(surface, split, place, loss))
+                    )  # fmt: skip
+    return found
+
+
+def advice(found: Sequence[Checked]) -> str:
+    """What a user may do now."""
+    if all(each.passed for each in found):
+        return "all agree: network, loss and data are those of the file"
+    if all(not each.passed for each in found):
+        return "none agrees: the loss, the data or the network's code are others than those that the file was computed with"
+    return (
+        "some agree: the file's engine was wrong at the others, or the network depends on what was evaluated before; compute "
+        "it anew with --set compute.engine=plain"
+    )
+
+
+def _allowed(surface: Surface, split: str, place: tuple[int, ...], loss: float) -> float:
+    allowed = _ROUNDING * abs(loss)
+    stderr = surface.values.get(f"{split}_loss_stderr")
+    if stderr is not None:
+        allowed += _SAMPLED * float(stderr[place])
+    return allowed + _APPROXIMATE * float(surface.attributes.get("precision_error", 0.0)) * abs(loss)
+
+
+def _nearest(surface: Surface, point: tuple[float, ...]) -> tuple[int, ...]:
+    axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
+    if len(point) != len(axes):
+        raise LandscapeError(f"--at {point}: has {len(point)} coordinates; {surface.path} has {len(axes)}")
+    return tuple(int(np.argmin(np.abs(axis - each))) for axis, each in zip(axes, point, strict=True))
+
+
+def _usual(surface: Surface) -> list[tuple[int, ...]]:
+    """The center, the least and the greatest loss, and two others, of points that are done."""
+    split = next(iter(surface.done))
+    done, losses = surface.done[split], surface.values[f"{split}_loss"]
+    places = np.argwhere(done)
+    if not len(places):
+        raise LandscapeError(f"{surface.path}: no point is done yet")
+    finite = np.where(done & np.isfinite(losses), losses, np.nan)
+    wanted = [_nearest(surface, (0.0,) * losses.ndim)]
+    if np.isfinite(finite).any():
+        wanted += [
+            tuple(int(i) for i in np.unravel_index(int(pick(finite)), losses.shape))
+            for pick in (np.nanargmin, np.nanargmax)
+        ]
+    draw = np.random.default_rng(0).permutation(len(places))
+    wanted += [tuple(int(i) for i in places[each]) for each in draw]
+    return [place for place in dict.fromkeys(wanted) if done[place]][:_POINTS]
+
+
+def _coordinates(surface: Surface, place: tuple[int, ...]) -> tuple[float, ...]:
+    axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
+    return tuple(float(axis[each]) for axis, each in zip(axes, place, strict=True))

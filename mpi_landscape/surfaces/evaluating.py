@@ -1,0 +1,75 @@
+"""What evaluates the points of a surface, made once its engine is chosen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.choosing import Choice
+from mpi_landscape.evaluation.computed import KINDS, Computing, columns
+from mpi_landscape.evaluation.evaluator import Evaluator
+from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.placement.placing import Placed
+
+
+def computing_of(name: str, setting: Setting, placed: Placed, choice: Choice) -> Computing:
+    """What computes a further quantity, by copies of the network."""
+    return KINDS[name].made(
+        setting.model,
+        setting.loss,
+        setting.layout,
+        setting.center,
+        setting.directions,
+        device=placed.device,
+        # The gradient of a lower precision would be another one.
+        dtype=placed.precision.data,
+        threads=1 if choice.alone else placed.threads,
+    )
+
+
+def seconds_of(further: Sequence[Computing], placed: Placed) -> float:
+    """What further quantities of a point take this rank, from a batch for each of its threads."""
+    seconds = 0.0
+    for computing in further:
+        for examples in placed.splits.values():
+            count = min(placed.threads, examples.num_batches)
+            start = time.perf_counter()
+            columns(computing, partial(examples.pieces, 0, count), [(0.0,)])
+            seconds += (time.perf_counter() - start) * examples.num_batches / count
+    return seconds
+
+
+def evaluator_of(
+    setting: Setting, placed: Placed, choice: Choice, points_at_once: int
+) -> Evaluator | Reference:
+    """What evaluates the loss: the network itself, or copies of it."""
+    if choice.in_place:
+        return setting.reference()
+    return setting.evaluator(
+        choice.engine,
+        placed.precision.computed,
+        threads=1 if choice.alone else placed.threads,
+        points_at_once=points_at_once,
+    )
+
+
+def check_copied(choice: Choice, placed: Placed) -> None:
+    """Refuse what needs a copy where there is none.
+
+    Raises:
+        LandscapeError: It is wanted.
+    """
+    if not choice.in_place:
+        return
+    why = choice.dropped[0] if choice.dropped else "compute.engine is plain, which moves the network itself"
+    if placed.precision.computed.itemsize < 4:
+        raise LandscapeError(
+            f"compute.precision: {placed.precision.name} needs a copy of the network ({why}); valid is float32"
+        )
+    if placed.quantities.computed and choice.dropped:
+        raise LandscapeError(
+            f"compute.quantities: {placed.quantities.computed[0]} needs a copy of the network ({why}); leave it out"
+        )

@@ -1,0 +1,177 @@
+"""Mistakes, each to be answered in one line that names it."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from tests.relatives.case import Asked, refused, right
+from tests.relatives.small import Items, cross_entropy, mlp, vectors
+
+KIND, TITLE = 10, "mistakes that were answered by raw errors"
+MISTAKE = "a mistake"
+
+
+def mistake(what, says):
+    return refused(what, MISTAKE, says=says)
+
+
+@mistake("a function as the model", "function")
+def function_model(folder):
+    return Asked(net=lambda x: x, data=vectors())
+
+
+@mistake("a class as the model", "class")
+def class_model(folder):
+    return Asked(net=nn.Linear, data=vectors())
+
+
+@mistake("a state dictionary as the model", "state dict")
+def state_model(folder):
+    return Asked(net=mlp().state_dict(), data=vectors())
+
+
+@mistake("None as the model", "model")
+def none_model(folder):
+    return Asked(net=None, data=vectors())
+
+
+@mistake("parameters on the meta device", "meta")
+def meta_model(folder):
+    with torch.device("meta"):
+        return Asked(net=mlp(), data=vectors())
+
+
+@mistake("a network without parameters", "no parameters")
+def no_parameters(folder):
+    return Asked(net=nn.Tanh(), data=vectors())
+
+
+@mistake("a split called 0", "0")
+def split_zero(folder):
+    return Asked(net=mlp(), data={0: vectors()})
+
+
+@mistake("a split called val/clean", "val/clean")
+def split_slash(folder):
+    return Asked(net=mlp(), data={"val/clean": vectors()})
+
+
+@mistake("a split called train set", "train set")
+def split_space(folder):
+    return Asked(net=mlp(), data={"train set": vectors()})
+
+
+@right("numpy's numbers in an axis")
+def numpy_axis(folder):
+    alpha = (np.int64(-1), np.float32(1.5), np.int32(4))
+    return Asked(net=mlp(), data=vectors(), options={"alpha": alpha, "beta": np.array([-1, 2, 3])})
+
+
+@mistake("nn.CrossEntropyLoss() as the loss", "CrossEntropyLoss")
+def loss_module(folder):
+    return Asked(net=mlp(), loss=nn.CrossEntropyLoss(), data=vectors())
+
+
+@mistake("a loss that is a class", "class")
+def loss_class(folder):
+    return Asked(net=mlp(), loss=nn.CrossEntropyLoss, data=vectors())
+
+
+@mistake("a loss that returns its mean", "reduction='none'")
+def mean_loss(folder):
+    return Asked(net=mlp(), loss=lambda model, batch: cross_entropy(model, batch).mean(), data=vectors())
+
+
+@mistake("a loss that returns nothing", "NoneType")
+def no_loss(folder):
+    return Asked(net=mlp(), loss=lambda model, batch: None, data=vectors())
+
+
+@mistake("a loss of integers", "int64")
+def integer_loss(folder):
+    return Asked(net=mlp(), loss=lambda model, batch: model(batch[0]).argmax(1), data=vectors())
+
+
+@mistake("a loss of one argument", "loss")
+def one_argument(folder):
+    return Asked(net=mlp(), loss=lambda model: model, data=vectors())
+
+
+@mistake("a loss under a name that there is not", "cross_entropy")
+def unknown_loss(folder):
+    return Asked(net=mlp(), loss="crossentropy", data=vectors())
+
+
+@mistake("a DataLoader as the data", "DataLoader")
+def loader(folder):
+    return Asked(net=mlp(), data=DataLoader(vectors(), batch_size=8))
+
+
+@mistake("an iterable data set", "__getitem__")
+def iterable(folder):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(vectors())
+
+    return Asked(net=mlp(), data=Stream())
+
+
+@mistake("no examples", "empty")
+def empty(folder):
+    return Asked(net=mlp(), data=TensorDataset(torch.empty(0, 4), torch.empty(0, dtype=torch.long)))
+
+
+@mistake("a label beyond the outputs, in the middle of the data", "label")
+def label_beyond(folder):
+    data = vectors()
+    data.tensors[1][51] = 7
+    return Asked(net=mlp(), data=data)
+
+
+@mistake("inputs of another width", "shape")
+def other_width(folder):
+    return Asked(net=mlp(), data=TensorDataset(torch.randn(60, 5), torch.randint(0, 3, (60,))))
+
+
+@mistake("items of different sizes", "size")
+def ragged(folder):
+    return Asked(net=mlp(), data=Items(lambda i: (torch.randn(4 + (i == 40)), 0)))
+
+
+@mistake("an item that raises", "item 41")
+def item_raises(folder):
+    def item(index):
+        if index == 41:
+            raise OSError("truncated image")
+        return torch.ones(4) * index, index % 3
+
+    return Asked(net=mlp(), data=Items(item))
+
+
+@mistake("an unknown field of compute", "batchsize")
+def unknown_field(folder):
+    return Asked(net=mlp(), data=vectors(), options={"compute": {"batchsize": 3}})
+
+
+@mistake("an axis of two numbers", "alpha")
+def short_axis(folder):
+    return Asked(net=mlp(), data=vectors(), options={"alpha": (-1, 1)})
+
+
+@mistake("a tensor as the data", "data")
+def tensor_data(folder):
+    return Asked(net=mlp(), data=(torch.randn(60, 4), torch.randint(0, 3, (60,))))
+
+
+@mistake("a network that raises for some examples alone", "loss")
+def raises_in_the_middle(folder):
+    data = vectors(200)
+    data.tensors[0][101] = 99.0
+
+    def loss(model, batch):
+        if (batch[0] == 99).any():
+            raise ValueError("found an outlier")
+        return cross_entropy(model, batch)
+
+    return Asked(net=mlp(), loss=loss, data=data)
