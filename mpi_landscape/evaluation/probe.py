@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -264,11 +265,12 @@ def probe_points(axes: Sequence[tuple[float, float]], number: int = NUM_POINTS) 
     """Where engines are compared on axes of (min, max): center, corners, edges, and places between."""
     corner = tuple(axis[1 - place] for place, axis in enumerate(axes))
     between = tuple((0.4, 0.3)[place] * axis[place] for place, axis in enumerate(axes))
-    low, high = [axis[0] for axis in axes], [axis[1] for axis in axes]
-    corners = [(low[0],), (high[0],)] if len(axes) == 1 else [(a, b) for a in axes[0] for b in axes[1]]
+    low, high = np.array(axes, dtype=float).T
+    corners = list(product(*axes))
     draws = np.random.default_rng(0).uniform(size=(number, len(axes)))
-    inner = [tuple((low + draw * (np.array(high) - low)).tolist()) for draw in draws]
+    # No difference of the ends: it may be beyond float64.
+    inner = [tuple(((1 - draw) * low + draw * high).tolist()) for draw in draws]
     # One coordinate on an edge.
-    inner[::3] = [(low[0], *point[1:]) if len(axes) > 1 else point for point in inner[::3]]
+    inner[::3] = [(axes[0][0], *point[1:]) if len(axes) > 1 else point for point in inner[::3]]
     found = dict.fromkeys([(0.0,) * len(axes), corner, between, *corners, *inner])
     return list(found)[:number]
