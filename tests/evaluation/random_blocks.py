@@ -138,7 +138,10 @@ def concatenated(draw):
 def attention(draw):
     def forward(s, x):
         rows = x.flatten(2).transpose(1, 2)
-        return s.attention(rows, rows, rows, need_weights=False)[0].transpose(1, 2).view_as(x) + x
+        return (
+            s.attention(rows, rows, rows, need_weights=False)[0].transpose(1, 2).contiguous().view(x.shape)
+            + x
+        )
 
     return Block(forward, attention=nn.MultiheadAttention(CHANNELS, 2, batch_first=True))
 
