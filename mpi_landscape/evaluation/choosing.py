@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
@@ -157,6 +158,8 @@ def _objection(probe: NetworkProbe, engine: Engine, *, threads: int = 1) -> str 
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, LandscapeError):  # whose words are for people
+        return one_line(error)
     return f"{type(error).__name__}: {one_line(error)[:120]}"
 
 
