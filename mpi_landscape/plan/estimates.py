@@ -166,11 +166,11 @@ def _variances(sample: Sample, seen: Floats) -> Floats:
 def _cautious(sample: Sample, seen: Floats, mean: Floats, squares: Floats, shares: Floats) -> Floats:
     """(num_strata, num_points) s_h² = MARGIN (Σ (l - m_h)² + PSEUDO R_h²) / (n_h - 1 + PSEUDO).
 
-    R_h is how far an unseen example may plausibly be off: the largest of the size of what carries the loss in the stratum, of
-    that in all strata that are not yet whole, and of the root of USUAL times the mean square of the losses in all strata but
-    the first, which holds what is outstanding. By size of what carries the loss Σ l² / |Σ l| is meant: 1 for 0-1 losses, however
-    rare they are, and nearly the largest loss where that one carries all. Where the loss is zero so far, R_h is the largest
-    loss at the trial points.
+    R_h is how far an unseen example may plausibly be off: the largest of the loss, of the size of what carries the loss in the
+    stratum, of that in all strata that are not yet whole, and of the root of USUAL times the mean square of the losses in all
+    strata but the first, which holds what is outstanding. By size of what carries the loss Σ l² / |Σ l| is meant: 1 for 0-1
+    losses, however rare they are, and nearly the largest loss where that one carries all. Where the loss is zero so far, R_h
+    is the largest loss at the trial points.
 
     Source: Hanley and Lippman-Hand (1983), "If nothing goes wrong, is everything all right?", JAMA 249, for the rule of three.
     """
@@ -188,7 +188,7 @@ def _cautious(sample: Sample, seen: Floats, mean: Floats, squares: Floats, share
     own = _size(seen[:, :, 3], seen[:, :, 0], seen[:, :, 3])
     others = shares[1:] / shares[1:].sum()
     usual = np.sqrt(USUAL * np.sum(others * seen[1:, :, 3] / number[1:], axis=0))
-    plausible = np.maximum(np.maximum(own, around), usual)
+    plausible = np.maximum(np.maximum(own, around), np.maximum(usual, np.abs(loss)))
     plausible = np.where(loss == 0, np.maximum(plausible, max(sample.largest)), plausible)
     # The square of a tiny loss must not become a zero.
     unseen = np.where(plausible > 0, np.maximum(PSEUDO * plausible**2, _TINY), np.inf)

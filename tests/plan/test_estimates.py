@@ -76,6 +76,7 @@ def test_a_standard_error_counts_two_unseen_examples_as_far_off_as_is_plausible(
     parts, sizes = (losses[:, :100], losses[:, 600:650]), (600, 300)
     for point in range(3):
         seen = [part[point] for part in parts]
+        loss = sum(n / 900 * values.mean() for n, values in zip(sizes, seen, strict=True))
         squares = sum(n * np.mean(values**2) for n, values in zip(sizes, seen, strict=True))
         around = squares / sum(n * values.mean() for n, values in zip(sizes, seen, strict=True))
         variance = 0.0
@@ -83,7 +84,7 @@ def test_a_standard_error_counts_two_unseen_examples_as_far_off_as_is_plausible(
             usual = np.sqrt(
                 3 * np.mean(seen[1] ** 2)
             )  # of the second stratum, the first has the outstanding ones
-            plausible = max(np.sum(values**2) / np.sum(values), around, usual)
+            plausible = max(np.sum(values**2) / np.sum(values), around, usual, loss)
             spread = np.sum((values - values.mean()) ** 2) + 2 * plausible**2
             variance += (n / 900) ** 2 * 1.3 * spread / (len(values) + 1) * (1 / len(values) - 1 / n)
         assert found.stderr[point] == pytest.approx(np.sqrt(variance), rel=1e-10)
