@@ -71,3 +71,8 @@ def volume(num_bytes: float) -> str:
             return f"{num_bytes:.3g} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.3g} GB"
+
+
+def rounded(point: Sequence[float], digits: int = 4) -> tuple[float, ...]:
+    """A point as messages show it."""
+    return tuple(round(each, digits) for each in point)

@@ -25,8 +25,7 @@ def call(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool =
         gradients: Whether the loss takes derivatives itself, as that of a physics-informed network does.
     """
     with torch.set_grad_enabled(gradients):
-        # What is neither leaf nor container stays as it is.
-        result = loss(network, nests.mapped(lambda leaf: leaf, data))
+        result = loss(network, nests.fresh(data))
     if isinstance(result, Mapping):
         return {name: _detached(value) for name, value in result.items()}
     return _detached(result)

@@ -17,10 +17,11 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call
-from mpi_landscape.evaluation.engine.dataflow import observed
+from mpi_landscape.evaluation.engine.dataflow import Flow, observed
 from mpi_landscape.evaluation.engine.watching import largest_output
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import Floats
+from mpi_landscape.evaluation.trust import OF_MODULES
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.filters import owner
 from mpi_landscape.loading import nests
@@ -29,13 +30,11 @@ from mpi_landscape.loading.reading import collate, read_items
 from mpi_landscape.loading.resident import Resident
 from mpi_landscape.loading.results import LossFunction, losses_of, named
 from mpi_landscape.vocabulary import RESERVED
-from mpi_landscape.wording import one_line
+from mpi_landscape.wording import one_line, rounded
 
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
 REREAD = 1024
-# What torch keeps of a module.
-_OF_MODULES = frozenset(vars(nn.Module()))
 # Relative, of an example's loss in two batches: another batch size rounds otherwise.
 REGROUPED = 1e-4
 # Where nothing is kept, both readings are new ones.
@@ -238,11 +237,10 @@ def check_grouping(
                 far = finite & (np.abs(first - losses) > allowed) | (np.isnan(first) != np.isnan(losses))
             if far.any():
                 place = int(np.argmax(far))
-                here = tuple(round(each, 4) for each in point)
                 raise LandscapeError(
-                    f"model: at {here} the loss of an example is {first[place]:.9g} in one batch and {losses[place]:.9g} in "
-                    f"another; the loss of an example must not depend on the other examples of its batch, nor on what was "
-                    f"evaluated before"
+                    f"model: at {rounded(point)} the loss of an example is {first[place]:.9g} in one batch and "
+                    f"{losses[place]:.9g} in another; the loss of an example must not depend on the other examples of its "
+                    f"batch, nor on what was evaluated before"
                 )
 
 
@@ -264,15 +262,26 @@ def check_rereading(
             )
 
 
+def seen(
+    loss: LossFunction, model: nn.Module, batches: Sequence[Batch], *, gradients: bool = False
+) -> Flow | None:
+    """The data flow of a pass over some batches; None where its operations cannot be watched."""
+    try:
+        return observed(
+            model, lambda network: [call(loss, network, batch.data, gradients=gradients) for batch in batches]
+        )
+    except Exception:  # of a kernel, or of a network that is no torch of Python's
+        return None
+
+
 def check_reading(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False) -> None:
     """Check that no layer goes on with a tensor that it has once made of a parameter, to be called after other passes.
 
     Raises:
         LandscapeError: A parameter enters no operation, and its layer keeps a tensor of the parameter's shape beside it.
     """
-    try:
-        flow = observed(model, lambda network: call(loss, network, batch.data, gradients=gradients))
-    except Exception:  # a network whose operations cannot be seen
+    flow = seen(loss, model, [batch], gradients=gradients)
+    if flow is None:
         return
     parameters = dict(model.named_parameters())
     computed = frozenset[str]().union(*(each.parameters for each in flow.operations))
@@ -280,7 +289,7 @@ def check_reading(loss: LossFunction, model: nn.Module, batch: Batch, *, gradien
         layer, _ = owner(model, name)
         for key, value in vars(layer).items():
             kept = [value] if isinstance(value, Tensor) else [each for _, each in nests.tensors(value)]
-            if key not in _OF_MODULES and any(each.shape == parameters[name].shape for each in kept):
+            if key not in OF_MODULES and any(each.shape == parameters[name].shape for each in kept):
                 raise LandscapeError(
                     f"model: a pass does not read {name} but what its layer has made of it before ({key}), so what it gives "
                     f"depends on what came before; valid is a layer that computes with its parameters in every pass"

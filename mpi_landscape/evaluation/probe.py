@@ -23,7 +23,8 @@ from mpi_landscape.evaluation.vectors import Point, row_blocks
 from mpi_landscape.geometry.layout import Layout, empty_vector
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
-from mpi_landscape.loading.results import LossFunction, losses_of
+from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.wording import rounded
 
 # Relative, of an example's loss or of the mean where that is larger. Another order of float32 additions stays below it except
 # where the loss itself is rounding; there float64 says which of the two is nearer.
@@ -141,7 +142,7 @@ class NetworkProbe:
                 continue
             if wrong is not None:
                 return (
-                    f"at {tuple(round(each, 4) for each in point)} the loss of an example is {losses[wrong]:.9g}, of the network "
+                    f"at {rounded(point)} the loss of an example is {losses[wrong]:.9g}, of the network "
                     f"itself {wanted[wrong]:.9g}"
                 )
         return None
@@ -201,15 +202,6 @@ def _doubled(batches: Sequence[Batch]) -> Iterator[Batch]:
     for batch in batches:
         data = nests.map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch.data)
         yield Batch(data=data, valid=batch.valid)
-
-
-def losses_at_center(setting: Setting, batches: Sequence[Batch]) -> Floats:
-    """The losses of some batches by the network as it is now."""
-    parts = []
-    for batch in batches:
-        result = call(setting.loss, setting.model, batch.data, gradients=setting.gradients)
-        parts.append(losses_of(result)[: batch.valid].double().cpu().numpy())
-    return np.concatenate(parts)
 
 
 def differing(found: Floats, wanted: Floats, tolerance: float) -> int | None:

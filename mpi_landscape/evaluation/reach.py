@@ -22,6 +22,7 @@ from torch.nn.modules import module as modules_module
 from mpi_landscape.evaluation.outside import Outside
 from mpi_landscape.evaluation.trust import (
     HOOKS,
+    OF_MODULES,
     PLAIN,
     called,
     is_plain,
@@ -32,7 +33,6 @@ from mpi_landscape.evaluation.trust import (
 )
 from mpi_landscape.origin import is_library
 
-_OWN = frozenset(vars(nn.Module()))
 _STORES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 _CELL_STORES = ("STORE_DEREF", "DELETE_DEREF")
 # Methods by which an object may give itself, or share what it holds, in place of a copy.
@@ -106,7 +106,7 @@ class _Walk:
                     self.visit(hook, f"{name}: hook")
         attributes = vars(module) if not isinstance(module, torch.jit.ScriptModule) else {}
         for key, value in attributes.items():
-            if key not in _OWN:
+            if key not in OF_MODULES:
                 self._attribute(value, f"{name}.{key}")
         for kind in type(module).__mro__:
             if not is_library(kind):

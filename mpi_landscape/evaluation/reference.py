@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
+from mpi_landscape.evaluation.lending import tensors_of
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order, example_sums
-from mpi_landscape.evaluation.vectors import Point
+from mpi_landscape.evaluation.vectors import Point, check_point
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction, losses_of
@@ -70,7 +71,7 @@ class Reference:
         self._returned = tuple(returned)
         self._directions = [layout.views(each) for each in directions]
         self._number, self._point = len(directions), tuple[float, ...]()
-        named = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+        named = tensors_of(model)
         views = layout.views(center)
         self._moving = [(name, named[name], views[name]) for name in views]
         # What the center has rounded.
@@ -123,11 +124,7 @@ class Reference:
         Raises:
             LandscapeError: A coordinate that is not zero has no direction.
         """
-        if any(point[self._number :]):
-            raise LandscapeError(
-                f"point {tuple(point)} lies off the {self._number} direction(s) of this evaluator; "
-                f"valid is one coordinate per direction"
-            )
+        check_point(point, self._number)
 
     def move(self, *coordinates: float) -> None:
         """The point of `batch_sums`."""
@@ -145,11 +142,15 @@ class Reference:
 
     def losses(self, batches: Iterable[Batch], point: Point) -> Floats:
         """The loss of every example of some batches at one point, float64, in their order."""
-        with self.at(point) as network:
-            parts = []
-            for batch in batches:
-                result = call(self._loss, network, batch.data, gradients=self._gradients)
-                parts.append(losses_of(result)[: batch.valid].double().cpu().numpy())
+        with self.at(point):
+            return self.losses_here(batches)
+
+    def losses_here(self, batches: Iterable[Batch]) -> Floats:
+        """The loss of every example of some batches by the network as it is now, float64, in their order."""
+        parts = []
+        for batch in batches:
+            result = call(self._loss, self._model, batch.data, gradients=self._gradients)
+            parts.append(losses_of(result)[: batch.valid].double().cpu().numpy())
         return np.concatenate(parts)
 
     def tile(

@@ -26,6 +26,8 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dty
 # Objects of libraries that never change.
 _FIXED = (re.Pattern, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal, fractions.Fraction,
           PurePath, uuid.UUID, torch.finfo, torch.iinfo, np.finfo, np.iinfo, types.MappingProxyType)  # fmt: skip
+# What torch keeps of a module.
+OF_MODULES = frozenset(vars(nn.Module()))
 # Registries of a module.
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 

@@ -42,6 +42,19 @@ def row_blocks(tensor: Tensor) -> tuple[Tensor, ...]:
     return torch.split(tensor, max(1, _BLOCK * len(tensor) // max(1, tensor.numel())))
 
 
+def check_point(coordinates: Sequence[float], number: int) -> None:
+    """Refuse a point off the plane of so many directions.
+
+    Raises:
+        LandscapeError: A coordinate that is not zero has no direction.
+    """
+    if any(coordinates[number:]):
+        raise LandscapeError(
+            f"point {tuple(coordinates)} lies off the {number} direction(s) of this evaluator; "
+            f"valid is one coordinate per direction"
+        )
+
+
 class Follower(Protocol):
     """A part of a network that follows the point by its coordinates, and not by the flat vector."""
 
@@ -95,12 +108,7 @@ class Vectors:
         Raises:
             LandscapeError: A coordinate that is not zero has no direction.
         """
-        number = len(self.rows.directions)
-        if any(coordinates[number:]):
-            raise LandscapeError(
-                f"point {tuple(coordinates)} lies off the {number} direction(s) of this evaluator; "
-                f"valid is one coordinate per direction"
-            )
+        check_point(coordinates, len(self.rows.directions))
 
     def point_views(
         self, lower: torch.dtype | None = None, *, keep: Collection[str] = ()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.lending import tensors_of
 from mpi_landscape.geometry.filters import Division
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.broadcast import broadcast
@@ -33,7 +34,7 @@ class Center:
 
 def flat_state(model: nn.Module, layout: Layout) -> Tensor:
     """(n,) float32: the parameters of a network, and the buffers that count as such."""
-    return layout.flatten({**dict(model.named_buffers()), **dict(model.named_parameters())}, where="model")
+    return layout.flatten(tensors_of(model), where="model")
 
 
 def share_center(
@@ -54,7 +55,7 @@ def share_center(
     with ranks.together():
         layout = layout_of(model, normalization_buffers=normalization_buffers, roles=roles)
     _check_same(layout, ranks)
-    tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    tensors = tensors_of(model)
     _share_buffers(model, ranks)
     root_center = flat_state(model, layout).numpy() if ranks.is_root else None
     vector = torch.from_numpy(broadcast(ranks, root_center))

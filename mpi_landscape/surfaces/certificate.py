@@ -15,12 +15,11 @@ from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.lending import kept_as_it_is
 from mpi_landscape.evaluation.plain import check_batches, check_plain, plain_sums
-from mpi_landscape.evaluation.probe import Setting, differing, losses_at_center
+from mpi_landscape.evaluation.probe import Setting, differing
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.directions import cosine
-from mpi_landscape.geometry.moving import warnings_of
 from mpi_landscape.geometry.normalization import norm_ratios
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Batch
@@ -32,7 +31,7 @@ from mpi_landscape.plan.tiles import shard_bounds
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.surfaces.engine import Trials
 from mpi_landscape.surfaces.request import Request
-from mpi_landscape.wording import one_line
+from mpi_landscape.wording import one_line, rounded
 
 # Relative, of losses at the end of a difference, which is made of rounded numbers.
 _END = 1e-3
@@ -139,15 +138,14 @@ def certify_points(
     return facts
 
 
-def warnings_about(plane: Plane, checked: Mapping[str, NDArray[np.float64]]) -> list[str]:
-    """What a reader of a picture should know: nearly nothing moves, or the loss does not follow it."""
-    found = warnings_of(plane)
+def warnings_about(checked: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """What a reader of a picture should know of what `certify_points` found: that the loss follows nothing that moves."""
     losses = [value for name, value in checked.items() if name.endswith("_loss_plain")]
     if losses and all(np.ptp(each) == 0 for each in losses):
-        found.append(
+        return [
             "the loss is the same at all points that were tried: it does not follow the parameters that move"
-        )
-    return found
+        ]
+    return []
 
 
 def certify_ends(
@@ -166,15 +164,15 @@ def certify_ends(
     """
 
     def look() -> dict[str, NDArray[np.float64]]:
-        model, found = setting.model, {}
+        model, reference, found = setting.model, setting.reference(), {}
         for axis, path in ends_of(request.directions).items():
             point = (1.0,) if axis == "alpha" else (0.0, 1.0)
-            here = setting.reference().losses(trials.all_batches, point)
+            here = reference.losses(trials.all_batches, point)
             with kept_as_it_is(model):
                 load_state(
                     model, read_state(path), where=f"{request.problem.where}: directions.{axis}.to: {path}"
                 )
-                there = losses_at_center(setting, trials.all_batches)
+                there = reference.losses_here(trials.all_batches)
             if differing(here, there, _END) is not None:
                 ranks.say(
                     f"warning: {axis} = 1 is not the end: the loss of {here.size} examples is {here.mean():.6g} there, and "
@@ -222,11 +220,10 @@ def _compare(
 ) -> None:
     for point, was, found in zip(points, before, now, strict=True):
         if abs(found - was) > rounding * abs(was) or np.isnan(found) != np.isnan(was):
-            here = tuple(round(each, 4) for each in point)
             raise LandscapeError(
-                f"model: the {split} loss of a few examples at {here} was {was:.9g} before the first tile and is {found:.9g} "
-                f"after the last one: the network or the loss keeps something from pass to pass, so the values in the file "
-                f"depend on their order; let it forget, and use --overwrite"
+                f"model: the {split} loss of a few examples at {rounded(point)} was {was:.9g} before the first tile and is "
+                f"{found:.9g} after the last one: the network or the loss keeps something from pass to pass, so the values "
+                f"in the file depend on their order; let it forget, and use --overwrite"
             )
 
 

@@ -13,9 +13,7 @@ import numpy as np
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import choosing, premises
-from mpi_landscape.evaluation.calling import call
 from mpi_landscape.evaluation.choosing import Choice
-from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
 from mpi_landscape.evaluation.probe import (
@@ -33,6 +31,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.surfaces.request import Request
+from mpi_landscape.wording import rounded
 
 # Relative, of losses on another rank: another kind of processor rounds otherwise.
 _BETWEEN_RANKS = 1e-4
@@ -108,17 +107,8 @@ def agree(
 
 def _unused(setting: Setting, trials: Trials) -> str | None:
     """Which parameters enter no operation, in a line for people; None where all do."""
-    try:
-        flow = observed(
-            setting.model,
-            lambda network: [
-                call(setting.loss, network, batch.data, gradients=setting.gradients)
-                for batch in trials.all_batches
-            ],
-        )
-    except Exception:  # a kernel that cannot be watched: nothing is known
-        return None
-    if not flow.unused:
+    flow = premises.seen(setting.loss, setting.model, trials.all_batches, gradients=setting.gradients)
+    if flow is None or not flow.unused:
         return None
     more = f" and {len(flow.unused) - 3} more" if len(flow.unused) > 3 else ""
     return (
@@ -184,7 +174,7 @@ def _compare(own: Floats, wanted: Floats, point: Point) -> None:
     place = differing(own, wanted, _BETWEEN_RANKS) if own.shape == wanted.shape else 0
     if place is not None:
         raise LandscapeError(
-            f"model: at {tuple(round(each, 4) for each in point)} the loss of an example is {own[place]:.9g} here and "
+            f"model: at {rounded(point)} the loss of an example is {own[place]:.9g} here and "
             f"{wanted[place]:.9g} on rank 0; valid are a network, a loss and data that are built alike on every rank (fixed "
             f"seeds, no order from a set)"
         )

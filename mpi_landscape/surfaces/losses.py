@@ -200,9 +200,11 @@ def prepare_losses(
     certificate, seconds = certify(placed, ranks, evaluator)
     checked = certify_points(setting, trials, evaluator, placed, ranks)
     checked |= certify_ends(request, setting, trials, ranks)
-    warnings = warnings_about(plane, checked)
-    for line in warnings[len(warnings_of(plane)) :]:  # the others were said with the plane
+    warnings = warnings_about(checked)
+    for line in warnings:
         ranks.say(f"warning: {line}")
+    # These were said with the plane.
+    warnings = [*warnings_of(plane), *warnings]
     # The center alone kept one point's threads busy.
     seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: seconds_of(further, placed))) or 0.0)
     plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)

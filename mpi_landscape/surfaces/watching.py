@@ -22,6 +22,7 @@ from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch
+from mpi_landscape.wording import rounded
 
 # Of the time that tiles take.
 SHARE = 0.01
@@ -122,11 +123,10 @@ class Watch:
         else:
             step = self._precision.name
         by = step or "threads, or something outside of the network that changed"
-        here = tuple(round(each, 6) for each in point)
         raise LandscapeError(
-            f"tile {index}: at {here} the loss of {int(wanted[2])} examples is {sums[0] / sums[2]:.9g} by the engine and "
-            f"{wanted[0] / wanted[2]:.9g} by the network itself; what is wrong: {by}. What was done before is in the file, and "
-            f"was not seen to be wrong; compute it anew with --set compute.engine=plain"
+            f"tile {index}: at {rounded(point, 6)} the loss of {int(wanted[2])} examples is {sums[0] / sums[2]:.9g} by the "
+            f"engine and {wanted[0] / wanted[2]:.9g} by the network itself; what is wrong: {by}. What was done before is in the "
+            f"file, and was not seen to be wrong; compute it anew with --set compute.engine=plain"
         )
 
     def _culprit(self, probe: NetworkProbe) -> str | None:

@@ -23,6 +23,7 @@ from mpi_landscape.evaluation.engine.description import Probe
 from mpi_landscape.evaluation.engine.observing import Call, Observer, Operation
 from mpi_landscape.evaluation.engine.provenance import Provenance, Source
 from mpi_landscape.evaluation.engine.watching import watched
+from mpi_landscape.evaluation.lending import tensors_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +129,7 @@ def steady(probe: Probe, layers: Sequence[str] = ()) -> Flow:
 
 def moving_tensors(probe: Probe) -> dict[str, Tensor]:
     """The tensors of a probe's network that move with the point."""
-    network = probe.network
-    tensors = {**dict(network.named_buffers()), **dict(network.named_parameters())}
+    tensors = tensors_of(probe.network)
     return {entry.name: tensors[entry.name] for entry in probe.layout.entries}
 
 
