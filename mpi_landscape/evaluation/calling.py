@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.wording import one_line, rounded
 
 
 def call(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool = False) -> Any:
@@ -29,6 +32,27 @@ def call(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool =
     if isinstance(result, Mapping):
         return {name: _detached(value) for name, value in result.items()}
     return _detached(result)
+
+
+def raised(error: Exception, data: Any, point: Point = ()) -> LandscapeError:
+    """What a network or a loss raised for a batch, in words.
+
+    Args:
+        error: What it raised.
+        data: The batch.
+        point: Where the network was.
+    """
+    shapes = ", ".join(f"{place[1:] or 'batch'} {tuple(t.shape)}" for place, t in nests.tensors(data))
+    away = any(point)
+    return LandscapeError(
+        f"loss: {f'at {rounded(point)} ' if away else ''}calling it on the network and a batch ({shapes}) raised "
+        f"{type(error).__name__}: {one_line(error)}"
+        + (
+            "; valid is a loss with a value (infinite, or nan) wherever the grid is, or a smaller grid"
+            if away
+            else ""
+        )
+    )
 
 
 def _detached(value: Any) -> Any:

@@ -63,12 +63,13 @@ def choose(
         before: The engine of a file that may be continued: taken where it is right, whatever else would be.
 
     Raises:
-        LandscapeError: The network itself cannot be moved in place.
+        LandscapeError: The network itself cannot be moved in place, or it or the loss raises somewhere.
     """
     reach = reach_of(setting.model, setting.loss)
     if reach.network is not None:
         return _in_place(reach.network)
     probe = NetworkProbe(setting, batches, points, dtype)
+    _ = probe.wanted  # what the network itself raises is no objection to an engine
     try:
         known = before is not None and _objection(probe, before) is None
         engine, dropped = (before, []) if known and before is not None else _steps(probe, steps)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.calling import call, raised
 from mpi_landscape.evaluation.engine.dataflow import Flow, observed
 from mpi_landscape.evaluation.engine.watching import largest_output
 from mpi_landscape.evaluation.reference import Reference
@@ -30,7 +30,7 @@ from mpi_landscape.loading.reading import collate, read_items
 from mpi_landscape.loading.resident import Resident
 from mpi_landscape.loading.results import LossFunction, losses_of, named
 from mpi_landscape.vocabulary import RESERVED
-from mpi_landscape.wording import one_line, rounded
+from mpi_landscape.wording import rounded
 
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
@@ -48,13 +48,7 @@ def call_loss(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: 
     except LandscapeError:
         raise
     except Exception as error:
-        shapes = ", ".join(
-            f"{place[1:] or 'batch'} {tuple(t.shape)}" for place, t in nests.tensors(batch.data)
-        )
-        raise LandscapeError(
-            f"loss: calling it on the network and a batch ({shapes}) raised "
-            f"{type(error).__name__}: {one_line(error)}"
-        ) from error
+        raise raised(error, batch.data) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.calling import call
+from mpi_landscape.evaluation.calling import call, is_out_of_memory, raised
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.lending import tensors_of
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order, example_sums
@@ -70,7 +71,7 @@ class Reference:
         self._model, self._loss, self._gradients = model, loss, gradients
         self._returned = tuple(returned)
         self._directions = [layout.views(each) for each in directions]
-        self._number, self._point = len(directions), tuple[float, ...]()
+        self._number, self._point, self._here = len(directions), tuple[float, ...](), tuple[float, ...]()
         named = tensors_of(model)
         views = layout.views(center)
         self._moving = [(name, named[name], views[name]) for name in views]
@@ -105,12 +106,14 @@ class Reference:
             LandscapeError: The point lies off the plane, or a parameter cannot be written to.
         """
         self.check(point)
+        here, self._here = self._here, tuple(point)
         buffers = [(each, each.detach().clone()) for each in self._model.buffers()]
         try:
             for name, tensor, center in self._moving:
                 _write(name, tensor, self._value(name, center, point))
             yield self._model
         finally:
+            self._here = here
             for name, tensor, center in self._moving:
                 _write(name, tensor, self._finer.get(name, center))
             moved = {id(tensor) for _, tensor, _ in self._moving}
@@ -133,8 +136,8 @@ class Reference:
 
     def batch_sums(self, batches: Sequence[Batch], between: Pause | None = None) -> Floats:
         """(len(batches), NUM_SUMS + len(returned)) float64 at the current point; as `Evaluator.batch_sums`."""
-        with self.at(self._point) as network:
-            return self._sums(network, batches, between)
+        with self.at(self._point):
+            return self._sums(batches, between)
 
     def example_losses(self, batch: Batch, point: Point) -> Floats:
         """(batch.valid,) float64: the loss of every example of a batch at one point."""
@@ -149,7 +152,7 @@ class Reference:
         """The loss of every example of some batches by the network as it is now, float64, in their order."""
         parts = []
         for batch in batches:
-            result = call(self._loss, self._model, batch.data, gradients=self._gradients)
+            result = self._result(batch)
             parts.append(losses_of(result)[: batch.valid].double().cpu().numpy())
         return np.concatenate(parts)
 
@@ -160,16 +163,30 @@ class Reference:
         sums = np.zeros((len(points), NUM_SUMS + len(self._returned)))
         for piece in pieces:
             for row, point in enumerate(points):
-                with self.at(point) as network:
-                    found = self._sums(network, piece, between)
+                with self.at(point):
+                    found = self._sums(piece, between)
                 sums[row] = add_in_order(np.concatenate([sums[row : row + 1], found]))
         return sums
 
-    def _sums(self, network: nn.Module, batches: Sequence[Batch], between: Pause | None) -> Floats:
+    def _result(self, batch: Batch) -> Any:
+        """What the loss returns for a batch, by the network as it is now.
+
+        Raises:
+            LandscapeError: It raised something, which the text says, and where.
+        """
+        try:
+            return call(self._loss, self._model, batch.data, gradients=self._gradients)
+        except LandscapeError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise raised(error, batch.data, self._here) from error
+
+    def _sums(self, batches: Sequence[Batch], between: Pause | None) -> Floats:
         rows = np.zeros((len(batches), NUM_SUMS + len(self._returned)))
         for number, batch in enumerate(batches):
-            result = call(self._loss, network, batch.data, gradients=self._gradients)
-            rows[number] = example_sums(result, batch.valid, self._returned).cpu().numpy()
+            rows[number] = example_sums(self._result(batch), batch.valid, self._returned).cpu().numpy()
             if between is not None:
                 between()
         return rows

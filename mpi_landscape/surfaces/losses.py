@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.errors import LandscapeError, LostRankError
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.computed import Computing, columns
 from mpi_landscape.evaluation.evaluator import Evaluator
@@ -25,6 +26,7 @@ from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.parallel.devices import device_name
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.stopping import Stopped
 from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan import cost
@@ -114,7 +116,7 @@ class Losses:
         """(num_points, num_columns) float64 of a tile.
 
         Raises:
-            LandscapeError: Memory does not suffice.
+            LandscapeError: Memory does not suffice, or the network or the loss raises at a point.
         """
         tile = self.plan.tile(index)
         examples = self.splits[tile.split]
@@ -143,6 +145,10 @@ class Losses:
         except Exception as error:
             if is_out_of_memory(error):
                 raise out_of_memory(error, f"tile {index}", examples.batch_size) from error
+            if not isinstance(error, LandscapeError | LostRankError | Stopped | OSError):
+                # The network itself says at which point, if it is at fault.
+                with closing(examples.pieces(first, stop, between)) as pieces:
+                    self.setting.reference().tile(pieces, points, between)
             raise
 
 

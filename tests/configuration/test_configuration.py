@@ -71,6 +71,35 @@ def test_an_empty_list_of_ignored_tensors_ignores_none():
     assert load_text(BASE + "directions: {alpha: {ignore: []}}", where="x").directions.alpha.ignore == ()
 
 
+@pytest.mark.parametrize(
+    ("said", "beta"),
+    [
+        ("{alpha: {ignore: [], normalize: layer}}", RandomDirection(seed=2, ignore=(), normalize="layer")),
+        ("{alpha: {only: all, seed: 7}, beta: {seed: 3}}", RandomDirection(seed=3, only="all")),
+        ("{alpha: {ignore: [norm]}, beta: {ignore: [bias]}}", RandomDirection(seed=2, ignore=("bias",))),
+        ("{alpha: {ignore: [norm]}, beta: {ignore: null}}", RandomDirection(seed=2, ignore=("norm",))),
+        # What is right for a way to another checkpoint is no matter of a random one.
+        ("{alpha: {kind: difference, to: a, normalize: filter, ignore: [bias]}}", RandomDirection(seed=2)),
+        (
+            "{alpha: {kind: difference, to: a, ignore: [bias]}, beta: {kind: difference, to: b}}",
+            DifferenceDirection(to="b", ignore=("bias",)),
+        ),
+        ("{alpha: {ignore: []}, beta: null}", None),
+    ],
+)
+def test_what_moves_is_said_once_for_both_directions_unless_beta_says_otherwise(said, beta):
+    text = BASE + f"directions: {said}" + ("\ngrid: {beta: null}" if beta is None else "")
+    configuration = load_text(text, where="x")
+    assert configuration.directions.beta == beta
+    assert load_text(to_yaml(configuration), where="y") == configuration
+
+
+def test_a_mistake_at_alpha_is_one_mistake():
+    with pytest.raises(LandscapeError, match=r"directions\.alpha\.normalize is 'size'; expected") as caught:
+        load_text(BASE + "directions: {alpha: {normalize: size}}", where="x")
+    assert "more to correct" not in str(caught.value)
+
+
 def test_a_grid_without_beta_is_a_line_without_a_second_direction():
     configuration = load_text(BASE + "grid: {beta: null}", where="x")
     assert configuration.grid.beta is None

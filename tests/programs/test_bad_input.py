@@ -1,5 +1,7 @@
 """Bad input: one line, exit status 2, before any evaluation, existing files untouched."""
 
+import re
+
 import h5py
 import pytest
 import torch
@@ -293,3 +295,25 @@ def test_a_network_that_was_never_trained_is_a_warning_only(study, here):
     ended = here(surface.main, study.configuration)
     assert ended.status == 0
     assert "untrained" in ended.out
+
+
+@pytest.mark.parametrize("while_it_works", [False, True])
+def test_a_loss_that_raises_far_from_the_center_says_where(study, here, while_it_works):
+    """Before the file is made where a trial shows it; otherwise what was done stays."""
+    limit = 1.2 * torch.load(study.folder / "center.pt")["weight"].norm().item()
+    condition = f"os.path.exists({str(study.output)!r}) and " if while_it_works else ""
+    study.edit_module(
+        "    return model(batch[0])",
+        f"    if {condition}model.weight.detach().norm() > {limit}:\n"
+        "        raise ArithmeticError('no value here')\n"
+        "    return model(batch[0])",
+    )
+    ended = here(surface.main, study.configuration)
+    assert ended.status == 2, ended.err
+    last = ended.err.strip().splitlines()[-1]
+    assert re.match(
+        r"error: loss: at \(-?[\d.]+, -?[\d.]+\) calling it on the network and a batch \(.*\) "
+        r"raised ArithmeticError: no value here; valid is a loss with a value .* or a smaller grid",
+        last,
+    )
+    assert study.output.exists() == while_it_works

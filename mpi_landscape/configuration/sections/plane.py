@@ -1,10 +1,10 @@
 """Where it is evaluated: directions and grid."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WrapValidator
 
 from mpi_landscape.configuration.sections.fields import (
     STRICT,
@@ -131,7 +131,8 @@ class DirectionsConfiguration:
 
     Attributes:
         alpha: First direction, δ of Li et al. (2018), arXiv:1712.09913, section 4.
-        beta: Second direction, η; None for a line.
+        beta: Second direction, η; None for a line. What it does not say of `normalize`, `ignore` and `only`, a file says at
+            alpha, where both are of one kind.
         orthogonalize: Whether beta is made orthogonal to alpha.
         normalization_buffers: Whether running statistics of normalization layers move along: true or false, or "auto" for
             where a difference leads to a checkpoint that has others. Random directions never move them.
@@ -146,6 +147,29 @@ class DirectionsConfiguration:
     orthogonalize: Flag = False
     normalization_buffers: Buffers = "auto"
     rules: tuple[TensorRule, ...] = ()
+
+
+# Which tensors move, and how: one set for both directions unless beta says otherwise.
+_SHARED = ("normalize", "ignore", "only")
+
+
+def _beta_as_alpha(said: Any, validate: Callable[[Any], Any]) -> Any:
+    """What a file says of beta, and of what it leaves open there what it says of an alpha of the same kind."""
+    checked = validate(said)  # first, so that a mistake at alpha is one mistake
+    if not isinstance(said, Mapping):
+        return checked
+    alpha, beta = said.get("alpha"), said.get("beta", {})
+    if not isinstance(alpha, Mapping) or not isinstance(beta, Mapping) or _kind(alpha) != _kind(beta):
+        return checked
+    shared = {key: alpha[key] for key in _SHARED if alpha.get(key) is not None and beta.get(key) is None}
+    return validate({**said, "beta": {**beta, **shared}}) if shared else checked
+
+
+def _kind(direction: Mapping[str, Any]) -> Any:
+    return direction.get("kind") or "random"
+
+
+Directions = Annotated[DirectionsConfiguration, WrapValidator(_beta_as_alpha)]
 
 
 def _checked_axis(said: Any) -> Any:

@@ -4,7 +4,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from mpi_landscape.configuration.sections.fields import STRICT, Text
-from mpi_landscape.configuration.sections.plane import DirectionsConfiguration, GridConfiguration
+from mpi_landscape.configuration.sections.plane import (
+    Directions,
+    DirectionsConfiguration,
+    GridConfiguration,
+)
 from mpi_landscape.configuration.sections.sources import (
     DataConfiguration,
     LossConfiguration,
@@ -38,7 +42,7 @@ class Configuration:
     model: ModelConfiguration
     data: DataConfiguration
     loss: LossConfiguration = field(default_factory=lambda: LossConfiguration(name="cross_entropy"))
-    directions: DirectionsConfiguration = field(default_factory=DirectionsConfiguration)
+    directions: Directions = field(default_factory=DirectionsConfiguration)
     grid: GridConfiguration = field(default_factory=GridConfiguration)
     compute: ComputeConfiguration = field(default_factory=ComputeConfiguration)
     output: Text | None = None
