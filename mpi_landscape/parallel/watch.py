@@ -59,6 +59,7 @@ class Watch:
         # By rank, the last meeting that it is known to have come to.
         self._came: dict[int, int] = {}
         self._sent: list[tuple[Any, Any]] = []
+        self._received = 0
 
     def over(self, comm: Any, members: Sequence[int]) -> Watch:
         """The same for a part of the ranks. Collective among them.
@@ -71,7 +72,15 @@ class Watch:
         return Watch(comm.Dup(), names, self._clock, self._patience, {})
 
     def close(self) -> None:
-        """Give the communicator back, when all is over. Collective."""
+        """Give the communicator back, when all is over. Collective.
+
+        Every message is taken first: MPICH frees no communicator for which one is under way.
+        """
+        sent = sum(self._comm.allgather(len(self._sent)))
+        while self._comm.Get_rank() == 0 and self._received < sent:
+            self._take()
+        for request, _ in self._sent:
+            request.Wait()
         self._comm.Free()
 
     def awake(self) -> float:
@@ -132,13 +141,18 @@ class Watch:
 
     def _missing(self, number: int) -> list[str]:
         """Who has not come to the meeting of this number, on rank 0."""
+        while self._comm.Iprobe():
+            self._take()
+        return [name for place, name in enumerate(self._names) if place and self._came.get(place, 0) < number]
+
+    def _take(self) -> None:
+        """Receive one message, on rank 0."""
         from mpi4py import MPI
 
         message, status = np.empty(1, dtype=np.int64), MPI.Status()
-        while self._comm.Iprobe(status=status):
-            self._comm.Recv(message, source=status.Get_source(), status=status)
-            self._came[status.Get_source()] = int(message[0])
-        return [name for place, name in enumerate(self._names) if place and self._came.get(place, 0) < number]
+        self._comm.Recv(message, status=status)
+        self._came[status.Get_source()] = int(message[0])
+        self._received += 1
 
     def silence(self, ranks: Sequence[int], patience: float) -> Silence:
         """An account of when some ranks were last heard of.
