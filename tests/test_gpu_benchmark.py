@@ -37,6 +37,7 @@ def run_part(gpu, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.exhaustive
 def test_a_part_over_its_limit_is_ended_with_all_that_it_started_and_keeps_what_it_found(run_part, tmp_path):
     start = time.monotonic()
     found = run_part(
@@ -46,13 +47,22 @@ def test_a_part_over_its_limit_is_ended_with_all_that_it_started_and_keeps_what_
         pathlib.Path({str(tmp_path)!r}, "child").write_text(str(child.pid))
         time.sleep(60)
         """,
-        limit=5,
+        limit=15,  # in which Python starts on a busy machine, too
     )
     assert found["status"] == "over its limit"
     assert found["rows"] == [{"difference": 0.5}]
     assert time.monotonic() - start < 50
     child = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    while time.monotonic() - start < 55 and not _is_over(child):
+        time.sleep(0.05)
+    assert _is_over(child)
+
+
+def _is_over(number):
+    try:
+        return psutil.Process(number).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_part_that_fails_says_why(gpu, run_part):
@@ -72,6 +82,7 @@ def test_the_share_of_the_peak_is_that_of_the_card_or_unknown(gpu):
 
 @pytest.mark.slow
 @pytest.mark.mpi
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1200)
 def test_everything_runs_in_small_on_a_cpu(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--small", "--device", "cpu"]
