@@ -9,7 +9,6 @@ with the network itself. Of a job of several ranks rank 0 is shown, which does t
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -19,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from mpi_landscape import surface
+from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.surfaces import computing, losses
 from mpi_landscape.surfaces.losses import Losses
 from mpi_landscape.surfaces.watching import Watch
+
+PROOFS = ("choosing an engine", "certificate away from the center", "ends", "a last look after the work")
 
 seconds: Counter[str] = Counter()
 
@@ -57,7 +59,7 @@ def main() -> None:
             if end.code:
                 raise
     whole = time.perf_counter() - start
-    if os.environ.get("PMI_RANK", "0") != "0":
+    if not open_ranks().is_root:
         return
     tiles = seconds["tiles, watched"] - seconds["watching"]
     proofs = sum(seconds[name] for name in PROOFS)
@@ -67,9 +69,6 @@ def main() -> None:
     print(f"| all | {whole:.2f} | 100 % |")
     share, watching = proofs / whole, seconds["watching"] / tiles
     print(f"\nproofs before and after the tiles: {share:.1%} of all; watching: {watching:.2%} of the tiles")
-
-
-PROOFS = ("choosing an engine", "certificate away from the center", "ends", "a last look after the work")
 
 
 if __name__ == "__main__":

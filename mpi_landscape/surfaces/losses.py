@@ -123,14 +123,11 @@ class Losses:
         first, stop = self.plan.batches(tile, examples.num_batches, examples.batch_size)
         alpha, beta = self.grid.coordinates(self.grid.points(np.arange(tile.start, tile.stop)))
         points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
+        pieces_of_tile = partial(examples.pieces, first, stop, between)
         start = time.perf_counter()
         try:
-            with (
-                self.placed.precision.computing(),
-                closing(examples.pieces(first, stop, between)) as pieces,
-            ):
+            with self.placed.precision.computing(), closing(pieces_of_tile()) as pieces:
                 row = self.evaluator.tile(pieces, points, between)
-            again = partial(examples.pieces, first, stop, between)
             self.watch.look(
                 index,
                 points,
@@ -140,14 +137,14 @@ class Losses:
                 time.perf_counter() - start,
             )
             return np.concatenate(
-                [row, *(columns(each, again, points, between) for each in self.further)], axis=1
+                [row, *(columns(each, pieces_of_tile, points, between) for each in self.further)], axis=1
             )
         except Exception as error:
             if is_out_of_memory(error):
                 raise out_of_memory(error, f"tile {index}", examples.batch_size) from error
             if not isinstance(error, LandscapeError | LostRankError | Stopped | OSError):
                 # The network itself says at which point, if it is at fault.
-                with closing(examples.pieces(first, stop, between)) as pieces:
+                with closing(pieces_of_tile()) as pieces:
                     self.setting.reference().tile(pieces, points, between)
             raise
 

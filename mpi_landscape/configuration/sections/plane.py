@@ -1,7 +1,7 @@
 """Where it is evaluated: directions and grid."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WrapValidator
@@ -153,20 +153,21 @@ class DirectionsConfiguration:
 _SHARED = ("normalize", "ignore", "only")
 
 
-def _beta_as_alpha(said: Any, validate: Callable[[Any], Any]) -> Any:
+def _beta_as_alpha(said: Any, validate: Callable[[Any], DirectionsConfiguration]) -> DirectionsConfiguration:
     """What a file says of beta, and of what it leaves open there what it says of an alpha of the same kind."""
-    checked = validate(said)  # first, so that a mistake at alpha is one mistake
-    if not isinstance(said, Mapping):
+    checked = validate(said)
+    if not isinstance(said, Mapping) or checked.beta is None or checked.alpha.kind != checked.beta.kind:
         return checked
-    alpha, beta = said.get("alpha"), said.get("beta", {})
-    if not isinstance(alpha, Mapping) or not isinstance(beta, Mapping) or _kind(alpha) != _kind(beta):
-        return checked
-    shared = {key: alpha[key] for key in _SHARED if alpha.get(key) is not None and beta.get(key) is None}
-    return validate({**said, "beta": {**beta, **shared}}) if shared else checked
+    shared = {
+        key: getattr(checked.alpha, key)
+        for key in _SHARED
+        if _says(said.get("alpha"), key) and not _says(said.get("beta"), key)
+    }
+    return replace(checked, beta=replace(checked.beta, **shared))
 
 
-def _kind(direction: Mapping[str, Any]) -> Any:
-    return direction.get("kind") or "random"
+def _says(direction: Any, key: str) -> bool:
+    return direction.get(key) is not None if isinstance(direction, Mapping) else direction is not None
 
 
 Directions = Annotated[DirectionsConfiguration, WrapValidator(_beta_as_alpha)]
