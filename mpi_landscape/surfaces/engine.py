@@ -130,7 +130,7 @@ def _decided(
         trials.all_batches,
         trials.points,
         dtype=dtype,
-        steps=steps_of(asked),
+        steps=steps_of(asked, plain_gpu=placed.on_gpu and not placed.precision.approximate),
         threads=1 if placed.on_gpu else placed.threads,
         before=steps,
     )

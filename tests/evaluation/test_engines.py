@@ -343,6 +343,8 @@ def test_a_text_that_is_no_engine_is_refused(text):
 def test_steps_are_asked_for_by_name():
     assert steps_of("auto") == USUAL
     assert steps_of("plain") == ()
+    assert set(USUAL) - set(steps_of("auto", plain_gpu=True)) == {"channels_last"}
+    assert "channels_last" in steps_of(["channels_last"], plain_gpu=True), "asked for"
     assert steps_of(["fused", "folded"]) == ("folded", "fused"), "in the order in which they are applied"
     assert set(USUAL) < set(STEPS)
 

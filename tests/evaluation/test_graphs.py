@@ -109,9 +109,13 @@ def test_on_a_gpu_a_loss_that_looks_at_a_value_is_not_recorded():
     batches = make_resident(
         "train", examples_of("residual"), batch_size=8, device=setting.device, dtype=torch.float32
     ).batches
+    stream = torch.cuda.current_stream()
     engine, dropped = choose_engine(
         setting, batches[0], [(0.0, 0.0)], dtype=torch.float32, steps=("graphed",)
     )
+    # torch leaves both as they were in the middle of the recording.
+    assert torch.cuda.current_stream() == stream
+    assert torch.rand(3, device="cuda").isfinite().all()
     assert engine == PLAIN
     assert "graphed dropped" in dropped[0]
 

@@ -1,5 +1,7 @@
 """The same computation from Python."""
 
+import contextlib
+
 import h5py
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import mpi_landscape
+from mpi_landscape.evaluation import precision
 
 SCRIPT = r"""
 import torch, sys
@@ -225,9 +228,9 @@ def test_a_complex_buffer_keeps_its_imaginary_part(tmp_path):
     inputs = torch.arange(1.0, 5)[:, None]
     call = {"alpha": (-1, 1, 3), "beta": None, "compute": {"precision": "float32"}}
     call["directions"] = {"alpha": {"kind": "random", "normalize": "none", "ignore": []}}
-    for precision in ("float32", "float64"):
-        output = tmp_path / f"{precision}.h5"
-        call["compute"] = {"precision": precision}
+    for name in ("float32", "float64"):
+        output = tmp_path / f"{name}.h5"
+        call["compute"] = {"precision": name}
         surface = mpi_landscape.landscape(
             Rotated(1.0), "mse", TensorDataset(inputs, 0 * inputs), **call, output=output
         )
@@ -262,3 +265,37 @@ def test_another_loss_of_the_same_name_is_refused(linear, tmp_path):
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         file.attrs["identity_loss"] = file.attrs["identity_loss"].decode().partition(" [")[0]
     mpi_landscape.landscape(model, weighted(1.0), data, **call)
+
+
+def test_what_the_network_itself_gives_is_seen_in_no_fewer_bits_before_and_after(
+    linear, tmp_path, monkeypatch
+):
+    """As TF32 does it on a GPU: within its context products lose bits, and outside they do not."""
+    model, data = linear
+    fewer_bits = []
+
+    @contextlib.contextmanager
+    def computing():
+        fewer_bits.append(True)
+        yield
+        fewer_bits.pop()
+
+    def loss(model, batch):
+        losses = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+        return losses * (1 + 1e-4) if fewer_bits else losses
+
+    tf32 = precision.Precision(name="tf32", approximate=True, computing=computing)
+    monkeypatch.setattr(precision, "_PRECISIONS", (tf32,))
+    surface = mpi_landscape.landscape(
+        model.float(),
+        loss,
+        data,
+        alpha=(-1, 1, 3),
+        beta=(0, 1, 2),
+        output=tmp_path / "linear.h5",
+        compute={"precision": "tf32"},
+    )
+    engine, plain = (
+        np.array(surface.attributes[name]) for name in ("checked_train_loss", "checked_train_loss_plain")
+    )
+    np.testing.assert_allclose(engine, plain * (1 + 1e-4), rtol=1e-6)

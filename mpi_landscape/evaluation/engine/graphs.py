@@ -7,7 +7,8 @@ value, raises here, and the step is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,9 +64,31 @@ def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
             work()
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with _generator_apart(), _stream_back(), torch.cuda.graph(graph):
         result = work()
     return graph.replay, result
+
+
+@contextmanager
+def _generator_apart() -> Iterator[None]:
+    """The GPU's random numbers in a state of their own meanwhile: a recording that fails leaves its state unusable."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    usual = generator.graphsafe_get_state()
+    generator.graphsafe_set_state(generator.clone_state())
+    try:
+        yield
+    finally:
+        generator.graphsafe_set_state(usual)
+
+
+@contextmanager
+def _stream_back() -> Iterator[None]:
+    """The current stream again afterwards, which torch forgets where a recording fails."""
+    stream = torch.cuda.current_stream()
+    try:
+        yield
+    finally:
+        torch.cuda.set_stream(stream)
 
 
 def compiled(network: nn.Module) -> nn.Module:

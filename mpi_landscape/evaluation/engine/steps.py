@@ -20,10 +20,16 @@ STEPS = {step.name: step for step in (FOLDED, CHANNELS_LAST, FUSED, COMPILED, GR
 USUAL = ("folded", "channels_last", "fused", "first_layer")
 
 
-def steps_of(request: str | Iterable[str]) -> tuple[str, ...]:
-    """The steps that may be tried: `auto`, `plain`, or names of STEPS."""
+def steps_of(request: str | Iterable[str], *, plain_gpu: bool = False) -> tuple[str, ...]:
+    """The steps that may be tried.
+
+    Args:
+        request: `auto`, `plain`, or names of STEPS.
+        plain_gpu: Whether a GPU computes, and not on its tensor cores: there, of what is usual, channels-last order slows
+            convolutions down.
+    """
     if request == "auto":
-        return USUAL
+        return tuple(step for step in USUAL if not (plain_gpu and step == "channels_last"))
     return () if request == "plain" else tuple(step for step in STEPS if step in tuple(request))
 
 
