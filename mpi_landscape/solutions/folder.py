@@ -10,7 +10,6 @@ state.pt             network and optimizer in the middle; gone at the end
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.storage.lock import exclusive
+from mpi_landscape.storage.places import replacing
 
 CONFIGURATION, HISTORY, FINAL, STATE = "configuration.yaml", "history.h5", "final.pt", "state.pt"
 _OURS = (CONFIGURATION, HISTORY, FINAL, STATE, "epoch_*.pt", "phase_*.pt")
@@ -43,6 +43,9 @@ def claimed(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be made: {error.strerror}; choose another training.output"
         ) from error
     with exclusive(folder / "training"):
+        for name in _OURS:  # patterns among them
+            for abandoned in folder.glob(f".{name}.*.new"):
+                abandoned.unlink(missing_ok=True)
         yield
 
 
@@ -89,16 +92,11 @@ def keep(path: Path, content: Mapping[str, Any]) -> None:
     """
     import torch
 
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        with temporary.open("wb") as stream:
+        with replacing(path) as new, open(new.descriptor, "wb", closefd=False) as stream:
             torch.save(dict(content), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
     # A full disk is an OSError or, where torch's writer notices it, a RuntimeError.
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         raise LandscapeError(
             f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
         ) from error

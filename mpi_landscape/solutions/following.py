@@ -15,6 +15,7 @@ from mpi_landscape.solutions import folder as files
 from mpi_landscape.solutions.member import PreparedTraining
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.history.records import HistoryWriter, create_history, read_history
+from mpi_landscape.storage.places import write_whole
 from mpi_landscape.storage.provenance import provenance
 from mpi_landscape.training.loop import Epoch, Training
 from mpi_landscape.training.recipe import num_epochs
@@ -97,7 +98,7 @@ def _begin(prepared: PreparedTraining) -> None:
     member = prepared.member
     files.clear(member.folder)
     text = reading.to_yaml(member.configuration)
-    (member.folder / files.CONFIGURATION).write_text(text, encoding="utf-8")
+    write_whole(member.folder / files.CONFIGURATION, text.encode())
     create_history(
         member.folder / files.HISTORY,
         num_epochs=num_epochs(prepared.recipe),

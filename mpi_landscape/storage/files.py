@@ -8,11 +8,10 @@ other bytes of the file without a word.
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.storage.patient import Patient, write_failure
+from mpi_landscape.storage.places import real_place, remove_abandoned, replacing
 from mpi_landscape.storage.soundness import damage_named
 from mpi_landscape.storage.texts import plain, stored
 from mpi_landscape.wording import volume
@@ -46,29 +46,24 @@ def appearing(path: Path, *, size: int, advice: str = _ADVICE) -> Iterator[h5py.
     Raises:
         LandscapeError: The folder cannot be written.
     """
-    # A link stays a link: the file that it leads to is replaced.
-    real = Path(os.path.realpath(path))  # which, unlike Path.resolve, takes a ring of links
-    temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
     try:
+        real = real_place(path)
         real.parent.mkdir(parents=True, exist_ok=True)
-        # What a job left that was killed while it made the file; nobody else makes it now, by `lock`.
-        for abandoned in real.parent.glob(f".{glob.escape(real.name)}.*.new"):
-            abandoned.unlink(missing_ok=True)
+        remove_abandoned(real)  # nobody else makes it now, by `lock`
         _check_room(path, real.parent, size, advice)
-        _reserve(temporary, size)
-        with Patient(temporary, "wb+") as written:
-            with h5py.File(written, "w", libver=FORMAT) as file:
-                yield file
-            if written.failure is not None:
-                raise written.failure
-            os.fsync(written.fileno())
-        temporary.replace(real)
+        with replacing(real) as new:
+            # Meet a full disk before anything is made.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(new.descriptor, 0, size)
+                os.ftruncate(new.descriptor, 0)
+            with Patient(new.descriptor, "rb+", closefd=False) as written:
+                with h5py.File(written, "w", libver=FORMAT) as file:
+                    yield file
+                if written.failure is not None:
+                    raise written.failure
     except (OSError, RuntimeError) as error:
         cause = write_failure(error) or getattr(error, "strerror", None) or error
         raise LandscapeError(f"{path}: cannot be written: {cause}; {advice}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _check_room(path: Path, folder: Path, size: int, advice: str) -> None:
@@ -78,13 +73,6 @@ def _check_room(path: Path, folder: Path, size: int, advice: str) -> None:
         raise LandscapeError(
             f"{path}: cannot be written: takes {volume(size)}, and its disk has {volume(free)} free; {advice}"
         )
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Meet a full disk before anything is made."""
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def allocated(

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,19 +16,38 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.places import is_open_to_all, is_shared, real_place
 
 # Seconds. A killed process holds its lock until the last of its threads is gone, which may be after its mpiexec has
 # ended and the job that continues has started.
 DYING = 2.0
 
+# Other users may have taken some; nobody needs more.
+_MOST_PLACES = 100
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 def lock_path(path: Path) -> Path:
-    """The lock that belongs to a file, beside it; the same one whatever links lead to the file."""
-    # Not Path.resolve(): before Python 3.13 it raises where links lead in a circle.
-    real = Path(os.path.realpath(path))
-    return real.with_name(f".{real.name}.lock")
+    """The lock that belongs to a file, beside it; the same one whatever links lead to the file.
+
+    Raises:
+        LandscapeError: A link of another user is on the way.
+        OSError: Links lead in a circle, or a folder may not be searched.
+    """
+    return next(_lock_places(real_place(path)))
+
+
+def _lock_places(real: Path) -> Iterator[Path]:
+    """Names for the lock of a file, to be taken in turn where one is another user's.
+
+    Where others may make files but not remove ours, they could keep a common lock for ever, and they cannot write what is
+    ours: each user has locks of his own. Whoever comes second is refused where the file gets its name.
+    """
+    if not real.parent.exists() or not is_shared(real.parent):
+        yield real.with_name(f".{real.name}.lock")
+        return
+    for number in range(_MOST_PLACES):
+        yield real.with_name(f".{real.name}.{os.geteuid()}{f'.{number}' * (number > 0)}.lock")
 
 
 @contextmanager
@@ -43,8 +63,7 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
         LandscapeError: Another job holds it (named), or the folder cannot be written.
     """
-    place = lock_path(path)
-    descriptor = _open(place, path)
+    place, descriptor = _open(path)
     try:
         # Whoever is refused reads it; a full disk must not make of this courtesy a failure.
         with suppress(OSError):
@@ -53,31 +72,93 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         # Gone while still held; `_open` sees to those who had it open already.
-        place.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be gone, too
+            place.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _open(place: Path, path: Path) -> int:
-    """A descriptor that holds the lock on the file that bears the name now, not on one just removed."""
+def _open(path: Path) -> tuple[Path, int]:
+    """A descriptor that holds the lock on the file that bears the name now, not on one just removed; and that name."""
     while True:
-        try:
-            with suppress(FileNotFoundError):
-                path.stat()  # links may lead nowhere, but not in a circle
-            place.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise LandscapeError(
-                f"{path}: cannot be written: {error.strerror}; choose another --output"
-            ) from error
+        place, descriptor, is_writable = _find(path)
         try:
             _acquire(descriptor, path)
             with suppress(FileNotFoundError):
-                if os.path.samestat(place.stat(), os.fstat(descriptor)):
-                    return descriptor
+                if os.path.samestat(place.lstat(), os.fstat(descriptor)):
+                    if is_writable:
+                        return place, descriptor
+                    # A dead job's, of another user, where everybody may remove what others have made.
+                    _remove(place, path)
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _find(path: Path) -> tuple[Path, int, bool]:
+    """The lock file, open: its name, the descriptor, and whether it is open for writing, too."""
+    try:
+        real = real_place(path)
+        real.parent.mkdir(parents=True, exist_ok=True)
+        own_alone = is_shared(real.parent)
+        if is_open_to_all(real.parent):
+            warnings.warn(
+                f"{path}: everybody may replace what is in its folder; chmod +t {real.parent} keeps files to their owners",
+                stacklevel=5,
+            )
+        for place in _lock_places(real):
+            try:
+                return place, *_opened(place, own_alone=own_alone)
+            except _NotOursError:
+                continue
+        raise OSError(errno.EEXIST, f"all names of its lock, {place} the last, are other users'")
+    except OSError as error:
+        raise LandscapeError(
+            f"{path}: cannot be written: {error.strerror}; choose another --output"
+        ) from error
+
+
+class _NotOursError(Exception):
+    """A lock file is another user's, where each has locks of his own."""
+
+
+def _opened(place: Path, *, own_alone: bool) -> tuple[int, bool]:
+    # A pipe is not waited for, and what a link leads to is never opened.
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    is_writable = True
+    try:
+        try:
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        except PermissionError:
+            # Another user's: whether he still holds it can be asked all the same.
+            descriptor, is_writable = os.open(place, os.O_RDONLY | flags), False
+    except OSError as error:
+        if own_alone:
+            raise _NotOursError from error
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, f"its lock {place} is a link; remove it") from error
+        raise
+    found = os.fstat(descriptor)
+    if own_alone and found.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise _NotOursError
+    # Another name of it would be a file of somebody, which the holder's name is not to be written into.
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise OSError(errno.EEXIST, f"its lock {place} is no file of its own; remove it")
+    if found.st_uid == os.geteuid():
+        # Whoever comes next asks it, whatever the umask.
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) | 0o444)
+    return descriptor, is_writable
+
+
+def _remove(place: Path, path: Path) -> None:
+    try:
+        place.unlink()
+    except PermissionError as error:
+        raise LandscapeError(
+            f"{path}: cannot be written: its lock {place} is of another user's job that has ended; choose another --output"
+        ) from error
 
 
 def _acquire(descriptor: int, path: Path) -> None:

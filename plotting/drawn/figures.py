@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.places import write_whole
 from plotting.drawn.contour import band_edges, band_norm, draw_contour, draw_filled
 from plotting.drawn.heatmap import color_norm, draw_heatmap
 from plotting.drawn.labels import label_contours
@@ -161,7 +162,7 @@ def save(figure: Figure, path: Path, *, dpi: int) -> None:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(memory.getvalue())
+        write_whole(path, memory.getvalue())
     except OSError as error:
         raise LandscapeError(
             f"{path}: cannot be written: {error.strerror or error}; choose another --output"
