@@ -34,6 +34,10 @@ class LostRankError(Exception):
     """A rank is gone, or has been silent for too long; the rank that meets this ends the job, which can be run again."""
 
 
+class LostFileError(Exception):
+    """The file of a job is no longer where it was, or no longer holds what was written; the job fails with one line."""
+
+
 class AgreedError(LandscapeError):
     """A `LandscapeError` that every rank raises at the same place, so that all can leave in good order."""
 

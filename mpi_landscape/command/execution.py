@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mpi_landscape.command.parser import REFUSED
-from mpi_landscape.errors import AgreedError, LandscapeError, LostRankError, printable
+from mpi_landscape.errors import AgreedError, LandscapeError, LostFileError, LostRankError, printable
 from mpi_landscape.parallel.ending import end_launcher_later
 from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
@@ -74,6 +74,9 @@ def execute(
     except BrokenPipeError:
         # Whoever read our output has enough of it (`| head`); point it elsewhere, or closing it raises again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
+    except LostFileError as error:
+        _print_error(_named(ranks, str(error)), options.debug)
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     except LostRankError as error:
         _print_error(str(error), options.debug)

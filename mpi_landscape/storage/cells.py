@@ -23,6 +23,8 @@ from mpi_landscape.storage.patient import Patient, not_kept, write_failure
 from mpi_landscape.storage.soundness import damage_named
 
 DONE = 1
+# Bytes of arrays that are only looked at.
+_IN_MEMORY = 2**28
 Row = NDArray[np.float64]
 # What changes in a file while items come in: name to shape, type and the value that means "not done".
 Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
@@ -185,7 +187,11 @@ def open_cells(
                 file.close()
                 patient = Patient(path, "rb+")
                 file = h5py.File(patient, mode)
-            datasets = {name: file[name] for name in names}
+            datasets: dict[str, Any] = {name: file[name] for name in names}
+            if mode == "r" and sum(each.nbytes for each in datasets.values()) <= _IN_MEMORY:
+                datasets = {
+                    name: each[...] for name, each in datasets.items()
+                }  # read at once, not item by item
     except LandscapeError:
         file.close()
         raise

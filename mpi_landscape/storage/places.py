@@ -90,9 +90,12 @@ class Replacement:
 
     def __init__(self, real: Path) -> None:
         self._real = real
-        # A name that nobody can have taken beforehand, and no link is followed.
-        self.path = real.with_name(f".{real.name}.{secrets.token_hex(4)}.new")
-        self.descriptor = os.open(self.path, _NEW, 0o666)
+        try:
+            self.path = real.with_name(f".{real.name}.{os.getpid()}.new")
+            self.descriptor = os.open(self.path, _NEW, 0o666)
+        except FileExistsError:  # of another host, or of somebody who would have us write into his
+            self.path = real.with_name(f".{real.name}.{os.getpid()}-{secrets.token_hex(8)}.new")
+            self.descriptor = os.open(self.path, _NEW, 0o666)
 
     def take_place(self) -> None:
         """Put it on disk and give it its name.

@@ -14,7 +14,7 @@ from mpi_landscape.storage import identity
 from mpi_landscape.storage.cells import Cells
 from mpi_landscape.storage.provenance import provenance
 from mpi_landscape.storage.surface.creation import Contents, create
-from mpi_landscape.storage.surface.reader import check_constants
+from mpi_landscape.storage.surface.reader import check_constants, read_attributes
 from mpi_landscape.storage.surface.schema import TARGET
 from mpi_landscape.storage.surface.tiles import open_tiles
 from mpi_landscape.surfaces.losses import Losses
@@ -64,6 +64,14 @@ class SurfaceFile:
         check_constants(self._path, contents.grid, contents.plan)
         _check_center(self._path, self._before.attributes, self._certificate)
         _check_points(self._path, self._before.attributes, self._checked)
+
+    def check(self) -> None:
+        """See that the file is still the one of this very run.
+
+        Raises:
+            LandscapeError: It is not.
+        """
+        identity.check_same(self._path, read_attributes(self._path), self._identity)
 
     def open(self, comm: Any | None, mode: str) -> Cells:
         """Open it for tiles."""

@@ -27,5 +27,12 @@ class Kept(Protocol):
             LandscapeError: It is of another run, or cannot be written.
         """
 
+    def check(self) -> None:
+        """See that the file is still the one of this very run; called on rank 0 alone.
+
+        Raises:
+            LandscapeError: It is not.
+        """
+
     def open(self, comm: Any | None, mode: str) -> Cells:
         """Open it: for this process alone or, with `comm`, for every rank together."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 
+from mpi_landscape.errors import LandscapeError, LostFileError
 from mpi_landscape.parallel import coordinator
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Reason
 from mpi_landscape.storage.cells import Cells, Published
+from mpi_landscape.storage.held import Held
 from mpi_landscape.storage.writer import choose_writer
 from mpi_landscape.work.job import Account, Job, Row
 from mpi_landscape.work.kept import Kept
@@ -35,6 +37,7 @@ class _Writer:
 
     store: Cells | None = None
     by_all: bool = False
+    held: Held | None = None
 
     def keep(self, item: int, row: Row) -> None:
         """On the rank that evaluated it."""
@@ -43,6 +46,8 @@ class _Writer:
 
     def record(self, item: int, row: Row) -> None:
         """On rank 0, after `keep`."""
+        if self.held is not None:
+            self.held.look()
         if not self.by_all and self.store is not None:
             self.store.write(item, row)
 
@@ -67,6 +72,7 @@ def complete(job: Job, kept: Kept | None, ranks: Ranks, *, writer: str = "root",
 
     Raises:
         AgreedError: The file belongs to another run or cannot be written, or the writer is not possible.
+        LostFileError: On rank 0 alone: the file has gone, or was written to by something else.
     """
     if kept is None:
         account = job.account() if ranks.is_root else None
@@ -91,15 +97,45 @@ def complete(job: Job, kept: Kept | None, ranks: Ranks, *, writer: str = "root",
     in_time = ranks.watch.in_time if ranks.watch is not None and by_all else nullcontext
     with in_time(), ranks.together():
         store = kept.open(ranks.comm if by_all else None, "r+") if by_all or ranks.is_root else None
-    with ExitStack() as closing, store if store is not None else nullcontext():
-        if store is not None and ranks.is_root:
-            for name, value in kept.notes.items():
-                store.note(name, value)
-            for known in unpublished:
-                store.publish(known)
-        ending = _evaluate(job, account, num_left, _Writer(store=store, by_all=by_all), ranks, stopping)
-        closing.enter_context(in_time())
+    with ExitStack() as finding:
+        held = finding.enter_context(closing(Held(kept.path))) if ranks.is_root else None
+        with ExitStack() as leaving, store if store is not None else nullcontext():
+            if store is not None and ranks.is_root:
+                for name, value in kept.notes.items():
+                    store.note(name, value)
+                for known in unpublished:
+                    store.publish(known)
+            writing = _Writer(store=store, by_all=by_all, held=held)
+            ending = _evaluate(job, account, num_left, writing, ranks, stopping)
+            leaving.enter_context(in_time())
+        if held is not None:
+            held.check()
+            if ending.stopped is None:
+                _check_complete(job, kept)
     return ending
+
+
+def _check_complete(job: Job, kept: Kept) -> None:
+    """Whoever runs the same command now finds nothing to do: that is what a complete file is.
+
+    Raises:
+        LostFileError: Something else has written to it.
+    """
+    account = job.account()
+    try:
+        kept.check()
+        unpublished, settled = _take_over(kept, account)
+    except LandscapeError as error:
+        raise LostFileError(f"{error} (it was written to by something else while this ran)") from error
+    if account.num_left or unpublished or not settled:
+        missing = (
+            f"{account.num_left:,} of {job.num_items:,} finished {job.units} are"
+            if account.num_left
+            else "results are"
+        )
+        raise LostFileError(
+            f"{kept.path}: {missing} no longer in it, something else has written to it; run the same command again"
+        )
 
 
 def _take_over(kept: Kept, account: Account | None) -> tuple[Sequence[Published], bool]:

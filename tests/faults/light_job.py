@@ -99,11 +99,15 @@ class LightFile:
         """Make it, or see that it is this job's."""
         contents = made()
         if self.path.exists():
-            now = identity.of_attributes(contents.attributes)
-            identity.check_same(self.path, read_attributes(self.path), now)
+            self.check()
             check_constants(self.path, GRID, PLAN)
         else:
             create(self.path, contents)
+
+    def check(self) -> None:
+        """See that it is still this job's."""
+        now = identity.of_attributes(made().attributes)
+        identity.check_same(self.path, read_attributes(self.path), now)
 
     def open(self, comm: Any, mode: str) -> Cells:
         """Open it; a tile is noted when the call that writes it has returned."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage import files
 from mpi_landscape.storage.dimensions import Dimensions
+from mpi_landscape.storage.held import Held
 from mpi_landscape.storage.soundness import (
     Shape,
     check_datasets,
@@ -118,13 +119,19 @@ class HistoryWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = _open(path, "r+")
+        self._held = Held(path)
         self._names = quantities(_splits(self._file))
 
     def __enter__(self) -> HistoryWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._file.close()
+        try:
+            if kind is None:
+                self._held.check()
+        finally:
+            self._held.close()
 
     def record(self, number: int, values: Mapping[str, float], *, phase: int) -> None:
         """Keep an epoch: its values, then the mark that it is done; what was there is replaced.
@@ -136,8 +143,10 @@ class HistoryWriter:
 
         Raises:
             LandscapeError: There is no such row or quantity.
+            LostFileError: Its name leads to another file, or to none.
         """
         self._check(number, values, phase)
+        self._held.look()
         if self._file["phase"][number] != NOT_DONE:
             self._mark(number, number + 1, NOT_DONE)
         for name in self._names:
