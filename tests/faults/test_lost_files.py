@@ -82,7 +82,9 @@ def _kept_as(printed):
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(("way", "said", "is_kept"), WAYS, ids=[way.__name__.strip("_") for way, *_ in WAYS])
-def test_a_file_that_is_lost_under_way_is_no_complete_one(tmp_path, way, said, is_kept, writer, ranks):
+def test_a_file_that_is_lost_under_way_is_no_complete_one(
+    tmp_path, way, said, is_kept, writer, ranks, record_property
+):
     folder = tmp_path / "study"
     folder.mkdir()
     gate = tmp_path / "gate"
@@ -102,5 +104,8 @@ def test_a_file_that_is_lost_under_way_is_no_complete_one(tmp_path, way, said, i
     lines = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, printed
     assert re.search(said, lines[0]), lines[0]
+    record_property(
+        "status 1:", lines[0].partition("surface.h5: ")[2].partition(";")[0].replace(str(tmp_path), "")
+    )
     if is_kept:
         assert len(verified_tiles(Path(_kept_as(lines[0])))) >= before
