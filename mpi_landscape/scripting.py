@@ -83,6 +83,8 @@ def landscape(
 
     Raises:
         LandscapeError: Bad input or a refusal, in one line, on every rank.
+        mpi_landscape.errors.LostFileError: On rank 0: the file was removed, replaced or written to by something else; its
+            text says where what is finished is kept.
 
     Example:
         >>> surface = landscape(model, "cross_entropy", {"train": train, "test": test}, output="mine.h5")  # doctest: +SKIP

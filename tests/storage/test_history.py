@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.errors import LandscapeError, LostFileError
 from mpi_landscape.storage.history.records import HistoryWriter, create_history, is_history, read_history
 from mpi_landscape.storage.surface import schema
 from mpi_landscape.storage.surface.reader import read_surface
@@ -253,6 +253,22 @@ def test_what_is_no_history_is_refused_by_name(history_file, spoil, words, reaso
         opened(path)
     assert str(caught.value).startswith(str(path)), reason
     assert "\n" not in str(caught.value)
+
+
+def test_a_history_that_is_deleted_under_way_is_kept_under_another_name(history_file):
+    path = history_file()
+
+    def train():
+        with HistoryWriter(path) as writer:
+            writer.record(0, {"train_loss": 2.5}, phase=0)
+            path.unlink()
+            writer.record(1, {"train_loss": 1.5}, phase=0)
+
+    with pytest.raises(LostFileError, match=r"is gone while it was written .* kept as") as caught:
+        train()
+    (kept,) = path.parent.glob("*rescued*")
+    assert str(kept) in str(caught.value)
+    assert read_history(kept).values["train_loss"][:2].tolist() == [2.5, 1.5]
 
 
 def test_a_surface_and_a_history_are_told_apart_by_their_content(history_file, surface_file):
