@@ -10,10 +10,10 @@ from mpi_landscape.evaluation.precision import precision_of
 from mpi_landscape.parallel import devices
 from mpi_landscape.parallel.devices import DeviceMemory
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.memory import ALIVE, choose_batch, example_bytes
+from mpi_landscape.placement.memory import ALIVE, KEPT, choose_batch, example_bytes
 
 # The largest layer gives 50 numbers of 4 bytes for an example.
-PER_EXAMPLE = 50 * 4 * ALIVE
+PER_EXAMPLE = 50 * 4 * ALIVE * KEPT
 PLENTY = 2**40
 CPU = torch.device("cpu")
 
@@ -96,8 +96,9 @@ def test_a_convolution_in_float64_counts_its_matrix_of_patches():
     # 3 x 3 of 3 channels at 16 x 16 places; 5 x 5 of 2 channels at 12 x 12 places is more; 1 x 1 needs none.
     assert found == Footprint(largest=8 * 16 * 16, columns=2 * 25 * 12 * 12)
     numbers = ALIVE * found.largest
-    assert example_bytes(found, precision_of("float32"), CPU) == 4 * numbers
-    assert example_bytes(found, precision_of("float64"), CPU) == 8 * (numbers + found.columns)
+    assert example_bytes(found, precision_of("float64"), torch.device("cuda")) == 8 * numbers
+    assert example_bytes(found, precision_of("float32"), CPU) == 4 * numbers * KEPT
+    assert example_bytes(found, precision_of("float64"), CPU) == 8 * (numbers + found.columns) * KEPT
 
 
 def test_a_pass_that_takes_no_mode_is_watched_without_one():
