@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "doctor", "Show what a job would find here; start it as you would start the job."
     )
     parser.add_argument("--output", metavar="FOLDER", default=".", help="where surfaces shall be written")
-    program.execute(parser, run, argv)
+    program.execute(parser, run, argv, tells=True)
 
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:

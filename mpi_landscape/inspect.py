@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "and the greatest loss, and two others)",
     )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
-    program.execute(parser, run, argv, use_mpi=False)
+    program.execute(parser, run, argv, use_mpi=False, tells=True)
 
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:

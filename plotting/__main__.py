@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface.reader import read_surface
+from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import FORMATS, Request, output_file
@@ -127,7 +128,19 @@ def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 drawn, 2 bad input, 1 anything else."""
-    argv = sys.argv[1:] if argv is None else argv
+    with written() as (output, _):
+        try:
+            status = _main(sys.argv[1:] if argv is None else argv)
+        except SystemExit as ended:  # after the help
+            output.flush()
+            if ended.code or output.lost is None:
+                raise
+            sys.stderr.write(f"error: standard output: {output.lost}; the output is not complete\n")
+            status = 1
+    return status
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         for path in run(build_parser().parse_args(argv)):
             sys.stdout.write(f"{path}\n")

@@ -24,6 +24,7 @@ from mpi_landscape.parallel.stopping import (
     answer_no_more,
     exit_status,
 )
+from mpi_landscape.streams import Written, written
 
 DONE, FAILED = 0, 1
 # oneDNN reads it when torch is imported: products of float32 numbers in bfloat16, whatever torch says.
@@ -36,8 +37,12 @@ def execute(
     argv: Sequence[str] | None = None,
     *,
     use_mpi: bool = True,
+    tells: bool = False,
 ) -> NoReturn:
     """Run a program and leave with its exit status: 0 done, 2 refused, 75 stopped early and resumable, 130 by Ctrl-C, 1 else.
+
+    Output that cannot be written is no failure of a program that makes a file: it is a log. Of one whose product it is it is
+    one, and of the help.
 
     A refusal that all ranks share is printed by rank 0 and all leave in good order. Anything that one rank alone
     meets ends the whole job at once, with that rank's message: the others may be waiting for it.
@@ -47,12 +52,43 @@ def execute(
         main: The program; returns its exit status.
         argv: Command line, sys.argv by default.
         use_mpi: Whether the program runs on several ranks.
+        tells: Whether its output is its product.
     """
-    options = arguments.parse_args(argv)
+    with written() as (output, errors):
+        try:
+            options = arguments.parse_args(argv)
+        except SystemExit as ended:
+            raise SystemExit(_told(output, int(ended.code or DONE))) from None
+        status = _status(options, main, argv is None, use_mpi=use_mpi)
+        output.flush()
+        if tells:
+            status = _told(output, status)
+        elif output.lost is not None and not output.has_enough:
+            errors.write(f"warning: standard output: {output.lost}; the log is not complete\n")
+    raise SystemExit(status)
+
+
+def _told(output: Written, status: int) -> int:
+    """The exit status of a program whose output is its product."""
+    output.flush()
+    if output.lost is None or status != DONE:
+        return status
+    # Whoever has enough of it closes the pipe (`| head`).
+    if not output.has_enough:
+        _print_error(f"standard output: {output.lost}; the output is not complete", debug=False)
+    return FAILED
+
+
+def _status(
+    options: argparse.Namespace,
+    main: Callable[[argparse.Namespace, Ranks], int],
+    is_program: bool,
+    *,
+    use_mpi: bool,
+) -> int:
+    """Run a program; its exit status. A caller that gives a command line of its own has signals of its own."""
     for name in _LESS_THAN_FLOAT32:
         os.environ.pop(name, None)
-    # A caller that gives a command line of its own has signals of its own.
-    is_program = argv is None
     if is_program:
         answer_from_the_start()
     ranks = Ranks()
@@ -71,10 +107,6 @@ def execute(
     except LandscapeError as error:
         _print_error(_named(ranks, str(error)), options.debug)
         status = REFUSED if ranks.size == 1 else ranks.abort(REFUSED)
-    except BrokenPipeError:
-        # Whoever read our output has enough of it (`| head`); point it elsewhere, or closing it raises again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     except LostFileError as error:
         _print_error(_named(ranks, str(error)), options.debug)
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
@@ -92,7 +124,7 @@ def execute(
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     if is_program:
         answer_no_more()
-    raise SystemExit(status)
+    return status
 
 
 def _end_at_once(reason: str, ranks: Ranks) -> int:

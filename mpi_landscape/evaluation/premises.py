@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call, raised
 from mpi_landscape.evaluation.engine.dataflow import Flow, observed
-from mpi_landscape.evaluation.engine.watching import largest_output
+from mpi_landscape.evaluation.engine.watching import Footprint, footprint
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.trust import OF_MODULES
@@ -111,14 +111,14 @@ def try_two_examples(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
-) -> tuple[int, Returned, bool]:
+) -> tuple[Footprint, Returned, bool]:
     """Try two examples, so that what does not fit together shows before all of the data is read.
 
     The model is on the device; floating-point inputs become `dtype`, or stay as they are given where it is None.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives: what decides on the batch size; what the loss
-        gives; and whether it takes derivatives itself.
+        What a pass holds for an example, which decides on the batch size; what the loss gives; and whether it takes
+        derivatives itself.
 
     Raises:
         LandscapeError: Items cannot be read or collated, or the loss is not one value per example.
@@ -134,8 +134,8 @@ def try_two_examples(
         call_loss(loss, model, batch)
         raise
     returned = check_loss(call_loss(loss, model, batch, gradients=gradients), len(items))
-    largest = largest_output(model, lambda: call_loss(loss, model, batch, gradients=gradients), len(items))
-    return largest, returned, gradients
+    held = footprint(model, lambda: call_loss(loss, model, batch, gradients=gradients), len(items))
+    return held, returned, gradients
 
 
 def _check_shape(what: str, value: Any, num_examples: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +18,8 @@ from mpi_landscape.geometry.layout import Layout
 
 # Below this, the smallest eigenvalue of the cosines between directions is rounding: they span less than they are.
 _DEPENDENT = 1e-9
+# Numbers of a vector that are looked at together.
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,64 @@ class Plane:
         for coordinate, direction in zip(coordinates, self.directions.values(), strict=True):
             vector.add_(direction.detach(), alpha=float(coordinate))
         return vector
+
+    def check_range(self, axes: Sequence[tuple[float, float]], dtype: torch.dtype) -> None:
+        """Refuse a rectangle in which parameters do not stay within a type: as a plane is flat, its corners tell.
+
+        A number that is infinite in the center or a direction itself does not count.
+
+        Args:
+            axes: Least and greatest coordinate of each direction.
+            dtype: In which the network moves.
+
+        Raises:
+            LandscapeError: A parameter leaves it at a corner.
+
+        Example:
+            >>> import torch
+            >>> from torch import nn
+            >>> from mpi_landscape.geometry.layout import layout_of
+            >>> layout = layout_of(nn.Linear(1, 1, bias=False))
+            >>> line = Plane(layout=layout, center=torch.tensor([1.0]), directions={"alpha": torch.tensor([-100.0])})
+            >>> line.check_range([(-1e36, 2e36)], torch.float32)
+            >>> line.check_range([(-1e36, 4e36)], torch.float32)
+            Traceback (most recent call last):
+            ...
+            mpi_landscape.errors.LandscapeError: grid: at (4e+36) a number of weight would be beyond float32 (it is 1 at the \
+center, -100 in direction alpha); valid is a smaller grid, or compute.precision: float64
+        """
+        ends = [*self.directions.values()]
+        with np.errstate(over="ignore", invalid="ignore"):
+            reach = [float(np.abs(array_of(each)).max(initial=0.0)) for each in (self.center, *ends)]
+            far = reach[0] + sum(
+                max(map(abs, axis)) * each for axis, each in zip(axes, reach[1:], strict=True)
+            )
+        if far <= torch.finfo(dtype).max:
+            return
+        for corner in product(*axes):
+            for start in range(0, len(self.center), _BLOCK):
+                whole = slice(start, start + _BLOCK)
+                center, *steps = (each.detach()[whole].to(dtype) for each in (self.center, *ends))
+                value = center.clone()
+                usual = center.isfinite()
+                for coordinate, step in zip(corner, steps, strict=True):
+                    usual &= step.isfinite()
+                    value.add_(step, alpha=coordinate)
+                beyond = (usual & ~value.isfinite()).nonzero()
+                if len(beyond):
+                    place = int(beyond[0])
+                    raise self._beyond(start + place, corner, dtype)
+
+    def _beyond(self, place: int, corner: Sequence[float], dtype: torch.dtype) -> LandscapeError:
+        name = next(entry.name for entry in reversed(self.layout.entries) if entry.offset <= place)
+        steps = ", ".join(
+            f"{float(each[place]):g} in direction {key}" for key, each in self.directions.items()
+        )
+        return LandscapeError(
+            f"grid: at ({', '.join(f'{each:g}' for each in corner)}) a number of {name} would be beyond "
+            f"{str(dtype).removeprefix('torch.')} (it is {float(self.center[place]):g} at the center, {steps}); valid is a "
+            f"smaller grid{', or compute.precision: float64' if dtype == torch.float32 else ''}"
+        )
 
     def project(self, vector: Tensor) -> tuple[NDArray[np.float64], float]:
         """The point of the plane that is nearest to a vector v of shape (n,), by least squares.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import psutil
@@ -93,6 +94,44 @@ def available_cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceMemory:
+    """The memory of a device, which ranks of a node may share.
+
+    Attributes:
+        share: Bytes that one batch may take: a fixed part of all that the device has, the same for any number of ranks.
+        free: Bytes that are free on it, for all who use it.
+        users: Ranks that use it.
+    """
+
+    share: int
+    free: int
+    users: int
+
+
+def memory_of(device: torch.device, ranks: Ranks) -> DeviceMemory:
+    """The memory of this rank's device. Collective.
+
+    Of a GPU a batch may take the half; of a node, the half of a core's part, whichever cores this job may use.
+    """
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        share, place = (
+            total // 2,
+            str(getattr(torch.cuda.get_device_properties(device), "uuid", device.index)),
+        )
+    else:
+        found = psutil.virtual_memory()
+        free, share, place = found.available, found.total // (2 * (os.cpu_count() or 1)), ""
+    places = ranks.gather((ranks.host, place, int(share)))
+    # The least of all nodes, as it is in the plan.
+    return DeviceMemory(
+        share=min(share for _, _, share in places),
+        free=int(free),
+        users=sum(each[:2] == (ranks.host, place) for each in places),
+    )
 
 
 def free_memory(device: torch.device, ranks: Ranks) -> int:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -119,14 +119,17 @@ class Ranks:
 
     def say(self, text: str) -> None:
         """A line for the user, from rank 0."""
-        if self.is_root:
-            sys.stdout.write(f"{text}\n")
-            sys.stdout.flush()
+        if self.is_root and sys.stdout is not None:
+            # A script's own stream may be full: a log that is lost ends no work.
+            with suppress(OSError):
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
 
     def abort(self, status: int) -> NoReturn:
         """End the whole job at once: nobody may wait for a rank that is gone."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with suppress(OSError):
+                stream.flush()
         if self.comm is not None and self.size > 1:
             # It may wait for ever for others that cannot be reached, and no other Python code runs meanwhile (mpi4py 4.1):
             # faulthandler's clock needs none, and ends the process.

@@ -11,6 +11,7 @@ import torch
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import measure_arithmetic
+from mpi_landscape.evaluation.engine.watching import Footprint
 from mpi_landscape.evaluation.inputs import Inputs
 from mpi_landscape.evaluation.lending import is_there, moved_to
 from mpi_landscape.evaluation.precision import Precision, precision_of
@@ -25,6 +26,7 @@ from mpi_landscape.placement.premises import check_premises, try_problem
 from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.problem.build import Problem
+from mpi_landscape.wording import amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Placed:
         held: In words, where the data are.
         data_bytes: This rank's share of them.
         activation_bytes: Of one batch.
-        free_bytes: Free on the device for this rank before anything was put there; None where nobody tells.
+        free_bytes: Free on the device for this rank before anything was put there.
     """
 
     problem: Problem
@@ -59,7 +61,7 @@ class Placed:
     held: str
     data_bytes: int
     activation_bytes: int
-    free_bytes: int | None
+    free_bytes: int
 
     @property
     def on_gpu(self) -> bool:
@@ -95,25 +97,38 @@ def placed(
         _check_movable(problem, device, precision)
         arithmetic = measure_arithmetic(device)
     threads = devices.thread_share(ranks, compute.threads)
-    warning = devices.shared_device_warning(device, ranks)
     ranks.say(_who(ranks, device, threads))
+    warning = devices.shared_device_warning(device, ranks)
     if warning:
         ranks.say(f"warning: {warning}")
-    free = devices.free_memory(device, ranks)
-    size = decided.batch_size or "auto" if compute.batch_size == "auto" else compute.batch_size
+    memory = devices.memory_of(device, ranks)
     kinds = {each.dtype for each in problem.model.parameters() if each.is_floating_point()}
     with moved_to(problem.model, device, double=precision.data == torch.float64), Node(ranks) as node:
         tried = ranks.on_root(
             lambda: _tried(problem, device, precision, kinds, compute.quantities, decided.returned)
         )
-        largest, quantities, gradients, inputs = ranks.share(tried) or (1, Quantities(), False, {})
+        footprint, quantities, gradients, inputs = ranks.share(tried) or (
+            Footprint(),
+            Quantities(),
+            False,
+            {},
+        )
         for line in _inputs(inputs):
             ranks.say(line)
         num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
-        found = ranks.on_root(
-            lambda: choose_batch(largest, num_examples, size, precision, device, free, most=most_per_batch)
-        )
-        batch_size, activation_bytes = ranks.share(found) or (1, 0)
+        with ranks.together():
+            batch = choose_batch(
+                footprint, num_examples, compute.batch_size, precision, device, memory,
+                threads=compute.threads if device.type == "cpu" else 1, available=threads,
+                decided=decided.batch_size, most=most_per_batch,
+            )  # fmt: skip
+        batch_size, usable = batch.size, batch.threads if device.type == "cpu" else threads
+        if any(ranks.gather(usable < threads)):
+            ranks.say(
+                f"threads     {usable} of a rank: a batch of {batch_size} takes {amount(batch.bytes)} in each, and "
+                f"{amount(memory.free)} are free for {memory.users} rank{'s' if memory.users > 1 else ''}"
+            )
+        threads = usable
         held = hold(
             problem.splits,
             ranks,
@@ -138,8 +153,8 @@ def placed(
             gradients=gradients,
             held=held.text,
             data_bytes=held.bytes,
-            activation_bytes=activation_bytes * (threads if device.type == "cpu" else 1),
-            free_bytes=free,
+            activation_bytes=batch.bytes * (threads if device.type == "cpu" else 1),
+            free_bytes=memory.free // memory.users,
         )
 
 
@@ -150,7 +165,7 @@ def _tried(
     kinds: Collection[torch.dtype],
     asked: Collection[str],
     decided: Collection[str] | None,
-) -> tuple[int, Quantities, bool, dict[str, Inputs]]:
+) -> tuple[Footprint, Quantities, bool, dict[str, Inputs]]:
     """As `try_problem`; a network with parameters of several types that fails in one learns of the type that holds all.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
+from functools import reduce
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.computed import KINDS
+from mpi_landscape.evaluation.engine.watching import Footprint
 from mpi_landscape.evaluation.inputs import Inputs, find_inputs
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Examples
@@ -33,15 +35,15 @@ def try_problem(
     *,
     asked: Collection[str],
     decided: Collection[str] | None = None,
-) -> tuple[int, Quantities, bool, dict[str, Inputs]]:
+) -> tuple[Footprint, Quantities, bool, dict[str, Inputs]]:
     """Try two examples of every split, before the data is read.
 
     Quantities are `asked` for by name; `decided` are the further numbers of the loss that a file keeps which may be
     continued, None without one.
 
     Returns:
-        Numbers per example in the largest tensor that a layer gives; what will be known at a point; whether the loss
-        takes derivatives itself; and in which type each split is evaluated.
+        What a pass holds for an example; what will be known at a point; whether the loss takes derivatives itself; and in
+        which type each split is evaluated.
 
     Raises:
         LandscapeError: Network, loss and data do not fit together, or a quantity cannot be known.
@@ -55,7 +57,7 @@ def try_problem(
         )
     returned = {split: each for split, (_, each, _) in tried.items()}
     return (
-        max(size for size, _, _ in tried.values()),
+        reduce(Footprint.with_, (held for held, _, _ in tried.values())),
         _quantities(problem, returned, asked, decided),
         any(each for _, _, each in tried.values()),
         inputs,

@@ -60,6 +60,17 @@ class Axis:
             raise InvalidSectionError(f"min {self.min} is above max {self.max}; expected min below max")
         if self.min == self.max and self.num > 1:
             raise InvalidSectionError(f"min and max are both {self.min}; expected min below max, or num 1")
+        # Steps of two ulps leave no doubt.
+        ulp = math.ulp(max(abs(self.min), abs(self.max)))
+        if self.num > 1 and self.max / 2 - self.min / 2 < ulp * (self.num - 1) and self._coincide():
+            raise InvalidSectionError(
+                f"num is {self.num}, but between {self.min!r} and {self.max!r} numbers of 64 bits are {ulp:g} apart, so that "
+                f"points would coincide; expected at most {1 + int((self.max - self.min) / ulp)}",
+                field="num",
+            )
+
+    def _coincide(self) -> bool:
+        return bool((np.diff(self.values) <= 0).any())
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> Axis:

@@ -143,7 +143,9 @@ def _allowed(surface: Surface, split: str, place: tuple[int, ...], loss: float) 
     stderr = surface.values.get(f"{split}_loss_stderr")
     if stderr is not None:
         allowed += _SAMPLED * float(stderr[place])
-    return allowed + _APPROXIMATE * float(surface.attributes.get("precision_error", 0.0)) * abs(loss)
+    # Where a format overflows its error is infinite: that allows nothing where it does not.
+    error = surface.attributes.get("precision_error_finite", surface.attributes.get("precision_error", 0.0))
+    return allowed + _APPROXIMATE * float(error) * abs(loss)
 
 
 def _nearest(surface: Surface, point: tuple[float, ...]) -> tuple[int, ...]:

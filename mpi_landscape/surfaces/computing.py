@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpi_landscape.evaluation.calling import is_out_of_memory
+from mpi_landscape.evaluation.precision import precision_of
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.center import share_center
@@ -101,6 +102,9 @@ def _prepared(
         roles=share_roles(problem, request.directions.rules, ranks),
     )
     plane = share_plane(request.directions, problem.model, center, ranks, where=problem.where)
+    axes = [(axis.min, axis.max) for axis in (request.grid.alpha, request.grid.beta) if axis is not None]
+    with ranks.together():
+        plane.check_range(axes, precision_of(compute.precision).data)
     most = sampling.most_per_batch(problem.splits, before, compute.relative_error)
     seat = resources.enter_context(
         placed(problem, ranks, compute, sampling.decisions(before), most_per_batch=most)

@@ -195,15 +195,15 @@ def prepare_losses(
         check_copied(choice, placed)
         evaluator = evaluator_of(setting, placed, choice, at_once)
         further = [computing_of(name, setting, placed, choice) for name in placed.quantities.computed]
-    errors: dict[str, float] = {}
+    errors, inexact = dict[str, float](), ""
     if placed.precision.approximate:
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
         first = next(iter(splits.values()))
-        errors = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
+        errors, inexact = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
     certificate, seconds = certify(placed, ranks, evaluator)
     checked = certify_points(setting, trials, evaluator, placed, ranks)
     checked |= certify_ends(request, setting, trials, ranks)
-    warnings = warnings_about(checked)
+    warnings = [*filter(None, [inexact]), *warnings_about(checked)]
     for line in warnings:
         ranks.say(f"warning: {line}")
     # These were said with the plane.

@@ -59,8 +59,7 @@ def points_at_once(placed: Placed, shards: Mapping[str, int], num_parameters: in
         shards: As `cut_data` gives them.
         num_parameters: Numbers in a flat vector.
     """
-    free = placed.free_bytes
-    spare = placed.threads if free is None else free // (32 * num_parameters)
+    spare = placed.free_bytes // (32 * num_parameters)
     most = max(-(-placed.splits[split].num_batches // count) for split, count in shards.items())
     return max(1, min(-(-placed.threads // most), 1 + spare))
 

@@ -14,12 +14,13 @@ from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.precision import Precision
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.surfaces.engine import first_batches
-from mpi_landscape.wording import reason
+from mpi_landscape.wording import reason, rounded
 
 # Examples on which it is measured.
 MEASURED = 512
@@ -32,7 +33,7 @@ def measure_error(
     grid: Grid,
     examples: Examples,
     ranks: Ranks,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], str]:
     """How far losses in an approximate precision are from those of the plain network in float32. Collective.
 
     Args:
@@ -44,33 +45,63 @@ def measure_error(
         ranks: Who share the points.
 
     Returns:
-        Attributes of the file: the largest relative difference, at how many points and on how many examples.
+        Attributes of the file, and what a reader should know of them, in words, or "".
 
     Raises:
         AgreedError: The network cannot be computed in this precision.
     """
     points = all_over(grid)
-    mine = points[ranks.rank :: ranks.size]
     sample = first_batches(examples, max(1, min(examples.num_batches, MEASURED // examples.batch_size)))
     with ranks.together():
-        worst = _worst(setting, evaluator, precision, sample, mine)
-    return {
-        "precision_error": float(np.nanmax(ranks.gather(worst))),
-        "precision_error_points": float(len(points)),
+        mine = _sums(setting, evaluator, precision, sample, points[ranks.rank :: ranks.size])
+    sums = np.empty((len(points), 2))
+    for rank, rows in enumerate(ranks.gather(mine.tolist())):
+        sums[rank :: ranks.size] = np.reshape(rows, (-1, 2))
+    errors = errors_of(sums[:, 0], sums[:, 1])
+    measured = errors[~np.isnan(errors)]
+    finite = measured[np.isfinite(measured)]
+    facts = {
+        "precision_error": float(measured.max()) if measured.size else np.nan,
+        "precision_error_finite": float(finite.max(initial=0.0)),
+        "precision_error_points": float(measured.size),
+        "precision_error_undefined": float(errors.size - measured.size),
         "precision_error_examples": float(sum(batch.valid for batch in sample)),
     }
+    return facts, _warning(precision, points, sums / facts["precision_error_examples"], errors)
 
 
-def _worst(
+def errors_of(found: Floats, wanted: Floats) -> Floats:
+    """The error of each point's loss, relative.
+
+    It is infinite where one of the two is a number and the other is none, and NaN, which is to say that there is none, where
+    neither is a number or the right loss alone is zero.
+
+    Args:
+        found: (N,) losses in fewer bits.
+        wanted: (N,) the right ones.
+
+    Example:
+        >>> errors_of(np.array([1.5, np.inf, np.nan, 1.0, 0.1, 0.0]), np.array([1.0, 2.0, np.inf, np.nan, 0.0, 0.0]))
+        array([0.5, inf, nan, inf, nan, 0. ])
+    """
+    numbers, right = np.isfinite(found), np.isfinite(wanted)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        errors = np.abs(found - wanted) / np.abs(wanted)
+    errors = np.where(numbers != right, np.inf, errors)
+    errors = np.where((~numbers & ~right) | (numbers & (wanted == 0)), np.nan, errors)
+    return np.where(numbers & (found == wanted), 0.0, errors)
+
+
+def _sums(
     setting: Setting,
     evaluator: Evaluator | Reference,
     precision: Precision,
     sample: Sequence[Batch],
     points: Sequence[Point],
-) -> float:
-    """Largest relative difference of the loss at some points; 0 without points."""
+) -> Floats:
+    """(len(points), 2) float64: the sum of losses in the format, and by the plain network in float32."""
     if not points:
-        return 0.0
+        return np.empty((0, 2))
     try:
         with precision.computing():
             found = evaluator.tile([sample], points)
@@ -79,9 +110,22 @@ def _worst(
             f"compute.precision: {precision.name}: the network raised {reason(error)}; valid for it is float32"
         ) from error
     plain = setting.sums(PLAIN, torch.float32, sample, points)
-    finite = np.isfinite(plain[:, 0]) & (plain[:, 0] != 0)
-    apart = np.abs(found - plain)[finite, 0] / np.abs(plain[finite, 0])
-    return float(apart.max(initial=0.0))
+    return np.stack([found[:, 0], plain[:, 0]], axis=1)
+
+
+def _warning(precision: Precision, points: Sequence[Point], means: Floats, errors: Floats) -> str:
+    """What is to be said of points at which the error is no number."""
+    infinite = np.flatnonzero(np.isinf(errors))
+    if infinite.size:
+        place = int(infinite[0])
+        return (
+            f"in {precision.name} the loss at {rounded(points[place])} is {means[place, 0]:.6g} and in float32 "
+            f"{means[place, 1]:.6g}, so that its error is infinite at {infinite.size} of {len(points)} points; valid there is "
+            f"compute.precision: float32"
+        )
+    if np.isnan(errors).all():
+        return f"the error of {precision.name} is not known: at none of {len(points)} points is there a loss to compare with"
+    return ""
 
 
 def all_over(grid: Grid) -> list[Point]:

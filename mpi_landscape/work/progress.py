@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import NoReturn, TextIO
 
 from tqdm import tqdm
@@ -36,9 +37,10 @@ class Progress:
         shown: bool = True,
         stream: TextIO | None = None,
     ) -> None:
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
-        self._shown = shown
+        found = stream or sys.stderr
+        # A script's own streams may be closed.
+        self._stream, self._shown = found, shown and found is not None
+        self._terminal = self._shown and found.isatty()
         self._total, self._done, self._initial = total, initial, initial
         self._points = points_per_unit
         self._units, self._rated = units, points
@@ -82,8 +84,10 @@ class Progress:
         """A line of the program's output, above the bar where there is one."""
         if self._bar is not None:
             self._bar.clear()
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            with suppress(OSError):
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
         if self._bar is not None:
             self._bar.refresh()
 
@@ -95,9 +99,10 @@ class Progress:
         elapsed = time.monotonic() - self._start
         new = self._done - self._initial
         left = tqdm.format_interval((self._total - self._done) * elapsed / new) if new else "?"
-        self._stream.write(
-            f"{100 * self._done / self._total:3.0f} %  {self._done} of {self._total} {self._units}  "
-            f"{self._rate():.3g} {self._rated}/s  "
-            f"{tqdm.format_interval(elapsed)} elapsed  {left} left\n"
-        )
-        self._stream.flush()
+        with suppress(OSError):
+            self._stream.write(
+                f"{100 * self._done / self._total:3.0f} %  {self._done} of {self._total} {self._units}  "
+                f"{self._rate():.3g} {self._rated}/s  "
+                f"{tqdm.format_interval(elapsed)} elapsed  {left} left\n"
+            )
+            self._stream.flush()

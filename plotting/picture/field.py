@@ -1,5 +1,6 @@
 """A field: one quantity of one surface, with what is known of each of its points."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -162,7 +163,10 @@ def precision_facts(surface: Surface) -> tuple[str, ...]:
         return ()
     name = surface.attributes.get("identity_precision", "low precision")
     points = int(surface.attributes.get("precision_error_points", 0))
-    return (f"{name}: off float32 by {float(error):.1g} at most, measured at {points} points",)
+    if not points or math.isnan(error):
+        return (f"{name}: how far off float32 is not known",)
+    off = f"{float(error):.1g} at most" if math.isfinite(error) else "any amount (it overflows)"
+    return (f"{name}: off float32 by {off}, measured at {points} points",)
 
 
 def warning_facts(surface: Surface) -> tuple[str, ...]:

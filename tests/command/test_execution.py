@@ -1,9 +1,11 @@
 """What every program does with its errors, on one process and on several ranks."""
 
+import shlex
 import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -105,16 +107,19 @@ def test_only_rank_0_speaks(capsys):
     assert capsys.readouterr().out == "hello\n"
 
 
-def test_a_reader_that_has_enough_is_no_error():
-    program = """
+@pytest.mark.parametrize(("tells", "status"), [(True, 1), (False, 0)])
+def test_a_reader_that_has_enough_is_no_error_and_ends_no_work(tells, status, tmp_path):
+    program = f"""
+        from pathlib import Path
         from mpi_landscape.command.execution import execute
         from mpi_landscape.command.parser import parser
 
         def main(options, ranks):
             for _ in range(100_000):
                 ranks.say("a line")
+            Path({str(tmp_path / "done")!r}).touch()
             return 0
-        execute(parser("surface", ""), main, [], use_mpi=False)
+        execute(parser("surface", ""), main, [], use_mpi=False, tells={tells})
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
@@ -125,7 +130,49 @@ def test_a_reader_that_has_enough_is_no_error():
     assert process.stdout.readline() == "a line\n"
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(300) == 1
+    assert process.wait(300) == status
+    assert (tmp_path / "done").exists()
+
+
+WRITES = """
+    import sys
+    from pathlib import Path
+    from mpi_landscape.command.execution import execute
+    from mpi_landscape.command.parser import parser
+
+    def main(options, ranks):
+        file = open(sys.argv[1], "w")
+        ranks.say("a line")
+        print("of a network", file=sys.stderr)
+        file.write("whole")
+        return 0
+    execute(parser("surface", ""), main, sys.argv[3:], use_mpi=False, tells=sys.argv[2] == "tells")
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux: a device that is always full")
+@pytest.mark.parametrize(
+    "redirection", [">/dev/full", ">&-", "2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+)
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [("logs", []), ("tells", []), ("logs", ["--help"])], ids=["log", "product", "help"]
+)
+def test_what_cannot_be_said_ends_no_work_but_is_the_failure_of_a_program_that_only_tells(
+    tmp_path, redirection, kind, arguments
+):
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(WRITES))
+    words = [sys.executable, str(program), str(tmp_path / "file"), kind, *arguments]
+    done = subprocess.run(f"{shlex.join(words)} {redirection}", shell=True, capture_output=True, text=True)
+    output_is_lost = not redirection.startswith("2")
+    product = kind == "tells" or bool(arguments)
+    assert done.returncode == (1 if output_is_lost and product else 0), done.stderr
+    if not arguments:
+        assert (tmp_path / "file").read_text() == "whole"
+    if "2>" not in redirection:
+        said = [line for line in done.stderr.splitlines() if line != "of a network"]
+        assert len(said) == 1
+        assert said[0].startswith("error: standard output: " if product else "warning: standard output: ")
 
 
 # On one rank something happens; the others wait for it in a collective, as they would in a real program.

@@ -13,6 +13,7 @@ from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.choosing import choose_engine
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.engine.folding import FOLDED
+from mpi_landscape.evaluation.engine.fusing import FusedConvolution
 from mpi_landscape.evaluation.engine.steps import STEPS, USUAL, engine_of, steps_of
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting, probe_points
@@ -358,3 +359,34 @@ def test_a_compiled_network_gives_the_losses_of_float64(name):
     assert engine.value(STEPS["compiled"]), dropped
     sums = setting.sums(engine, torch.float32, batches_of(name), POINTS)
     assert sums[:, 0] == pytest.approx(float64_sums(setting, name)[:, 0], rel=1e-5)
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="needs a CPU that oneDNN has bfloat16 for"
+)
+@pytest.mark.parametrize("onto", [False, True])
+@pytest.mark.parametrize("size", [8, 1])
+@pytest.mark.parametrize(
+    ("activation", "after"),
+    [("none", torch.clone), ("relu", torch.relu), ("swish", torch.nn.functional.silu)],
+)
+@pytest.mark.parametrize(("groups", "kernel"), [(1, 3), (1, 1), (4, 3), (8, 3), (8, 1)])
+def test_a_fused_sum_in_bfloat16_is_the_sum_also_of_convolutions_of_several_groups(
+    groups, kernel, activation, after, size, onto
+):
+    draw = torch.Generator().manual_seed(3)
+    convolution = torch.nn.Conv2d(8, 8, kernel, padding=kernel // 2, groups=groups)
+    images, other = (torch.randn(3, 8, size, size, generator=draw) for _ in range(2))
+    with torch.no_grad():
+        # Of the numbers that are really computed with.
+        convolution.bfloat16().float()
+        images, other = images.bfloat16(), other.bfloat16()
+        wanted = after(convolution(images.float()) + other.float())
+        fused = FusedConvolution(convolution.bfloat16(), activation, [], onto=onto)
+        fused.to(memory_format=torch.channels_last)
+        found = fused(
+            images.contiguous(memory_format=torch.channels_last),
+            other.contiguous(memory_format=torch.channels_last),
+        )
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, rtol=2e-2, atol=3e-2)

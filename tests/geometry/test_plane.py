@@ -143,3 +143,37 @@ def test_more_or_fewer_coordinates_than_directions_are_refused(coordinates):
 def test_a_vector_of_another_network_is_not_projected():
     with pytest.raises(LandscapeError, match="has shape"):
         OBLIQUE.project(drawn(1, SIZE + 1))
+
+
+@pytest.mark.parametrize(
+    ("axes", "dtype", "words"),
+    [
+        ([(-1e36, 1e36), (0, 1)], torch.float32, None),
+        (
+            [(-1e36, 4e36), (0, 1)],
+            torch.float32,
+            ["at (4e+36, 0)", "of weight", "float32", "100 in direction alpha"],
+        ),
+        (
+            [(0, 3e36), (-1e38, 1e38)],
+            torch.float32,
+            ["at (3e+36, 1e+38)", "float32", "compute.precision: float64"],
+        ),
+        ([(0, 3e36), (-1e38, 1e38)], torch.float64, None),
+        ([(0, 1e307), (0, 1)], torch.float64, ["float64", "a smaller grid"]),
+    ],
+)
+def test_a_grid_whose_corners_leave_the_type_is_refused_and_one_that_stays_is_not(axes, dtype, words):
+    layout = layout_of(nn.Linear(2, 1, bias=False))
+    plane = Plane(
+        layout=layout,
+        center=torch.tensor([1.0, torch.inf]),
+        directions={"alpha": torch.tensor([100.0, 1.0]), "beta": torch.tensor([1.0, torch.inf])},
+    )
+    if words is None:
+        plane.check_range(axes, dtype)
+        return
+    with pytest.raises(LandscapeError) as refused:
+        plane.check_range(axes, dtype)
+    for word in words:
+        assert word in str(refused.value)

@@ -82,11 +82,22 @@ def test_axis_values_cannot_be_changed():
         ((-1, 1, True), "whole number"),
         ((float("nan"), 1, 5), "finite"),
         ((-1, float("inf"), 5), "finite"),
+        ((1e16, 1e16 + 2, 51), "num is 51, but between .* points would coincide; expected at most 2"),
+        ((1, 1 + 2**-50, 17), "expected at most 5"),
+        ((0, 5e-324, 3), "expected at most 2"),
     ],
 )
 def test_axis_refuses_what_is_not_an_axis(arguments, message):
     with pytest.raises(LandscapeError, match=message):
         Axis(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "num"),
+    [(1e16, 1e16 + 2, 2), (1, 1 + 2**-50, 5), (-1.7e308, 1.7e308, 3), (0, 5e-324, 2)],
+)
+def test_points_as_close_as_numbers_can_be_are_an_axis(minimum, maximum, num):
+    assert (np.diff(Axis(minimum, maximum, num).values) > 0).all()
 
 
 @pytest.mark.parametrize(

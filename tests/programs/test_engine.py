@@ -137,7 +137,7 @@ def test_another_engine_is_another_run(finished):
         ),
         (
             ["compute.batch_size=900000000"],
-            ["compute.batch_size", "at most", "auto"],
+            ["compute.batch_size is 900000000: ", "valid is --set compute.batch_size="],
             "a batch that no machine holds",
         ),
         (

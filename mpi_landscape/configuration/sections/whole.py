@@ -18,6 +18,9 @@ from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import InvalidSectionError
 
+# The largest number of 32 bits.
+_FLOAT32 = (2 - 2**-23) * 2.0**127
+
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
@@ -34,7 +37,7 @@ class Configuration:
         training: How the solution is found; None where the file does not say.
 
     Raises:
-        InvalidSectionError: The grid has a beta and the directions have none.
+        InvalidSectionError: The grid has a beta and the directions have none, or it is beyond the precision.
     """
 
     __pydantic_config__ = STRICT
@@ -54,6 +57,13 @@ class Configuration:
                 "directions.beta is null and grid.beta is not; set grid.beta to null for a line, "
                 "or give a direction"
             )
+        for name, axis in (("alpha", self.grid.alpha), ("beta", self.grid.beta)):
+            far = 0.0 if axis is None else max(axis.min, axis.max, key=abs)
+            if abs(far) > _FLOAT32 and self.compute.precision != "float64":
+                raise InvalidSectionError(
+                    f"grid.{name} reaches {far:g}, and in {self.compute.precision} a network moves by at most "
+                    f"{_FLOAT32:.3g}; valid for it is compute.precision float64"
+                )
 
     @property
     def title(self) -> str:

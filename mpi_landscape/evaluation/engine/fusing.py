@@ -8,7 +8,7 @@ calls; here they are called without a compiler. The network is traced by torch.f
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.engine.channels_last import CHANNELS_LAST
 from mpi_landscape.evaluation.engine.dataflow import moving_tensors, steady
 from mpi_landscape.evaluation.engine.description import Engine, Probe, Step
@@ -28,6 +29,8 @@ _MODULES: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.Hardswish: ("hardswish", []),
     nn.SiLU: ("swish", []),
 }
+# Those that take no scalars, which alone follow a sum.
+_APART: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "hardswish": F.hardswish, "swish": F.silu}
 _FUNCTIONS = (F.relu, torch.relu, torch.relu_)
 _METHODS = ("relu", "relu_")
 _SUMS = (operator.add, operator.iadd, torch.add)
@@ -58,6 +61,20 @@ class FusedConvolution(nn.Module):
                 images, c.weight, c.bias, *geometry, self._activation, self._scalars, ""
             )
             return result
+        # oneDNN adds in convolutions of one group alone. torch goes another way with others, and has none in 16 bits.
+        if images.dtype.itemsize < 4 and c.groups > 1:
+            return self._apart(images, other)
+        try:
+            return self._with_sum(images, other)
+        except RuntimeError as error:
+            # Likewise of images whose order of numbers it does not take; nothing has been written then.
+            if images.dtype.itemsize >= 4 or is_out_of_memory(error):
+                raise
+            return self._apart(images, other)
+
+    def _with_sum(self, images: Tensor, other: Tensor) -> Tensor:
+        c = self.convolution
+        geometry = (c.padding, c.stride, c.dilation, c.groups)
         second = self._activation if self._activation != "none" else None
         if self._onto:
             in_place: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
@@ -68,6 +85,11 @@ class FusedConvolution(nn.Module):
             images, other, c.weight, c.bias, *geometry, "add", 1.0, second, [], None
         )
         return summed
+
+    def _apart(self, images: Tensor, other: Tensor) -> Tensor:
+        """One after the other, as the network itself does it."""
+        summed: Tensor = self.convolution(images) + other
+        return summed if self._activation == "none" else _APART[self._activation](summed)
 
 
 @dataclass

@@ -85,14 +85,23 @@ def lines(facts: dict[str, Any]) -> list[str]:
             text.append(f"  {axis}: norm of a moved filter against the center's: {low:.7f} to {high:.7f}")
     error = facts["provenance"].get("precision_error")
     if error is not None:
-        text.append(
-            f"  {facts['identity'].get('precision')}: losses off float32 by {float(error):.2g} (relative) at most, at "
-            f"{facts['provenance']['precision_error_points']:.0f} points on "
-            f"{facts['provenance']['precision_error_examples']:.0f} examples"
-        )
+        text.append(f"  {facts['identity'].get('precision')}: {_off(float(error), facts['provenance'])}")
     if "cosine" in certificate:
         text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
     return text
+
+
+def _off(error: float, attributes: Mapping[str, Any]) -> str:
+    """How far an approximate precision is off."""
+    points, none = (float(attributes.get(f"precision_error_{name}", 0.0)) for name in ("points", "undefined"))
+    examples = f"on {attributes['precision_error_examples']:.0f} examples"
+    further = (
+        f"at {none:.0f} {'further ' if points else ''}points {examples} there is no loss to compare with"
+    )
+    if not points:
+        return f"how far losses are off float32 is not known: {further}"
+    off = f"losses off float32 by {error:.2g} (relative) at most, at {points:.0f} points {examples}"
+    return f"{off}; {further}" if none else off
 
 
 def _left(
