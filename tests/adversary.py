@@ -20,7 +20,7 @@ from pathlib import Path
 HOUSE = Path(__file__).resolve().parents[1]
 # What is repeated is what time and chance may change.
 KINDS = {
-    "races": ("tests/faults/test_lost_files.py",),
+    "races": ("tests/faults/test_lost_files.py", "tests/faults/test_suspended.py"),
     "links and locks": ("tests/storage/test_places.py",),
     "bombs": (
         "tests/trust/test_checkpoints.py",
