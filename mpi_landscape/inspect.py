@@ -105,7 +105,7 @@ def _origin(facts: dict[str, Any]) -> list[str]:
     """Identity and provenance for people."""
     text = ["identity     (a resumed run must have the same)"]
     text += [f"  {name}: {value}" for name, value in facts["identity"].items()]
-    text.append("provenance")
+    text.append("provenance   (as the file says it, which is not checked)")
     return text + [
         f"  {name}: {value}"
         for name, value in facts["provenance"].items()

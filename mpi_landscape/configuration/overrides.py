@@ -31,6 +31,8 @@ def parsed(text: str) -> Override:
     key = key.strip()
     if not equals or not all(key.split(".")):
         raise LandscapeError(f"--set {given}: expected dotted.key=value, such as grid.alpha.num=11")
+    if key.count(".") >= yaml_text.DEEPEST:
+        raise LandscapeError(f"--set {given}: leads more than {yaml_text.DEEPEST} deep")
     found = yaml_text.parse(value, where=f"--set {shortened(key)}")
     return Override(said=f"--set {given}", key=key, value=found)
 

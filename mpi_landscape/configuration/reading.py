@@ -82,7 +82,7 @@ def from_mapping(values: Mapping[str, Any], *, where: str, overrides: Overrides 
 
     Numbers and arrays of numpy or torch are plain numbers and lists.
     """
-    return _single(bases.alone(_without_arrays(values), where=where), overrides)
+    return _single(bases.alone(_without_arrays(values, where), where=where), overrides)
 
 
 def to_yaml(configuration: Configuration) -> str:
@@ -137,12 +137,17 @@ def _origin(path: str, layers: Sequence[Layer], changes: Sequence[Override]) -> 
     return f"{where} with {' '.join(inside)}" if path and inside else where
 
 
-def _without_arrays(value: Any) -> Any:
+def _without_arrays(value: Any, where: str, depth: int = 0) -> Any:
     """A nest with plain numbers in place of those of numpy and torch, which this room does not know."""
+    if depth > yaml_text.DEEPEST:
+        raise LandscapeError(f"{where}: is nested more than {yaml_text.DEEPEST} deep")
     if isinstance(value, Mapping):
-        return {_without_arrays(key): _without_arrays(each) for key, each in value.items()}
+        return {
+            _without_arrays(key, where, depth + 1): _without_arrays(each, where, depth + 1)
+            for key, each in value.items()
+        }
     if isinstance(value, (list, tuple, range)):
-        return [_without_arrays(each) for each in value]
+        return [_without_arrays(each, where, depth + 1) for each in value]
     # What has a number of axes, and gives itself as a list.
     return value.tolist() if hasattr(value, "ndim") and hasattr(value, "tolist") else value
 

@@ -7,6 +7,7 @@ from typing import Any
 from mpi_landscape.configuration.bases import BESIDES
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.shape import scalar_fields
+from mpi_landscape.configuration.yaml_text import DEEPEST
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.wording import shown
 
@@ -95,6 +96,10 @@ def _in_section(section: Any, where: Where) -> Iterator[Sweep]:
         if not isinstance(key, str) or not all(key.split(".")):
             raise LandscapeError(
                 f"{where('sweep')}: sweep has the key {shown(key)}; expected a dotted field such as model.name"
+            )
+        if key.count(".") >= DEEPEST:
+            raise LandscapeError(
+                f"{where('sweep')}: sweep has the key {shown(key)}, which leads more than {DEEPEST} deep"
             )
         # A null takes back the sweep of a base, and here there was none.
         if values is None:

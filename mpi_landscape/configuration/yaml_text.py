@@ -12,7 +12,7 @@ from mpi_landscape.wording import one_line, reason, shortened, shown
 # long text for gigabytes, so a text counts as one value for every hundred characters.
 _MOST_VALUES = 10_000
 _CHARACTERS_OF_A_VALUE = 100
-_DEEPEST = 50
+DEEPEST = 50
 # Python refuses to write a number of more than 4,300 digits (14,284 bits), also into a message.
 _MOST_BITS = 8192
 
@@ -54,8 +54,8 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         if self._composed > _MOST_VALUES:
             raise _error(f"has more than {_MOST_VALUES} values", self.get_mark())
-        if self._depth > _DEEPEST:
-            raise _error(f"is nested more than {_DEEPEST} deep", self.get_mark())
+        if self._depth > DEEPEST:
+            raise _error(f"is nested more than {DEEPEST} deep", self.get_mark())
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -147,8 +147,8 @@ def _num_values(node: yaml.Node, known: dict[int, int], depth: int, where: str) 
     size = known.get(id(node))
     if size == 0:
         raise LandscapeError(f"{where}: {_position(node.start_mark)}an alias contains itself")
-    if depth > _DEEPEST:
-        raise LandscapeError(f"{where}: {_position(node.start_mark)}is nested more than {_DEEPEST} deep")
+    if depth > DEEPEST:
+        raise LandscapeError(f"{where}: {_position(node.start_mark)}is nested more than {DEEPEST} deep")
     if size is None:
         known[id(node)] = 0
         children, own = [], 1

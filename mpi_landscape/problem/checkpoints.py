@@ -1,35 +1,29 @@
 """Trained parameters from a file of any program into a network, without running code from the file."""
 
-import argparse
-import collections
 import itertools
 import os
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.wording import listed, reason, shortened, shown
+from mpi_landscape.problem.pickled import files
+from mpi_landscape.problem.pickled.room import DamagedError, ForeignError, NewerProtocolError
+from mpi_landscape.problem.pickled.tensors import Unread
+from mpi_landscape.wording import listed, one_line, reason, shortened, shown
 
 # Where training scripts keep the parameters: the code of Li et al., Lightning, timm, fairseq, tutorials.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
 # One inside another: a checkpoint of a checkpoint is known, more is not.
 _MOST_WRAPPERS = 3
 _PREFIXES = ("module.", "_orig_mod.")
+_MOST_PREFIXES = 9
 _MOST_NAMED = 3
-_ZIP = b"PK\x03\x04"
-_FRAME = pickle.FRAME[0]  # protocols of 4 and above begin with it
-# Of numpy's arrays and numbers; u4 is that of its random state.
-_ARRAYS = ("f2", "f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 _NUMBERS = frozenset(
     getattr(torch, name)
     for name in (
@@ -58,32 +52,55 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     state = _found(content)
     if state is None:
         first = itertools.islice(content, 8) if isinstance(content, Mapping) else ()
-        keys = [shortened(str(key), 40) for key in first]
+        keys = [_key(key) for key in first]
         held = f"the keys {listed(keys)}" if keys else f"an object of type {type(content).__name__}"
         raise LandscapeError(
             f"{where}: has no state dictionary: it holds {held}; expected tensors by name, or a mapping that "
             f"holds them under one of {listed(_WRAPPERS)}"
         )
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    for name, value in tensors.items():
-        if value.is_meta or value.layout != torch.strided or value.is_nested or value.dtype not in _NUMBERS:
-            kind = "without values" if value.is_meta else f"{value.layout}, {value.dtype}"
-            raise LandscapeError(f"{where}: {shown(name)} is {kind}; expected a dense tensor of numbers")
-    return _without_prefixes(tensors)
+    for name, value in state.items():
+        kind = value.kind if isinstance(value, Unread) else ""
+        if isinstance(value, Tensor) and value.dtype not in _NUMBERS:
+            kind = str(value.dtype)
+        if kind:
+            raise LandscapeError(
+                f"{where}: {shown(name[:100])} is {kind}; expected a dense tensor of numbers"
+            )
+    return _without_prefixes({name: value for name, value in state.items() if isinstance(value, Tensor)})
 
 
 def read_content(path: str | os.PathLike[str]) -> Any:
     """Read all that a file of torch.save holds, without running code from it.
 
     Returns:
-        Tensors on the CPU, numbers, texts and their containers. The tensors of a zip archive are the file itself, mapped
-        into memory, and not a copy: what an archive claims to hold is then never more than what it does hold.
+        Tensors on the CPU, numbers, texts and their containers. The tensors are the file itself, mapped into memory, and
+        not a copy: what a file claims to hold is then never more than what it does hold.
 
     Raises:
-        LandscapeError: The file is absent, damaged, of another kind, or would run code when loaded.
+        LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, is nested too deeply, or
+            stands for more values than its own bytes and 512 MiB account for.
     """
     where = os.fspath(path)
-    return _unpickled(Path(path), where, is_zip=_first_bytes(Path(path), where) == _ZIP)
+    first = _first_bytes(Path(path), where)
+    try:
+        return files.read(Path(path), where)
+    except LandscapeError:
+        raise
+    except ForeignError as error:
+        raise LandscapeError(_foreign(where, error.name)) from error
+    except NewerProtocolError as error:
+        if first == files.ZIP:
+            raise LandscapeError(
+                f"{where}: is of a pickle protocol above 2, which is loaded only by what could run code; save it as torch.save "
+                f"does by default, without pickle_protocol"
+            ) from error
+        raise LandscapeError(f"{where}: is not a checkpoint of torch.save, or it is damaged") from error
+    # Depending on where a file ends, or what else it is, almost anything comes out.
+    except Exception as error:
+        cause = one_line(error) if isinstance(error, DamagedError) else reason(error)
+        raise LandscapeError(
+            f"{where}: is not a checkpoint of torch.save, or it is damaged ({cause})"
+        ) from error
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
@@ -136,7 +153,7 @@ def _first_bytes(path: Path, where: str) -> bytes:
         raise LandscapeError(f"{where}: is of the kind safetensors; convert it to a checkpoint of torch.save")
     try:
         with path.open("rb") as file:
-            first = file.read(len(_ZIP))
+            first = file.read(len(files.ZIP))
     except OSError as error:
         raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
     if not first:
@@ -144,91 +161,44 @@ def _first_bytes(path: Path, where: str) -> bytes:
     return first
 
 
-def _unpickled(path: Path, where: str, *, is_zip: bool) -> Any:
-    try:
-        if is_zip:
-            _refuse_compressed(path, where)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
-            # Torch comments on files that are refused below all the same.
-            warnings.simplefilter("ignore")
-            # Mapped, the length of a tensor is held against the file; read, torch.load believes the archive and takes
-            # what lies behind the tensor in memory.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except LandscapeError:
-        raise
-    except pickle.UnpicklingError as error:
-        said = str(error)
-        if "Unsupported global" in said or "GLOBAL" in said or "Can only" in said:
-            kind = re.search(r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>", said)
-            named = f" ({kind[1] or kind[2]})" if kind else ""
-            raise LandscapeError(
-                f"{where}: holds Python objects{named}, which are not loaded since they could run code; "
-                "save only the tensors: torch.save(model.state_dict(), path)"
-            ) from error
-        if is_zip and f"Unsupported operand {_FRAME}" in said:
-            raise LandscapeError(
-                f"{where}: is of a pickle protocol above 2, which is loaded only by what could run code; save it as torch.save "
-                f"does by default, without pickle_protocol"
-            ) from error
-        raise LandscapeError(f"{where}: is not a checkpoint of torch.save, or it is damaged") from error
-    # Depending on where a file ends, or what else it is, torch.load lets almost anything out.
-    except Exception as error:
-        if "TorchScript" in str(error):
-            raise LandscapeError(
-                f"{where}: is a TorchScript archive; expected torch.save(model.state_dict(), path)"
-            ) from error
-        # The first sentence; torch adds advice that does not apply.
-        cause = reason(error).partition(". ")[0]
-        raise LandscapeError(
-            f"{where}: is not a checkpoint of torch.save, or it is damaged ({cause})"
-        ) from error
+def _foreign(where: str, name: str) -> str:
+    named = f" ({name})" if re.fullmatch(r"[\w.]{1,200}", name) else ""
+    return (
+        f"{where}: holds Python objects{named}, which are not loaded since they could run code; "
+        "save only the tensors: torch.save(model.state_dict(), path)"
+    )
 
 
-def _refuse_compressed(path: Path, where: str) -> None:
-    """torch.save stores; what is compressed may be a thousand times as large as the file."""
-    with zipfile.ZipFile(path) as archive:
-        parts = archive.infolist()
-    # TorchScript compresses its code, and is refused by torch.load before any of it is read.
-    is_script = any(each.filename.endswith("constants.pkl") for each in parts)
-    compressed = next((each for each in parts if each.compress_type != zipfile.ZIP_STORED), None)
-    if compressed is not None and not is_script:
-        raise LandscapeError(
-            f"{where}: {shown(compressed.filename)} in it is compressed; expected a checkpoint as torch.save leaves it"
-        )
-
-
-def _harmless() -> list[Any]:
-    """Types that training scripts keep beside the parameters, and that only hold values."""
-    scalar: Any = np.float64(0).__reduce__()[0]
-    rebuilt: Any = np.zeros(1).__reduce__()[0]
-    types = [type(np.dtype(kind)) for kind in _ARRAYS]
-    # numpy 2 moved its core; a checkpoint names the place of the numpy that wrote it.
-    moved = [
-        (function, f"numpy.{core}.multiarray.{function.__name__}")
-        for function in (scalar, rebuilt)
-        for core in ("core", "_core")
-    ]
-    return [*moved, np.dtype, np.ndarray, *types, argparse.Namespace, collections.defaultdict]
-
-
-def _found(content: Any, depth: int = 0) -> Mapping[str, Any] | None:
-    # A mapping may hold itself.
-    if not isinstance(content, Mapping) or depth > _MOST_WRAPPERS:
+def _found(content: Any, depth: int = 0, seen: dict[int, int] | None = None) -> Mapping[str, Any] | None:
+    seen = {} if seen is None else seen
+    # One mapping may be held under many names, in which it would be looked through again and again.
+    if (
+        not isinstance(content, Mapping)
+        or depth > _MOST_WRAPPERS
+        or seen.get(id(content), depth + 1) <= depth
+    ):
         return None
+    seen[id(content)] = depth
     if content and all(isinstance(name, str) for name in content):
         values = [value for name, value in content.items() if not name.endswith("_extra_state")]
-        if values and all(isinstance(value, Tensor) for value in values):
+        if values and all(isinstance(value, (Tensor, Unread)) for value in values):
             return content
-    inner = (_found(content[name], depth + 1) for name in _WRAPPERS if name in content)
+    inner = (_found(content[name], depth + 1, seen) for name in _WRAPPERS if name in content)
     return next((state for state in inner if state is not None), None)
+
+
+def _key(key: Any) -> str:
+    """A key for messages; the text of a tuple may be a thousand times as long as the file."""
+    is_plain = key is None or isinstance(key, (str, int, float))
+    return shortened(str(key) if is_plain else f"a {type(key).__name__}", 40)
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     # One network may have been wrapped several times; only a prefix of all names is one of a wrapper.
-    prefix = next((each for each in _PREFIXES if all(name.startswith(each) for name in state)), None)
-    if prefix is None:
-        return state
-    return _without_prefixes({name.removeprefix(prefix): value for name, value in state.items()})
+    for _ in range(_MOST_PREFIXES):
+        prefix = next((each for each in _PREFIXES if all(name.startswith(each) for name in state)), "")
+        state = {name.removeprefix(prefix): value for name, value in state.items()} if prefix else state
+    return state
 
 
 def _aligned(state: Mapping[str, Tensor], needed: Sequence[str], where: str) -> dict[str, Tensor]:

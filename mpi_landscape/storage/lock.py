@@ -202,5 +202,6 @@ def _describe(descriptor: int) -> str:
     text = os.pread(descriptor, 4096, 0).decode(errors="replace")
     try:
         return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in json.loads(text).items())
-    except (ValueError, AttributeError):
+    # Anybody may write there, also a thousand brackets.
+    except (ValueError, AttributeError, RecursionError):
         return "it has not said which"

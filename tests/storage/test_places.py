@@ -3,6 +3,7 @@
 import fcntl
 import os
 import stat
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -56,13 +57,19 @@ def treasure(tmp_path):
 
 
 @pytest.fixture
-def shared(tmp_path):
-    """As /tmp is, and reachable for everybody."""
-    folder = tmp_path / "shared"
+def reachable():
+    """A folder that other users can get to, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def shared(reachable):
+    """As /tmp is."""
+    folder = reachable / "shared"
     folder.mkdir()
     folder.chmod(0o1777)
-    for each in [*folder.parents][:3]:
-        each.chmod(each.stat().st_mode | 0o755)
     return folder
 
 
@@ -176,14 +183,14 @@ def test_a_folder_that_is_a_link_of_another_user_is_not_entered(shared, tmp_path
 
 
 @several_users
-def test_links_of_one_s_own_and_of_the_folder_s_owner_are_followed(shared, tmp_path):
-    (tmp_path / "place").mkdir()
-    (tmp_path / "place").chmod(0o777)
-    (shared / "of_the_owner").symlink_to(tmp_path / "place")
-    as_user(OTHER, lambda: (shared / "own").symlink_to(tmp_path / "place"))
+def test_links_of_one_s_own_and_of_the_folder_s_owner_are_followed(shared, reachable):
+    (reachable / "place").mkdir()
+    (reachable / "place").chmod(0o777)
+    (shared / "of_the_owner").symlink_to(reachable / "place")
+    as_user(OTHER, lambda: (shared / "own").symlink_to(reachable / "place"))
     for name in ("of_the_owner", "own"):
         as_user(OTHER, lambda name=name: make(shared / name / f"{name}.h5"))
-        assert (tmp_path / "place" / f"{name}.h5").exists()
+        assert (reachable / "place" / f"{name}.h5").exists()
 
 
 @several_users

@@ -3,9 +3,11 @@
 import argparse
 import functools
 import io
+import itertools
 import os
 import pickle
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -198,6 +200,239 @@ def rewritten(change):
         parts = {each.filename.split("/", 1)[1]: source.read(each) for each in source.infolist()}
     change(parts)
     return archive(**{"content": parts.pop("data.pkl"), **parts})
+
+
+def named(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def number(value):
+    content = pickle.encode_long(value)
+    return b"\x8a" + bytes([len(content)]) + content
+
+
+def text(value):
+    content = value.encode()
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+def pickled(content):
+    return b"\x80\x02" + content + b"."
+
+
+def grown(count):
+    """A text that is written in sixteenths again and again."""
+    content = text("x" * 64)
+    for _ in range(count):
+        content = named("_codecs", "encode") + content + text("hex") + b"\x86R"
+    return content
+
+
+def called(function, *arguments):
+    """A call with up to three arguments, each a part of a pickle."""
+    return named(*function.rsplit(".", 1)) + b"".join(arguments) + bytes([0x84 + len(arguments)]) + b"R"
+
+
+def copies(count):
+    """A list of copies of the same megabyte: eight bytes of the file for each."""
+    kept = text("x" * 2**20) + b"q\x00" + named("_codecs", "encode") + b"q\x01" + text("latin1") + b"q\x02"
+    return b"](" + kept + b"h\x01h\x00h\x02\x86R" * count + b"e"
+
+
+def later(count):
+    """Lists that are put into one another when all of them are there."""
+    places = [struct.pack("<I", place) for place in range(count)]
+    made = b"](" + b"".join(b"]r" + place for place in places) + b"e"
+    put = b"".join(b"j" + outer + b"j" + inner + b"a" for outer, inner in itertools.pairwise(places))
+    return made + put + b"j" + places[0]
+
+
+def older(content, places=b"\x80\x02]."):
+    """The form in which pickles follow one another, around any pickle."""
+    return legacy(None)[:-4] + content + places
+
+
+MANY = number(150_000_000) + b"\x85"
+NOTHING = b"K\x00\x85"
+ARRAY = named("numpy", "ndarray")
+DOUBLE = called("numpy.dtype", text("f8"), b"\x89", b"\x88")
+NO_BYTES = called("_codecs.encode", text(""), text("latin1"))
+LAUGHS = b"q\x00h\x00\x86" * 40  # a tuple of twice the one before
+LISTS = b"]" + b"q\x00]h\x00ah\x00a" * 40
+
+# The pickle, and what the refusal says of it. Each would take a gigabyte or more, end the process, or go on for ever.
+BOMBS = {
+    "an array of objects": (called("numpy.ndarray", MANY, text("O")), "does not call"),
+    "an array of objects, begun": (
+        called("numpy.core.multiarray._reconstruct", ARRAY, MANY, text("O")), "begun empty"
+    ),
+    "an array of bytes, begun": (
+        called("numpy._core.multiarray._reconstruct", ARRAY, MANY, text("b")), "begun empty"
+    ),
+    "an array of numbers that are not there": (
+        called("numpy.core.multiarray._reconstruct", ARRAY, NOTHING, text("b"))
+        + b"(K\x01" + MANY + DOUBLE + b"\x89" + NO_BYTES + b"tb",
+        "other values than its shape says",
+    ),
+    "a number that is not there": (called("numpy.core.multiarray.scalar", DOUBLE, NO_BYTES), "a number of numpy"),
+    "a type of texts": (called("numpy.dtype", text("S200000000"), b"\x89", b"\x88"), "numpy.dtypes.BytesDType"),
+    "a type of many": (called("numpy.dtype", text("(1000000,1000000)f8"), b"\x89", b"\x88"), "numpy.dtype"),
+    "a type whose size is said later": (
+        DOUBLE + b"(K\x03" + text("<") + b"NNN" + number(2**31) + b"K\x01K\x00tb", "a type of numbers"
+    ),
+    "bytes": (called("builtins.bytearray", number(2**31)), "bytes that are none"),
+    "bytes as Python 2 names them": (called("__builtin__.bytearray", number(2**31)), "bytes that are none"),
+    "a tensor of nothing": (called("torch.Tensor", number(2**31)), "does not call"),
+    "a storage of nothing": (called("torch.storage.UntypedStorage", number(2**31)), "does not call"),
+    "a text in sixteenths": (grown(24), "no text in Latin-1"),
+    "a text that is compressed": (called("_codecs.encode", text("x"), text("zlib")), "no text in Latin-1"),
+    "copies of a megabyte": (copies(2000), "more than it holds"),
+    "empty sets": (b"](" + b"\x8f" * 5_000_000 + b"e", "more than it holds"),
+    "empty mappings": (b"](" + b"}" * 5_000_000 + b"e", "more than it holds"),
+    "marks": (b"(" * 10_000_000, "more than it holds"),
+    "letters of four bytes": (text("\U0001f600" + "x" * 2**28), "more than it holds"),
+    "a key of tuples": (b"})" + b"\x85" * 3_000_000 + b"Ns", "nested more than 100 deep"),
+    "a member of tuples": (called("builtins.set", b"])" + b"\x85" * 101 + b"a"), "nested more than 100 deep"),
+    "a key of a million million": (b"})" + LAUGHS + b"Ns", "a key of more than 1000 items"),
+    "a member of a million million": (
+        called("builtins.set", b"])" + LAUGHS + b"a"), "a key of more than 1000 items"
+    ),
+    "an ordered key of a million million": (
+        called("collections.OrderedDict", b"]])" + LAUGHS + b"aNaa"), "a key of more than 1000 items"
+    ),
+    "lists in lists": (b"]" * 500_000 + b"a" * 499_999, "nested more than 100 deep"),
+    "lists that are put in lists later": (later(100_000), "nested more than 100 deep"),
+    "a list that holds itself": (b"]q\x00h\x00a", "holds itself"),
+    "a call of a million million": (LISTS + b")R", "no name"),
+    "a storage that is named by a million million": (LISTS + b"\x85Q", "without its description"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["zip", "older"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    rows(
+        BOMBS,
+        "an array of objects",
+        "an array of numbers that are not there",
+        "bytes",
+        "a text in sixteenths",
+        "copies of a megabyte",
+        "empty sets",
+        "a key of tuples",
+        "a key of a million million",
+        "lists that are put in lists later",
+        "a list that holds itself",
+    ),
+)
+def test_what_stands_for_more_than_it_holds_is_refused_before_it_is_made(tmp_path, content, words, form):
+    path = tmp_path / "bomb.pt"
+    path.write_bytes(archive(pickled(content)) if form == "zip" else older(pickled(content)))
+    with pytest.raises(LandscapeError, match=re.escape(words)) as caught:
+        read_state(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "MemoryError" not in str(caught.value)
+
+
+def held(content, count, further=b""):
+    """A pickle of one tensor: of its shape and strides, of a storage that claims a length."""
+    described = (
+        text("storage") + named("torch", "FloatStorage") + text("0") + text("cpu") + number(count) + further
+    )
+    tensor = named("torch._utils", "_rebuild_tensor_v2") + b"((" + described + b"tQ" + content + b"\x89)tR"
+    return pickled(b"}" + text("weight") + tensor + b"s")
+
+
+def lengths(*numbers):
+    return b"(" + b"".join(map(number, numbers)) + b"t"
+
+
+STORED = b"\x80\x02]" + text("0") + b"a." + struct.pack("<q", 12) + bytes(48)
+TENSORS = {
+    "a stride of nothing": (lengths(10**5, 10**5) + lengths(0, 0), 12, "more than it holds"),
+    "strides that overlap": (lengths(6, *[2] * 60) + lengths(1, *[0] * 60), 12, "more than it holds"),
+    "a shape beyond the storage": (lengths(3, 10**9) + lengths(1, 3), 12, "beyond the end of its storage"),
+    "a storage beyond the file": (lengths(3, 4) + lengths(4, 1), 2**34, "not all there"),
+    "a thousand lengths": (lengths(*[2**62] * 1000) + lengths(*[0] * 1000), 12, "without shape"),
+    "a negative length": (lengths(-3, 4) + lengths(4, 1), 12, "without shape"),
+    "strides of another number": (lengths(3, 4) + lengths(4), 12, "without shape"),
+}
+
+
+@pytest.mark.parametrize("form", ["zip", "older"])
+@pytest.mark.parametrize(("shape", "count", "words"), TENSORS.values(), ids=TENSORS)
+def test_a_tensor_that_is_larger_than_its_storage_is_refused(tmp_path, shape, count, words, form):
+    path = tmp_path / "bomb.pt"
+    content = held(b"K\x00" + shape, count, further=b"" if form == "zip" else b"N")
+    path.write_bytes(archive(content, **{"data/0": bytes(48)}) if form == "zip" else older(content, STORED))
+    with pytest.raises(LandscapeError, match=words):
+        read_state(path)
+
+
+@pytest.mark.parametrize("form", ["zip", "older"])
+def test_a_tensor_that_is_as_large_as_its_storage_is_read(tmp_path, form):
+    """The guard of the guards: the same hands make a file that is taken."""
+    path = tmp_path / "sound.pt"
+    content = held(b"K\x00" + lengths(3, 4) + lengths(4, 1), 12, further=b"" if form == "zip" else b"N")
+    path.write_bytes(archive(content, **{"data/0": bytes(48)}) if form == "zip" else older(content, STORED))
+    assert torch.equal(read_state(path)["weight"], torch.zeros(3, 4))
+
+
+def deflated(*names, level=zipfile.ZIP_DEFLATED):
+    """An archive whose pickle is compressed, beside entries of any name."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", level) as made:
+        made.writestr("archive/data.pkl", pickled(b"}" + text("x" * 2**26) + b"Ns"))
+        for name in ("archive/version", *names):
+            made.writestr(name, b"3\n")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "archive/data/0",
+        "archive/constants.pkl",
+        "archive/my_constants.pkl",
+        "archive/x/constants.pkl",
+        "constants.pkl",
+    ],
+)
+@pytest.mark.parametrize(
+    "level", values((zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA), zipfile.ZIP_DEFLATED)
+)
+def test_a_compressed_archive_is_refused_whatever_else_is_in_it(tmp_path, name, level):
+    path = tmp_path / "bomb.pt"
+    path.write_bytes(deflated(name, level=level))
+    with pytest.raises(LandscapeError, match=r"is compressed|is a TorchScript archive|does not write"):
+        read_state(path)
+
+
+ARCHIVES = {
+    "a directory of millions": lambda whole: struct.pack("<4s6H3L5H2L", b"PK\1\2", *[0] * 16) * 2_000_000 + b"PK\5\6"
+    + struct.pack("<4H2LH", 0, 0, 0, 0, 46 * 2_000_000, 0, 0),
+    "a name twice": lambda whole: archive(b"", **{"data.pkl ": b""}).replace(b"data.pkl ", b"data.pkl/"),
+    "a directory beyond the end": lambda _: archive(pickle.dumps({}, 2))[:-6] + b"\xff\xff\xff\x7f" + bytes(2),
+    "an entry beyond the end": lambda whole: whole.replace(b"PK\1\2", b"PK\1\2" + b"\xff" * 24, 1),
+    "a directory of 64 bits beyond the end": lambda whole: whole[:-22]
+    + struct.pack("<4sLQL", b"PK\6\7", 0, 2**63, 1) + whole[-22:],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ARCHIVES.values(), ids=ARCHIVES)
+def test_an_archive_with_another_directory_is_refused(tmp_path, change):
+    path = tmp_path / "bomb.pt"
+    content = change(saved(state()))
+    path.write_bytes(content if content.startswith(b"PK\3\4") else b"PK\3\4" + content)
+    with pytest.raises(LandscapeError, match=r"damaged|more than it holds"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("count", [1, 9, 100_000])
+def test_a_name_with_any_number_of_prefixes_is_read(tmp_path, count):
+    torch.save({"module." * count + "weight": torch.zeros(2)}, tmp_path / "a.pt")
+    (name,) = read_state(tmp_path / "a.pt")
+    assert name == "module." * max(0, count - 9) + "weight"
 
 
 QUANTISED = {

@@ -128,6 +128,8 @@ TEXTS = {
     "a sweep of billions": "model: mlp\ndata: digits\ntraining: {output: run, epochs: 1}\nsweep: {"
     + ", ".join(f"model.arguments.a{n}: [1, 2, 3, 4, 5, 6, 7, 8, 9]" for n in range(20))
     + "}",
+    "a sweep a hundred thousand deep": "model: mlp\ndata: digits\ntraining: {output: run, epochs: 1}\n"
+    'sweep: {? "model.arguments.' + "a." * 100_000 + 'a" : [1, 2]}',
     "a phase of two thousand million epochs": "model: mlp\ndata: digits\ntraining: {output: run, epochs: 2147483647}",
     "phases of too many epochs together": "model: mlp\ndata: digits\ntraining: {output: run, epochs: 1000000, "
     "phases: [{}, {}]}",
@@ -296,6 +298,9 @@ SETTINGS = [
     "x" * 100_000 + "=1",
     "." * 100_000 + "=1",
     ".".join("abcdefghij" * 2000) + "=1",
+    "grid.alpha." + "a." * 50_000 + "a=1",
+    "model.arguments." + "a." * 400 + "a=1",
+    "sweep." + "a." * 50_000 + "a=[1]",
     "base=hostile.yaml",
     "sweep={compute.threads: [1, 2]}",
     "compute=1",

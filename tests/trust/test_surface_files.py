@@ -450,6 +450,158 @@ def test_a_strange_surface_file_is_shown_or_refused_and_steers_no_terminal(copy,
     assert not (copy.parent.parent / "escaped").exists()
 
 
+MADE = "python -m mpi_landscape.surface study.yaml"
+# What a file says of the command that made it, of which a person might paste what inspect shows; and the folder.
+COMMANDS = {
+    "another program": ("rm -rf /", "/"),
+    "another program before": (f"rm -rf / ; {MADE}", "/"),
+    "another program behind": (f"{MADE} ; rm -rf /", "/"),
+    "another program behind, in one word": (f"{MADE};rm -rf /", "/"),
+    "another program by a pipe": (f"{MADE} | sh", "/"),
+    "another program by an ampersand": (f"{MADE} && sh x", "/"),
+    "another module": ("python -m http.server", "/"),
+    "another module of this house": ("python -m mpi_landscape.train study.yaml --overwrite", "/"),
+    "another interpreter": ("/tmp/python -m mpi_landscape.surface study.yaml", "/"),
+    "code": ("python -c import\\ os", "/"),
+    "a script": ("python evil.py", "/"),
+    "an unbalanced quote": (f"{MADE} --set 'title=x", "/"),
+    "an unbalanced double quote": (f'{MADE} "', "/"),
+    "a backslash at the end": (f"{MADE} \\", "/"),
+    "nothing": ("", "/"),
+    "spaces": ("   ", "/"),
+    "an option that is none": (f"{MADE} --evil x", "/"),
+    "an option that is several": (f"{MADE} --o x", "/"),
+    "an option of one dash": (f"{MADE} -c x", "/"),
+    "an option without its value": (f"{MADE} --set", "/"),
+    "a setting that is none": (f"{MADE} --set '$(rm -rf /)'", "/"),
+    "two configurations": (f"{MADE} other.yaml", "/"),
+    "no configuration": ("python -m mpi_landscape.surface --line", "/"),
+    "an escape": (f"{MADE} --set 'title=\x1b[2J'", "/"),
+    "lines": (f"{MADE}\n  rm -rf /", "/"),
+    "a line within a word": (f"{MADE} --set 'title=a\n  rm -rf /'", "/"),
+    "a word of right to left": (f"{MADE} --set 'title=\u202e/ fr- mr'", "/"),
+    "sixty thousand words": (f"{MADE} {'x ' * 30_000}", "/"),
+    "a relative folder": (MADE, "x; rm -rf /"),
+    "a folder of lines": (MADE, "/\nrm -rf /"),
+    "a folder of escapes": (MADE, "/\x1b[2J"),
+}  # fmt: skip
+
+
+def unfinished(folder, command, where, ranks="1"):
+    with h5py.File(folder / "surface.h5", "r+") as file:
+        file["tiles/status"][2:] = 0
+        for name, value in {"command": command, "folder": where, "ranks": ranks}.items():
+            attribute(name, value)(file)
+
+
+@pytest.mark.parametrize(
+    ("command", "where"),
+    exhaustive.rows(
+        COMMANDS, "another program behind", "a script", "an unbalanced quote", "a folder of lines"
+    ),
+)
+def test_a_command_that_is_none_of_this_program_is_not_shown_as_the_way_to_go_on(
+    copy, harmless, command, where
+):
+    unfinished(copy, command, where)
+    ended = harmless("inspect", "surface.h5", folder=copy)
+    assert ended.status == 0
+    above, _, data = ended.out.partition("provenance   (as the file says it, which is not checked)\n")
+    assert "rm -rf" not in above
+    assert "cd " not in above
+    assert "6 tiles; to go on, run again what made the file" in above
+    # Shown as data: each on a line of its own that begins with its name.
+    assert [line for line in data.splitlines() if line.startswith("  command: ")]
+    assert all(line.startswith("  ") and ": " in line for line in data.splitlines())
+    facts = json.loads(harmless("inspect", "surface.h5", "--json", folder=copy).out)
+    assert facts["left"] == {"tiles": 6, "command": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (np.arange(3), "command"),
+        (h5py.Empty("f8"), "command"),
+        (3.5, "folder"),
+        ("4; rm -rf /", "ranks"),
+        ("-1", "ranks"),
+        ("9" * 5000, "ranks"),
+        (np.array([1, 2]), "ranks"),
+    ],
+)
+def test_a_part_of_a_command_of_another_kind_is_no_command(copy, harmless, value, name):
+    unfinished(copy, **{"command": MADE, "where": "/", ("where" if name == "folder" else name): value})
+    ended = harmless("inspect", "surface.h5", "--json", folder=copy)
+    assert ended.status == 0
+    assert json.loads(ended.out)["left"]["command"] is None
+
+
+SHOWN = {
+    "a plain one": (MADE, "/runs", "1", "cd /runs && python -m mpi_landscape.surface study.yaml"),
+    "on ranks": (MADE, "/runs", "4", "cd /runs && mpiexec -n 4 python -m mpi_landscape.surface study.yaml"),
+    "without a folder": (MADE, "", "1", "python -m mpi_landscape.surface study.yaml"),
+    "of a folder with a space": (MADE, "/a b;c", "1", "cd '/a b;c' && python -m mpi_landscape.surface study.yaml"),
+    "with what would do more in a shell": (
+        f"{MADE} --set 'title=$(rm -rf /)'", "/", "1",
+        "cd / && python -m mpi_landscape.surface study.yaml --set 'title=$(rm -rf /)'",
+    ),
+    "with all options": (
+        f"{MADE} --alpha=-1:1:5 --line --overw --output x.h5 --set 'a.b={{c: [1, 2]}}' --relative-error 1e-2 --writer=root",
+        "/", "1",
+        "cd / && python -m mpi_landscape.surface study.yaml --alpha=-1:1:5 --line --set 'a.b={c: [1, 2]}' "
+        "--relative-error 1e-2 --writer root",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "where", "ranks", "expected"), SHOWN.values(), ids=SHOWN)
+def test_a_command_of_this_program_is_shown_with_every_word_quoted_and_for_the_file_itself(
+    copy, harmless, command, where, ranks, expected
+):
+    unfinished(copy, command, where, ranks)
+    ended = harmless("inspect", "surface.h5", "--json", folder=copy)
+    assert json.loads(ended.out)["left"]["command"] == f"{expected} --output {copy}/surface.h5"
+
+
+def nested_groups(file):
+    group = file.id
+    for _ in range(100_000):
+        group = h5py.h5g.create(group, b"g")
+
+
+def held_again_and_again(file):
+    groups = [file.create_group(f"g{number}") for number in range(300)]
+    for outer in groups:
+        for number, inner in enumerate(groups):
+            outer[f"i{number}"] = inner
+
+
+GROUPS = {
+    "a hundred thousand deep": nested_groups,
+    "each of which holds all": held_again_and_again,
+    "that hold themselves": lambda file: file.create_group("ring").__setitem__("ring", file["ring"]),
+}
+
+
+@pytest.mark.parametrize("spoil", exhaustive.rows(GROUPS, "a hundred thousand deep"))
+def test_groups_without_end_end_neither_a_reader_nor_a_run_that_goes_on(copy, cage, spoil):
+    with h5py.File(copy / "surface.h5", "r+") as file:
+        file["tiles/status"][2:] = 0
+        spoil(file)
+    for program, *argv in [*readers(copy, "surface.h5"), ("surface", "study.yaml")]:
+        ended = cage(program, *argv, folder=copy, seconds=60)
+        assert ended.status in (0, 2), ended
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, '{"a":' * 12_000, "[" * 500 + "]" * 500])
+def test_an_engine_of_brackets_without_end_is_one_of_another_version(copy, cage, text):
+    with h5py.File(copy / "surface.h5", "r+") as file:
+        attribute("engine", text)(file)
+        file["tiles/status"][2:] = 0
+    ended = cage("surface", "study.yaml", "--set", "compute.engine=auto", folder=copy)
+    assert ended.status == 0, ended
+
+
 @pytest.mark.parametrize("part", ["header", "anywhere", "cut", "zeros", "noise"])
 @pytest.mark.parametrize("seed", exhaustive.values(range(12), 0, 1))
 @pytest.mark.parametrize("name", ["surface.h5", "sampled.h5", "history.h5"])

@@ -48,5 +48,5 @@ def engine_of(text: str) -> Engine:
         if found:
             raise ValueError
         return Engine(taken=tuple((step, value) for step, value in taken if value))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LandscapeError(f"{text[:60]!r} is no engine of this version") from error

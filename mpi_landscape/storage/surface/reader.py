@@ -27,6 +27,8 @@ from mpi_landscape.storage.surface.tiles import add_shards, tiles_of
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.storage.texts import plain
 
+# A file of this program has two levels of groups.
+_DEEPEST = 3
 # Points that are looked at together.
 _BLOCK = 2**20
 
@@ -167,7 +169,7 @@ def check_constants(path: Path, grid: Grid, plan: Plan) -> None:
         if replace(stored, samples=()) != replace(plan, samples=()):
             raise _damaged(path, "the plan of tiles")
         # Every object, also those that only other programs read: HDF5 checks what it looks at.
-        file.visititems(lambda _name, _item: None)
+        _look_at_all(path, file, set())
         for name, axis in (("alpha", grid.alpha), ("beta", grid.beta)):
             if axis is not None and file[name][...].tobytes() != axis.values.tobytes():
                 raise _damaged(path, name)
@@ -179,6 +181,20 @@ def check_constants(path: Path, grid: Grid, plan: Plan) -> None:
         sizes = [math.prod(int(side) for side in shape.split(",") if side) for shape in shapes]
         if file["directions/tensor_offset"][...].tolist() != list(accumulate([0, *sizes]))[: len(sizes)]:
             raise _damaged(path, "directions/tensor_offset or tensor_shape")
+
+
+def _look_at_all(path: Path, group: h5py.Group, seen: set[int], depth: int = 0) -> None:
+    """Open every object of a file. HDF5's own walk ends the process where groups lie a hundred thousand deep."""
+    if depth > _DEEPEST:
+        raise LandscapeError(f"{path}: is damaged: its groups lie more than {_DEEPEST} deep")
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            found = group[name]
+            place = h5py.h5o.get_info(found.id).addr
+            # A group may be held under many names.
+            if isinstance(found, h5py.Group) and place not in seen:
+                seen.add(place)
+                _look_at_all(path, found, seen, depth + 1)
 
 
 def _vector(file: h5py.File, path: str | Path, name: str) -> NDArray[np.float32]:

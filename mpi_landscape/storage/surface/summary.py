@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mpi_landscape.storage.identity import of_attributes
+from mpi_landscape.storage.surface.again import command_again
 from mpi_landscape.storage.surface.value import Surface
 
 
@@ -38,7 +38,7 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
             "tiles_damaged": tiles[2],
         },
         **(sampling := _sampling(surface)),
-        **_left(tiles, sampling, attributes),
+        **_left(surface, tiles, sampling),
         "axes": {
             name: {"min": float(axis[0]), "max": float(axis[-1]), "num": len(axis)}
             for name, axis in (("alpha", surface.alpha), ("beta", surface.beta))
@@ -64,7 +64,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{progress['tiles_done']} of {progress['tiles']} tiles{damaged}",
     ]
     if "left" in facts:
-        text += [f"left         {facts['left']['tiles']} tiles; to go on:", f"  {facts['left']['command']}"]
+        text += _how_to_go_on(facts["left"])
     text.append(f"grid         {axes}")
     if "sampling" in facts:
         text.append(f"sampled      {_accuracy(facts['sampling'])}")
@@ -104,25 +104,25 @@ def _off(error: float, attributes: Mapping[str, Any]) -> str:
     return f"{off}; {further}" if none else off
 
 
-def _left(
-    tiles: tuple[int, int, int], sampling: Mapping[str, Any], attributes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What is left to do and the command that does it; nothing for a finished surface.
-
-    It is the command that made the file, on as many ranks, in the folder where that was.
-    """
+def _left(surface: Surface, tiles: tuple[int, int, int], sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left to do and the command that does it, None where it is not known; nothing for a finished surface."""
     num, done, damaged = tiles
     left = num - done + damaged
     if left == 0 or sampling.get("sampling", {}).get("finished"):
         return {}
-    # Begun anew, it would lose what is done.
-    words = [word for word in shlex.split(str(attributes.get("command", ""))) if word != "--overwrite"]
-    ranks = str(attributes.get("ranks", "1"))
-    if ranks != "1":
-        words = ["mpiexec", "-n", ranks, *words]
-    folder = str(attributes.get("folder", ""))
-    place = f"cd {shlex.quote(folder)} && " if folder else ""
-    return {"left": {"tiles": left, "command": place + shlex.join(words)}}
+    return {"left": {"tiles": left, "command": command_again(surface.path, surface.attributes)}}
+
+
+def _how_to_go_on(left: Mapping[str, Any]) -> list[str]:
+    if left["command"] is None:
+        return [
+            f"left         {left['tiles']} tiles; to go on, run again what made the file: it does not say so in a way that could "
+            "be checked, and what it says stands below"
+        ]
+    return [
+        f"left         {left['tiles']} tiles; to go on, where you trust the file:",
+        f"  {left['command']}",
+    ]
 
 
 def _sampling(surface: Surface) -> dict[str, Any]:

@@ -1,0 +1,278 @@
+"""What the names in a pickle of torch.save stand for: containers, numbers, arrays and tensors, each checked before it is made."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.pickled import tensors
+from mpi_landscape.problem.pickled.room import DamagedError, ForeignError, Room
+from mpi_landscape.problem.pickled.tensors import Unread
+
+# CPython computes the hash of a key without counting how deep it is: a million tuples one in another end the process.
+DEEPEST = 100
+# A tuple of forty tuples, each of which holds the next one twice, has a million million items for whoever walks it.
+_MOST_IN_A_KEY = 1000
+# Of numpy's arrays and numbers; u4 is that of its random state.
+_ARRAYS = {
+    np.dtype(kind).str[1:]
+    for kind in ("f2", "f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
+}
+_MOST_DIMENSIONS = 32
+_CONTAINERS = (list, tuple, dict, OrderedDict, set, argparse.Namespace)
+_LATIN = ("latin1", "latin-1")
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name that is known to hold values only, which is not what it names."""
+
+    text: str
+
+
+class Values:
+    """Makes the values of one pickle.
+
+    Args:
+        room: What they may take.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        # Of tuples that hold tuples, by identity: the tuple, how deep it is, and how many items there are in all.
+        self._nested: dict[int, tuple[tuple[Any, ...], int, int]] = {}
+
+    def named(self, text: str) -> Name:
+        """A name of a pickle.
+
+        Raises:
+            ForeignError: It is not known.
+        """
+        # As Python 2 named it.
+        text = re.sub("^__builtin__[.]", "builtins.", text)
+        if text not in _CALLED and text not in _BESIDE and not tensors.is_known(text):
+            raise ForeignError(text.removeprefix("builtins."))
+        return Name(text)
+
+    def called(self, function: Any, arguments: Any) -> Any:
+        """What a call or a new object comes to.
+
+        Raises:
+            LandscapeError: It would take too much.
+            DamagedError: It is not called so by torch.save.
+        """
+        if type(function) is not Name or type(arguments) is not tuple:
+            raise DamagedError("it calls what has no name")
+        if function.text == "torch._tensor._rebuild_from_type_v2" and len(arguments) == 4:
+            # A tensor with attributes, which are left.
+            return self.called(arguments[0], arguments[2])
+        if function.text in tensors.REBUILT:
+            return tensors.rebuilt(function.text, self._plain(arguments), self._room)
+        call = _CALLED.get(function.text)
+        if call is None:
+            raise DamagedError("it calls what torch.save does not call")
+        return call(self, *arguments)
+
+    def build(self, value: Any, state: Any) -> None:
+        """Give a value its state.
+
+        Raises:
+            LandscapeError: It would take too much.
+            DamagedError: It has none of that kind.
+            ForeignError: It is an array of other values than numbers.
+        """
+        if isinstance(value, np.dtype):
+            order = state[1] if type(state) is tuple and len(state) > 1 else None
+            if type(order) is not str or order not in "<>|=" or state[2:] != (None, None, None, -1, -1, 0):
+                raise DamagedError("a type of numbers that is none")
+            value.__setstate__((3, order, None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
+        elif type(value) is np.ndarray:
+            self._fill(value, state)
+        elif type(value) is argparse.Namespace and type(state) is dict and all(type(k) is str for k in state):
+            self._room.take(256 * (1 + len(state)))
+            vars(value).update(state)
+        # Attributes of a state dictionary: versions of its layers, which are not needed.
+        elif type(value) is not OrderedDict or type(state) is not dict:
+            raise DamagedError("it gives a state to what has none")
+
+    def tuple_of(self, items: list[Any]) -> tuple[Any, ...]:
+        """A tuple, refused where tuples are nested too deeply in it."""
+        self._room.take(64 + 8 * len(items))
+        made, inner = tuple(items), [self._extent(each) for each in items if type(each) is tuple]
+        if inner:
+            self._room.take(256)
+            depth = 1 + max(depth for depth, _ in inner)
+            if depth > DEEPEST:
+                raise self._too_deep()
+            self._nested[id(made)] = (made, depth, 1 + len(items) + sum(size for _, size in inner))
+        return made
+
+    def check_key(self, key: Any) -> None:
+        """Refuse a key whose hash or text would take long, or end the process."""
+        if type(key) is tuple and self._extent(key)[1] > _MOST_IN_A_KEY:
+            raise LandscapeError(
+                f"{self._room.where}: has a key of more than {_MOST_IN_A_KEY} items; expected names and numbers for keys"
+            )
+
+    def check_nesting(self, value: Any) -> None:
+        """Refuse what holds itself or is nested too deeply, when all of it has been put together.
+
+        Raises:
+            LandscapeError: It does, or is.
+        """
+        self._height(value, 1, {})
+
+    def _height(self, value: Any, depth: int, known: dict[int, int]) -> int:
+        """How deep a value is; 0 stands for one that is being looked at."""
+        if type(value) not in _CONTAINERS:
+            return 0
+        height = known.get(id(value))
+        if height == 0:
+            raise LandscapeError(f"{self._room.where}: has a container that holds itself")
+        if depth + (height or 0) > DEEPEST:
+            raise self._too_deep()
+        if height is None:
+            self._room.take(100)
+            known[id(value)] = 0
+            inner = (self._height(each, depth + 1, known) for each in _items(value))
+            height = known[id(value)] = 1 + max(inner, default=0)
+        return height
+
+    def _too_deep(self) -> LandscapeError:
+        return LandscapeError(f"{self._room.where}: is nested more than {DEEPEST} deep")
+
+    def _extent(self, value: tuple[Any, ...]) -> tuple[int, int]:
+        _, depth, size = self._nested.get(id(value), (value, 1, 1 + len(value)))
+        return depth, size
+
+    def _plain(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments with texts in place of names."""
+        return tuple(each.text if type(each) is Name else each for each in arguments)
+
+    def _ordered(self, pairs: Any = ()) -> OrderedDict[Any, Any]:
+        if type(pairs) not in (tuple, list):
+            raise DamagedError("an ordered mapping of what is no list")
+        self._room.take(512 * (1 + len(pairs)))
+        made: OrderedDict[Any, Any] = OrderedDict()
+        for key, value in pairs:
+            self.check_key(key)
+            made[key] = value
+        return made
+
+    def _counter(self, counts: Any = None) -> dict[Any, Any]:
+        if counts is not None and type(counts) is not dict:
+            raise DamagedError("counts that are no mapping")
+        self._room.take(256 + 128 * len(counts or ()))
+        return dict(counts or {})
+
+    def _with_default(self, factory: Any = None) -> dict[Any, Any]:
+        if factory is not None and type(factory) is not Name:
+            raise DamagedError("a default that has no name")
+        self._room.take(256)
+        return {}
+
+    def _namespace(self) -> argparse.Namespace:
+        self._room.take(512)
+        return argparse.Namespace()
+
+    def _set(self, items: Any = ()) -> set[Any]:
+        if type(items) not in (tuple, list):
+            raise DamagedError("a set of what is no list")
+        self._room.take(256 + 128 * len(items))
+        for each in items:
+            self.check_key(each)
+        return set(items)
+
+    def _encoded(self, text: Any, encoding: Any) -> bytes:
+        if type(text) is not str or encoding not in _LATIN:
+            raise DamagedError("bytes that are no text in Latin-1")
+        self._room.take(64 + len(text))
+        return text.encode("latin1")
+
+    def _changeable(self, *content: Any) -> bytearray:
+        made = content[0] if len(content) == 1 else self._encoded(*content) if content else b""
+        if type(made) is not bytes:
+            raise DamagedError("bytes that are none")
+        self._room.take(64 + len(made))
+        return bytearray(made)
+
+    def _complex(self, real: Any, imaginary: Any) -> complex:
+        if not all(type(each) in (int, float) for each in (real, imaginary)):
+            raise DamagedError("a complex number that is none")
+        return complex(real, imaginary)
+
+    def _dtype(self, kind: Any, *_: Any) -> np.dtype[Any]:
+        if kind not in _ARRAYS:
+            is_one = type(kind) is str and re.fullmatch("[A-Za-z][0-9]{0,9}", kind)
+            known = f"numpy.dtypes.{type(np.dtype(kind)).__name__}" if is_one else "numpy.dtype"
+            raise ForeignError(known)
+        self._room.take(128)
+        # A copy, whose order of bytes can be another one.
+        made: np.dtype[Any] = np.dtype(kind, False, True)
+        return made
+
+    def _number(self, kind: Any, content: Any) -> Any:
+        if not isinstance(kind, np.dtype) or type(content) is not bytes or len(content) != kind.itemsize:
+            raise DamagedError("a number of numpy that is none")
+        self._room.take(128)
+        return np.ndarray((), kind, content)[()]
+
+    def _array(self, kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
+        if kind != Name("numpy.ndarray") or shape != (0,) or type(code) not in (bytes, str):
+            raise DamagedError("an array that is not begun empty")
+        self._room.take(256)
+        return np.empty(0)
+
+    def _fill(self, array: np.ndarray[Any, Any], state: Any) -> None:
+        if type(state) is not tuple or len(state) != 5:
+            raise DamagedError("an array without its shape, type and values")
+        _, shape, kind, is_fortran, content = state
+        is_shape = (
+            type(shape) is tuple and len(shape) <= _MOST_DIMENSIONS and all(map(tensors.is_count, shape))
+        )
+        if not is_shape or not isinstance(kind, np.dtype) or type(content) is not bytes:
+            raise DamagedError("an array without its shape, type and values")
+        if len(content) != tensors.product(shape) * kind.itemsize:
+            raise DamagedError("an array with other values than its shape says")
+        self._room.take(len(content))
+        checked: Any = (1, shape, kind, bool(is_fortran), content)
+        array.__setstate__(checked)
+
+    def _beside(self, *_: Any) -> Unread:
+        self._room.take(128)
+        return Unread("no tensor")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    found: Iterable[Any] = value
+    if isinstance(value, argparse.Namespace):
+        found = vars(value).values()
+    elif isinstance(value, dict):
+        found = (each for pair in value.items() for each in pair)
+    return found
+
+
+_CALLED: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": Values._ordered,
+    "collections.Counter": Values._counter,
+    "collections.defaultdict": Values._with_default,
+    "argparse.Namespace": Values._namespace,
+    "builtins.set": Values._set,
+    "builtins.bytearray": Values._changeable,
+    "builtins.complex": Values._complex,
+    "_codecs.encode": Values._encoded,
+    "numpy.dtype": Values._dtype,
+    # numpy 2 moved its core; a checkpoint names the place of the numpy that wrote it.
+    **{f"numpy.{core}.multiarray.scalar": Values._number for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": Values._array for core in ("core", "_core")},
+    "torch.device": Values._beside,
+    "torch.serialization._get_layout": Values._beside,
+}
+_BESIDE = {"numpy.ndarray", "torch._tensor._rebuild_from_type_v2"}
