@@ -238,3 +238,21 @@ def test_a_dropped_step_is_said_in_the_log_and_the_run_goes_on(tmp_path, capsys,
     assert ended.value.code == 0, err
     assert "engine      fused dropped: RuntimeError: oneDNN is not available" in out
     assert "engine      channels-last\n" in out
+
+
+# Of a loss of 5 or so this rounds away a part in 1e4, another one in batches of another size; in float64 nothing that counts.
+ROUNDED = "high = 8000.0 * len(inputs)\n        return (height + inputs + high) - high"
+
+
+def test_a_network_that_rounds_much_is_computed_with_a_warning_and_one_that_looks_at_its_batch_is_refused(
+    study, here
+):
+    study.edit_module("return height + inputs", ROUNDED)
+    done = here(surface.main, study.configuration)
+    assert done.status == 0, done.err
+    assert "by rounding alone, as float64 shows" in done.out
+    assert "by rounding alone" in str(read_attributes(study.output)["warnings"])
+    study.edit_module(ROUNDED, "return height + inputs + 0.002 * len(inputs)")
+    refused = here(surface.main, study.configuration, "--overwrite")
+    assert refused.status == 2
+    assert "must not depend" in refused.err
