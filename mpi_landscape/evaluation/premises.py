@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.calling import call, raised
+from mpi_landscape.evaluation.calling import call, is_out_of_memory, raised, sizes_taken
 from mpi_landscape.evaluation.engine.dataflow import Flow, observed
 from mpi_landscape.evaluation.engine.watching import Footprint, footprint
 from mpi_landscape.evaluation.trust import OF_MODULES
@@ -41,7 +41,8 @@ def call_loss(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: 
     except LandscapeError:
         raise
     except Exception as error:
-        raise raised(error, batch.data) from error
+        sizes = "" if is_out_of_memory(error) else sizes_taken(loss, model, batch.data, gradients=gradients)
+        raise raised(error, batch.data, sizes=sizes) from error
 
 
 @dataclass(frozen=True, kw_only=True)
