@@ -14,6 +14,9 @@ from mpi_landscape.loading import nests
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.wording import one_line, rounded
 
+# Sizes of batches that are tried where one was not taken.
+_SIZES = (1, 2, 3, 4, 5, 6, 8)
+
 
 def call(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool = False) -> Any:
     """What a loss function returns for a batch, without a graph.
@@ -34,13 +37,14 @@ def call(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool =
     return _detached(result)
 
 
-def raised(error: Exception, data: Any, point: Point = ()) -> LandscapeError:
+def raised(error: Exception, data: Any, point: Point = (), *, sizes: str = "") -> LandscapeError:
     """What a network or a loss raised for a batch, in words.
 
     Args:
         error: What it raised.
         data: The batch.
         point: Where the network was.
+        sizes: What is known of sizes of batches, as `sizes_taken` says it.
     """
     shapes = ", ".join(f"{place[1:] or 'batch'} {tuple(t.shape)}" for place, t in nests.tensors(data))
     away = any(point)
@@ -50,8 +54,38 @@ def raised(error: Exception, data: Any, point: Point = ()) -> LandscapeError:
         + (
             "; valid is a loss with a value (infinite, or nan) wherever the grid is, or a smaller grid"
             if away
-            else ""
+            else sizes
         )
+    )
+
+
+def sizes_taken(loss: LossFunction, network: nn.Module, data: Any, *, gradients: bool = False) -> str:
+    """Which sizes of batches are taken and which are not, for a message about one that was not; "" where it is not the size.
+
+    Args:
+        loss: Called as `loss(network, batch)`.
+        network: As the loss takes it.
+        data: A batch that was not taken, whose first example is repeated.
+        gradients: Whether the loss takes derivatives itself.
+    """
+    taken: dict[bool, list[str]] = {True: [], False: []}
+    try:
+        row = nests.rows(data, 0, 1)
+        for size in _SIZES:
+            batch = nests.joined([row] * size)
+            try:
+                call(loss, network, batch, gradients=gradients)
+            except Exception:
+                taken[False].append(str(size))
+            else:
+                taken[True].append(str(size))
+    except Exception:  # what cannot be cut into examples
+        return ""
+    if not taken[True] or not taken[False]:
+        return ""
+    return (
+        f"; batches of {', '.join(taken[True])} are taken and of {', '.join(taken[False])} are not: valid are a network and a "
+        f"loss that take any number of examples, as the last batch of a split may have any"
     )
 
 

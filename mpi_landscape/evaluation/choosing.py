@@ -33,12 +33,14 @@ class Choice:
         in_place: Whether the network itself is moved and nothing is copied.
         alone: Whether one copy works, and threads have nothing to do.
         dropped: A line for each thing that was tried and dropped, with the reason.
+        rounding: By how much losses of the network itself differ by rounding alone, relative; 0 where that is as usual.
     """
 
     engine: Engine = PLAIN
     in_place: bool = False
     alone: bool = False
     dropped: tuple[str, ...] = ()
+    rounding: float = 0.0
 
 
 def choose(

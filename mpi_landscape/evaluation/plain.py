@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
@@ -26,10 +27,12 @@ def plain_sums(
     dtype: torch.dtype,
     returned: Sequence[str] = (),
     gradients: bool = False,
+    in_pieces: bool = True,
 ) -> Floats:
     """The sums of each batch by the network itself, where it is: no flat vector, no padding, no threads.
 
-    Each batch goes through in two uneven pieces, so that a loss which depends on an example's batch shows itself.
+    Each batch goes through in two uneven pieces, unless it is to stay whole, so that a loss which depends on an example's
+    batch shows itself.
     Device and type are those of the batches.
 
     Returns:
@@ -41,7 +44,7 @@ def plain_sums(
     sums = np.zeros((len(batches), NUM_SUMS + len(returned)))
     with in_evaluation(model), moved_to(model, device, double=dtype == torch.float64):
         for row, batch in enumerate(batches):
-            cut = (batch.valid + 2) // 3
+            cut = (batch.valid + 2) // 3 if in_pieces else batch.valid
             for start, stop in ((0, cut), (cut, batch.valid)):
                 if start < stop:
                     piece = Batch(data=nests.rows(batch.data, start, stop), valid=stop - start)
@@ -49,6 +52,16 @@ def plain_sums(
                     check_loss(result, piece.valid)
                     sums[row] += example_sums(result, piece.valid, returned).cpu().numpy()
     return sums
+
+
+def far_batches(engine: Floats, plain: Floats, *, tolerance: float = 1e-4) -> NDArray[np.bool_]:
+    """(batches,) where the two differ; see `check_batches`."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        root, wanted = (np.sqrt(rows[:, 3] / rows[:, 2]) for rows in (engine, plain))
+        allowed = tolerance * np.maximum(wanted, 2e-3)
+        far: NDArray[np.bool_] = np.abs(engine[:, 0] - plain[:, 0]) / plain[:, 2] > allowed
+        far |= np.abs(root - wanted) > allowed
+    return far
 
 
 def check_batches(split: str, engine: Floats, plain: Floats, *, tolerance: float = 1e-4) -> None:
@@ -66,11 +79,7 @@ def check_batches(split: str, engine: Floats, plain: Floats, *, tolerance: float
     Raises:
         LandscapeError: A batch differs.
     """
-    with np.errstate(invalid="ignore", over="ignore"):
-        root, wanted = (np.sqrt(rows[:, 3] / rows[:, 2]) for rows in (engine, plain))
-        allowed = tolerance * np.maximum(wanted, 2e-3)
-        far = np.abs(engine[:, 0] - plain[:, 0]) / plain[:, 2] > allowed
-        far |= np.abs(root - wanted) > allowed
+    far = far_batches(engine, plain, tolerance=tolerance)
     if far.any():
         number = int(np.argmax(far))
         means = engine[number, 0] / engine[number, 2], plain[number, 0] / plain[number, 2]

@@ -10,19 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.calling import call, raised
+from mpi_landscape.evaluation.calling import call, is_out_of_memory, raised, sizes_taken
 from mpi_landscape.evaluation.engine.dataflow import Flow, observed
 from mpi_landscape.evaluation.engine.watching import Footprint, footprint
-from mpi_landscape.evaluation.reference import Reference
-from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.trust import OF_MODULES
-from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.filters import owner
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
@@ -30,13 +26,10 @@ from mpi_landscape.loading.reading import collate, read_items
 from mpi_landscape.loading.resident import Resident
 from mpi_landscape.loading.results import LossFunction, losses_of, named
 from mpi_landscape.vocabulary import RESERVED
-from mpi_landscape.wording import rounded
 
 # A second reading of the whole data can take as long as the first; this many examples, evenly spaced, show
 # shuffling or augmentation just as well.
 REREAD = 1024
-# Relative, of an example's loss in two batches: another batch size rounds otherwise.
-REGROUPED = 1e-4
 # Where nothing is kept, both readings are new ones.
 REREAD_STREAMED = 32
 
@@ -48,7 +41,8 @@ def call_loss(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: 
     except LandscapeError:
         raise
     except Exception as error:
-        raise raised(error, batch.data) from error
+        sizes = "" if is_out_of_memory(error) else sizes_taken(loss, model, batch.data, gradients=gradients)
+        raise raised(error, batch.data, sizes=sizes) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,47 +189,6 @@ def check_repeatable(loss: LossFunction, model: nn.Module, batch: Batch, *, grad
             f"{second[index].item():.9g} for item {index}); something is random in evaluation mode "
             f"(dropout left on?) or keeps state"
         )
-
-
-def check_grouping(
-    reference: Reference,
-    groupings: Sequence[Sequence[Batch]],
-    points: Sequence[Point],
-    orders: Sequence[Sequence[int]],
-) -> None:
-    """Check that examples have the same losses in other batches and another order, away from the center.
-
-    At the center a loss of the whole batch may be zero, and so may its dependence on the batch.
-
-    Args:
-        reference: The network itself.
-        groupings: Batches of the same examples, in several ways.
-        points: Where to look.
-        orders: For each grouping the numbers of its examples, in their order.
-
-    Raises:
-        LandscapeError: An example's loss is another one.
-    """
-    for point in points:
-        first: Floats | None = None
-        for batches, order in zip(groupings, orders, strict=True):
-            losses = np.empty(len(order))
-            losses[list(order)] = reference.losses(batches, point)
-            if first is None:
-                first = losses
-                continue
-            finite = np.isfinite(first) & np.isfinite(losses)
-            with np.errstate(invalid="ignore", over="ignore"):
-                mean = float(np.mean(np.abs(first[finite]))) if finite.any() else 0.0
-                allowed = REGROUPED * np.maximum(np.abs(first), max(mean, 2e-3))
-                far = finite & (np.abs(first - losses) > allowed) | (np.isnan(first) != np.isnan(losses))
-            if far.any():
-                place = int(np.argmax(far))
-                raise LandscapeError(
-                    f"model: at {rounded(point)} the loss of an example is {first[place]:.9g} in one batch and "
-                    f"{losses[place]:.9g} in another; the loss of an example must not depend on the other examples of its "
-                    f"batch, nor on what was evaluated before"
-                )
 
 
 def check_rereading(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -190,15 +190,21 @@ class NetworkProbe:
         """The losses in float64; None where that cannot be had, or where it is what is being checked."""
         if self.dtype == torch.float64:
             return None
-        try:
-            with moved_to(self._setting.model, self.device, double=True):
-                found = self._setting.reference().losses(_doubled(self._batches), self._points[place])
-        except Exception:  # a network that insists on float32
-            return None
-        return found if np.isfinite(found).all() else None
+        return losses_in_double(self._setting, self._batches, self._points[place])
 
 
-def _doubled(batches: Sequence[Batch]) -> Iterator[Batch]:
+def losses_in_double(setting: Setting, batches: Sequence[Batch], point: Point) -> Floats | None:
+    """The loss of every example at a point by the network itself in float64; None where that cannot be had, or is not finite."""
+    try:
+        with moved_to(setting.model, setting.device, double=True):
+            found = setting.reference().losses(doubled(batches), point)
+    except Exception:  # a network that insists on float32
+        return None
+    return found if np.isfinite(found).all() else None
+
+
+def doubled(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same in float64."""
     for batch in batches:
         data = nests.map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch.data)
         yield Batch(data=data, valid=batch.valid)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.calling import call, is_out_of_memory, raised
+from mpi_landscape.evaluation.calling import call, is_out_of_memory, raised, sizes_taken
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.lending import tensors_of
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order, example_sums
@@ -181,7 +181,12 @@ class Reference:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise raised(error, batch.data, self._here) from error
+            sizes = (
+                ""
+                if any(self._here)
+                else sizes_taken(self._loss, self._model, batch.data, gradients=self._gradients)
+            )
+            raise raised(error, batch.data, self._here, sizes=sizes) from error
 
     def _sums(self, batches: Sequence[Batch], between: Pause | None) -> Floats:
         rows = np.zeros((len(batches), NUM_SUMS + len(self._returned)))

@@ -14,7 +14,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.lending import kept_as_it_is
-from mpi_landscape.evaluation.plain import check_batches, check_plain, plain_sums
+from mpi_landscape.evaluation.plain import plain_sums
 from mpi_landscape.evaluation.probe import Setting, differing
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order
@@ -31,6 +31,7 @@ from mpi_landscape.plan.tiles import shard_bounds
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.surfaces.engine import Trials
 from mpi_landscape.surfaces.request import Request
+from mpi_landscape.surfaces.rounding import check_rows
 from mpi_landscape.wording import one_line, rounded
 
 # Relative, of losses at the end of a difference, which is made of rounded numbers.
@@ -39,7 +40,9 @@ _END = 1e-3
 CHECKED = 4
 
 
-def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference) -> tuple[dict[str, float], float]:
+def certify(
+    placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference
+) -> tuple[dict[str, float], float, float]:
     """The loss at the center by the engine and by the plain network, each rank taking its share of the batches.
 
     Args:
@@ -48,15 +51,15 @@ def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference) -> t
         evaluator: Put to the center.
 
     Returns:
-        `certificate_<split>_loss` and `certificate_<split>_loss_plain`, nats per example; and the seconds that one
-        rank needs for a point of the grid.
+        `certificate_<split>_loss` and `certificate_<split>_loss_plain`, nats per example; the seconds that one rank needs for
+        a point of the grid; and by how much losses differ by rounding, relative, where that is more than is usual.
 
     Raises:
         AgreedError: The two differ by more than rounding.
     """
     problem = placed.problem
     facts: dict[str, float] = {}
-    seconds = 0.0
+    seconds = rounding = 0.0
     evaluator.move()
     for split, examples in placed.splits.items():
         first, stop = shard_bounds(examples.num_batches, ranks.size, ranks.rank)
@@ -81,15 +84,14 @@ def certify(placed: Placed, ranks: Ranks, evaluator: Evaluator | Reference) -> t
         # The sums are the same on every rank, and so is a refusal.
         # One of fewer bits may differ.
         if not placed.precision.approximate:
-            with ranks.together():
-                check_plain(split, float(engine), float(plain))
-                check_batches(split, *rows)
+            found = ranks.on_root(lambda split=split, rows=rows: check_rows(placed, split, rows))  # type: ignore[misc]
+            rounding = max(rounding, ranks.share(found) or 0.0)
         facts[f"certificate_{split}_loss"] = float(engine)
         facts[f"certificate_{split}_loss_plain"] = float(plain)
         if not np.isfinite(engine):
             ranks.say(f"warning: the {split} loss at the center is {engine}; the surface may mean little")
     # One pass was shared by all ranks, so a whole point takes one rank as long as all shares together.
-    return facts, float(sum(ranks.gather(seconds)))
+    return facts, float(sum(ranks.gather(seconds))), rounding
 
 
 def _sums(evaluator: Evaluator | Reference, share: Sequence[Batch], split: str, first: int) -> Floats:

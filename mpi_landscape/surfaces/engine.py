@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import choosing, premises
 from mpi_landscape.evaluation.choosing import Choice
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
+from mpi_landscape.evaluation.grouping import check_grouping
 from mpi_landscape.evaluation.probe import (
     MOST_EXAMPLES,
     Setting,
     differing,
     grouped,
+    losses_in_double,
     probe_points,
     trial_rows,
 )
@@ -91,7 +95,8 @@ def agree(
     Raises:
         AgreedError: A premise does not hold away from the center, or ranks compute different losses.
     """
-    ranks.on_root(lambda: _check_grouping(setting, trials))
+    found_rounding = ranks.on_root(lambda: _check_grouping(setting, trials, placed))
+    rounding: float = ranks.share(found_rounding) or 0.0
     _check_ranks(setting, trials, ranks)
     decided = ranks.on_root(lambda: _decided(setting, trials, request, placed, before))
     found = (decided.engine.text(), decided.in_place, decided.alone, decided.dropped) if decided else None
@@ -102,7 +107,7 @@ def agree(
         unused = _unused(setting, trials)
         if unused is not None:
             ranks.say(unused)
-    return Choice(engine=engine_of(text), in_place=in_place, alone=alone, dropped=dropped)
+    return Choice(engine=engine_of(text), in_place=in_place, alone=alone, dropped=dropped, rounding=rounding)
 
 
 def _unused(setting: Setting, trials: Trials) -> str | None:
@@ -143,15 +148,24 @@ def _steps_before(text: str) -> Engine | None:
         return None
 
 
-def _check_grouping(setting: Setting, trials: Trials) -> None:
-    """Every example has the same loss in other batches: at the center and at two places off it."""
-    reference = setting.reference()
+def _check_grouping(setting: Setting, trials: Trials, placed: Placed) -> float:
+    """Every example has the same loss in other batches: at the center and at two places off it. As `check_grouping`."""
+    reference, rounding = setting.reference(), 0.0
+    is_single = placed.precision.data != torch.float64
     for split, batches in trials.batches.items():
         count = sum(batch.valid for batch in batches)
         orders = [range(count), range(count)[::-1]]
         groupings = [batches, trials.regrouped[split]]
-        premises.check_grouping(reference, groupings, trials.points[:3], orders)
+        found = check_grouping(
+            reference,
+            groupings,
+            trials.points[:3],
+            orders,
+            partial(losses_in_double, setting) if is_single else None,
+        )
+        rounding = max(rounding, found)
         premises.check_reading(setting.loss, setting.model, batches[0], gradients=setting.gradients)
+    return rounding
 
 
 def _check_ranks(setting: Setting, trials: Trials, ranks: Ranks) -> None:

@@ -46,6 +46,7 @@ from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
 from mpi_landscape.surfaces.request import Request
+from mpi_landscape.surfaces.rounding import rounding_words
 from mpi_landscape.surfaces.sampling import Sampling
 from mpi_landscape.surfaces.watching import Watch
 
@@ -200,10 +201,11 @@ def prepare_losses(
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
         first = next(iter(splits.values()))
         errors, inexact = measure_error(setting, evaluator, placed.precision, grid, first, ranks)
-    certificate, seconds = certify(placed, ranks, evaluator)
+    certificate, seconds, rounding = certify(placed, ranks, evaluator)
+    rounding = max(rounding, choice.rounding)
     checked = certify_points(setting, trials, evaluator, placed, ranks)
     checked |= certify_ends(request, setting, trials, ranks)
-    warnings = [*filter(None, [inexact]), *warnings_about(checked)]
+    warnings = [*filter(None, [inexact, rounding_words(rounding)]), *warnings_about(checked)]
     for line in warnings:
         ranks.say(f"warning: {line}")
     # These were said with the plane.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.grouping import check_grouping
 from mpi_landscape.evaluation.plain import check_plain, plain_sums
 from mpi_landscape.evaluation.premises import (
     RESERVED,
@@ -409,3 +410,39 @@ def test_the_engine_and_the_plain_network_must_agree(engine, plain, same, reason
         check_plain("train", engine, plain)
     else:
         assert "train" in refusal(check_plain, "train", engine, plain), reason
+
+
+class Told:
+    """Losses that are told, of two groupings."""
+
+    def __init__(self, *losses):
+        self._losses = [np.array(each) for each in losses]
+
+    def losses(self, batches, point):
+        return self._losses[batches[0]]
+
+
+@pytest.mark.parametrize(
+    ("single", "double", "rounding", "reason"),
+    [
+        (([1.0, 2.0], [1.0, 2.00001]), None, 0.0, "as usual: nobody asks float64"),
+        (([1.0, 2.0], [1.0, 2.002]), ([1.0, 2.001], [1.0, 2.001]), 1e-3, "float64 says that it is rounding"),
+        (([1.0, 2.0], [1.0, 2.002]), ([1.0, 2.0], [1.0, 2.002]), None, "float64 shows it too"),
+        (([1.0, 2.0], [1.0, 2.002]), ([1.0, 2.0], [1.0, 2.0000001]), None, "float64 shows some of it"),
+        (([1.0, 2.0], [1.0, 2.002]), ([1.0, 3.0], [1.0, 3.0]), None, "float64 is something else"),
+        (([1.0, 2.0], [1.0, 2.002]), (None, None), None, "there is no float64"),
+        (([1.0, 2.0], [1.0, np.nan]), ([1.0, 2.0], [1.0, 2.0]), None, "a NaN is no rounding"),
+    ],
+)
+def test_rounding_is_not_taken_for_a_dependence_and_a_dependence_not_for_rounding(
+    single, double, rounding, reason
+):
+    def in_double(batches, point):
+        found = double[batches[0]]
+        return None if found is None else np.array(found)
+
+    arguments = (Told(*single), [[0], [1]], [(0.0,)], [range(2), range(2)], in_double)
+    if rounding is None:
+        assert "must not depend" in refusal(check_grouping, *arguments), reason
+    else:
+        assert check_grouping(*arguments) == pytest.approx(rounding, rel=1e-3), reason

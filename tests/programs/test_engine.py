@@ -1,6 +1,7 @@
 """The engine in the main job: the same bits on any number of ranks, kept in the file, refused where it cannot be."""
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -238,3 +239,53 @@ def test_a_dropped_step_is_said_in_the_log_and_the_run_goes_on(tmp_path, capsys,
     assert ended.value.code == 0, err
     assert "engine      fused dropped: RuntimeError: oneDNN is not available" in out
     assert "engine      channels-last\n" in out
+
+
+# Of a loss of 5 or so this rounds away a part in 1e4, another one in batches of another size; in float64 nothing that counts.
+ROUNDED = "high = 8000.0 * len(inputs)\n        return (height + inputs + high) - high"
+
+
+def test_a_network_that_rounds_much_is_computed_with_a_warning_and_one_that_looks_at_its_batch_is_refused(
+    study, here
+):
+    study.edit_module("return height + inputs", ROUNDED)
+    done = here(surface.main, study.configuration)
+    assert done.status == 0, done.err
+    assert "by rounding alone, as float64 shows" in done.out
+    assert "by rounding alone" in str(read_attributes(study.output)["warnings"])
+    study.edit_module(ROUNDED, "return height + inputs + 0.002 * len(inputs)")
+    refused = here(surface.main, study.configuration, "--overwrite")
+    assert refused.status == 2
+    assert "must not depend" in refused.err
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "torch.cat([self.whole(each) for each in inputs.chunk(4)])",
+        "torch.cat([self.whole(each) for each in inputs.split(3)])",
+        "torch.stack([self.whole(each[None])[0] for each in inputs])",
+        "torch.cat([self.whole(each) for each in inputs.tensor_split(2) if len(each)])",
+    ],
+)
+@pytest.mark.parametrize("engine", ["auto", "plain"])
+def test_a_network_that_takes_its_batch_in_pieces_is_computed(study, here, contents, forward, engine):
+    assert here(surface.main, study.configuration).status == 0
+    wanted = read_surface(study.output)
+    study.edit_module("def forward(self", "def whole(self")
+    pieces = f"def _forward(self, inputs):\n    return {forward}\n\n\nBowl.forward = _forward\n\n\n"
+    study.edit_module("class Numbers", f"{pieces}class Numbers")
+    done = here(surface.main, study.configuration, "--overwrite", "--set", f"compute.engine={engine}")
+    assert done.status == 0, done.err
+    found = read_surface(study.output)
+    np.testing.assert_allclose(found.values["train_loss"], wanted.values["train_loss"], rtol=1e-6)
+
+
+def test_a_network_that_takes_some_sizes_of_batches_alone_is_refused_for_that(study, here):
+    study.edit_module(
+        "return height + inputs", "return height + inputs.reshape(len(inputs) // 2, 2).reshape(-1)"
+    )
+    refused = here(surface.main, study.configuration)
+    assert refused.status == 2
+    assert "batches of 2, 4, 6, 8 are taken and of 1, 3, 5 are not" in refused.err
+    assert len(refused.err.splitlines()) == 1
