@@ -189,9 +189,10 @@ def open_cells(
                 file = h5py.File(patient, mode)
             datasets: dict[str, Any] = {name: file[name] for name in names}
             if mode == "r" and sum(each.nbytes for each in datasets.values()) <= _IN_MEMORY:
-                datasets = {
-                    name: each[...] for name, each in datasets.items()
-                }  # read at once, not item by item
+                # At once, not item by item.
+                datasets = {name: each[...] for name, each in datasets.items()}
+                for each in datasets.values():
+                    each.flags.writeable = False
     except LandscapeError:
         file.close()
         raise
