@@ -1,14 +1,20 @@
 """Loss landscapes of neural networks at scale: f(α, β) = L(θ* + αδ + βη)."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mpi_landscape.errors import LandscapeError, check_system
+from mpi_landscape.shortage import say_shortages
 
 if TYPE_CHECKING:
     from mpi_landscape.scripting import landscape
 
 __all__ = ["LandscapeError", "__version__", "landscape"]
 __version__ = "0.1.0"
+
+# So a module's package is imported by `python -m`, before the module: of a program, not of a script that has errors of its own.
+if sys.argv[:1] == ["-m"]:
+    say_shortages()
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ GALLERY = Path(plotting.__file__).parent
 HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
-FREE = {"errors", "origin", "streams", "vocabulary", "wording"}
+FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
 PROGRAMS = {"surface", "train", "inspect", "doctor", "scripting"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}

@@ -24,6 +24,7 @@ from mpi_landscape.parallel.stopping import (
     answer_no_more,
     exit_status,
 )
+from mpi_landscape.shortage import shortage
 from mpi_landscape.streams import Written, written
 
 DONE, FAILED = 0, 1
@@ -120,7 +121,8 @@ def _status(
         _print_error(_named(ranks, "interrupted"), options.debug)
         status = INTERRUPTED if ranks.size == 1 else ranks.abort(INTERRUPTED)
     except Exception as error:
-        _print_error(_named(ranks, f"{_summary(error)}; run with --debug for a traceback"), options.debug)
+        words = shortage(error) or f"{_summary(error)}; run with --debug for a traceback"
+        _print_error(_named(ranks, words), options.debug)
         status = FAILED if ranks.size == 1 else ranks.abort(FAILED)
     if is_program:
         answer_no_more()

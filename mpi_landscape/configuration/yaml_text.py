@@ -122,7 +122,8 @@ def parse(text: str, *, where: str) -> Any:
         raise LandscapeError(f"{where}: {_position(error.problem_mark)}{_problem(error)}") from error
     except yaml.reader.ReaderError as error:
         line, character = text.count("\n", 0, error.position) + 1, chr(error.character)
-        raise LandscapeError(f"{where}: line {line}: {shown(character)} is not allowed in YAML") from error
+        why = "is no UTF-8" if 0xD800 <= ord(character) <= 0xDFFF else "is not allowed in YAML"
+        raise LandscapeError(f"{where}: line {line}: {shown(character)} {why}") from error
     except RecursionError as error:
         raise LandscapeError(f"{where}: is nested too deeply") from error
     # PyYAML lets these out of explicit tags, such as !!bool maybe or !!int "".

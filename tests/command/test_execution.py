@@ -1,5 +1,6 @@
 """What every program does with its errors, on one process and on several ranks."""
 
+import errno
 import shlex
 import subprocess
 import sys
@@ -236,7 +237,7 @@ def test_all_ranks_leave_with_the_status_of_the_program(job, status):
         ("refusal", 0, "error: rank 0 of 3 (HOST): cannot read"),
         ("bug", 2, "error: rank 2 of 3 (HOST): ValueError: a bug ("),
         ("bug", 0, "error: rank 0 of 3 (HOST): ValueError: a bug ("),
-        ("memory", 1, "error: rank 1 of 3 (HOST): MemoryError"),
+        ("memory", 1, "error: rank 1 of 3 (HOST): memory does not suffice (MemoryError"),
         ("interrupt", 2, "error: rank 2 of 3 (HOST): interrupted"),
     ],
 )
@@ -259,3 +260,35 @@ def test_what_all_ranks_refuse_is_said_once(job):
 
 def test_a_warning_of_all_ranks_is_given_once(job):
     assert job("warning").stderr.count("warning: once is enough") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "memory does not suffice (MemoryError); valid are a higher limit (ulimit -v)"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "ulimit -v"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "compute.batch_size"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory does not suffice"),
+        (RuntimeError("can't start new thread"), "no further thread or process can be started"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+    ],
+)
+def test_what_the_system_has_no_more_of_is_said_in_plain_words(error, words, capsys):
+    assert run(fail(error)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert "--debug" not in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: limits of address space that hold")
+@pytest.mark.parametrize("kilobytes", [60_000, 400_000])
+def test_too_little_address_space_for_the_libraries_is_one_line(kilobytes, tmp_path):
+    (tmp_path / "a.yaml").write_text("model: {name: mlp}\ndata: {name: digits}\noutput: a.h5\n")
+    command = f"ulimit -v {kilobytes}; exec {shlex.quote(sys.executable)} -m mpi_landscape.surface a.yaml"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    (line,) = done.stderr.splitlines()
+    assert "memory does not suffice" in line
+    assert "ulimit -v" in line

@@ -1,6 +1,9 @@
 """Bad input: one line, exit status 2, before any evaluation, existing files untouched."""
 
+import os
 import re
+import subprocess
+import sys
 
 import h5py
 import pytest
@@ -335,3 +338,51 @@ def test_a_loss_that_raises_far_from_the_center_says_where(study, here, while_it
         last,
     )
     assert study.output.exists() == while_it_works
+
+
+# A name of bytes that are no UTF-8, as the system gives it to Python.
+NO_TEXT = "b\udcff"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--output", f"{NO_TEXT}.h5"], ["--output", "udcff.h5", "UTF-8"]),
+        (["--set", f"model.checkpoint={NO_TEXT}.pt"], ["--set model.checkpoint", "udcff", "no UTF-8"]),
+        (["--set", f"{NO_TEXT}=1"], ["udcff"]),
+    ],
+)
+def test_a_name_that_is_no_text_is_refused_in_one_line(study, here, arguments, words):
+    refused = here(surface.main, study.configuration, *arguments)
+    assert refused.status == 2
+    (line,) = refused.err.splitlines()
+    assert line.encode("utf-8")
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: names of files of any bytes")
+def test_files_whose_names_are_no_text_are_read_and_told_of_whatever_the_terminal_takes(study, computed):
+    computed()
+    configuration, output = (study.folder / f"{NO_TEXT}{suffix}" for suffix in (".yaml", ".h5"))
+    study.configuration.rename(configuration)
+    study.output.rename(output)
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        for words in (
+            ["mpi_landscape.inspect", output],
+            [
+                "mpi_landscape.surface",
+                configuration,
+                "--output",
+                study.folder / "again.h5",
+                "--overwrite",
+            ],
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", *words],
+                capture_output=True,
+                cwd=study.folder,
+                env={**os.environ, "PYTHONIOENCODING": encoding},
+            )
+            assert done.returncode == 0, done.stderr
+            assert b"Error" not in done.stderr

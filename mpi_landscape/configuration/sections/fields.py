@@ -27,7 +27,7 @@ _finite = partial(Field, strict=True, allow_inf_nan=False)
 Text = Annotated[
     str,
     Field(strict=True, min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"),
-    expecting("text without control characters"),
+    expecting("text in UTF-8 without control characters"),
 ]
 Flag = Annotated[bool, Field(strict=True), expecting("true or false")]
 Positive = Annotated[float, _finite(gt=0), expecting("a number above 0")]
