@@ -22,12 +22,14 @@ from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.storage.patient import Patient, write_failure
 from mpi_landscape.storage.places import real_place, remove_abandoned, replacing
 from mpi_landscape.storage.soundness import damage_named
-from mpi_landscape.storage.texts import plain, stored
+from mpi_landscape.storage.texts import attribute, plain, stored
 from mpi_landscape.wording import volume
 
 PROGRAM = "mpi_landscape"
 FORMAT = ("v108", "v108")
 _ADVICE = "choose another --output"
+# Texts may lie in the file once for several attributes, and take this more.
+_MOST_OF_ATTRIBUTES = 2**26
 # What HDF5 says of a file that this process has open: in another mode, or with another use of locks.
 _OPEN_HERE = ("already open", "locking flag values don't match")
 
@@ -95,7 +97,17 @@ def write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
 def read_attributes(file: h5py.File) -> dict[str, Any]:
     """What a file says of itself, as plain Python values."""
     hidden = {"DIMENSION_LIST", "_NCProperties"}
-    return {name: _plain(value) for name, value in file.attrs.items() if name not in hidden}
+    most = file.id.get_filesize() + _MOST_OF_ATTRIBUTES
+    found: dict[str, Any] = {}
+    for name in file.attrs:
+        if name in hidden:
+            continue
+        value = attribute(file, name)
+        most -= len(value) if isinstance(value, (str, bytes)) else getattr(value, "nbytes", 0)
+        if most < 0:
+            raise LandscapeError(f"{file.filename}: is damaged: its attributes are larger than the file")
+        found[name] = _plain(value)
+    return found
 
 
 def readable(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +171,7 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
         raise LandscapeError(f"{path}: is not {kind} (HDF5 cannot open it); {advice}") from error
     try:
         with damage_named(path):
-            if plain(file.attrs.get("program")) != PROGRAM:
+            if plain(attribute(file, "program")) != PROGRAM:
                 raise LandscapeError(f"{path}: is an HDF5 file, but not one of {PROGRAM}; {advice}")
     except LandscapeError:
         file.close()

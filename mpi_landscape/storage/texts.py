@@ -27,6 +27,25 @@ def stored_all(values: Iterable[str]) -> NDArray[np.bytes_]:
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
 
 
+def attribute(item: Any, name: str) -> Any:
+    """An attribute as h5py reads it, None where there is none; of lists that HDF5 keeps elsewhere their number alone, as a text.
+
+    Those of variable length lie in a heap, where a thousand values may be the same hundred megabytes.
+
+    Args:
+        item: A file, a group or a dataset of h5py.
+        name: Of the attribute.
+    """
+    if name not in item.attrs:
+        return None
+    found = item.attrs.get_id(name)
+    kind, count = found.get_type(), found.get_space().get_simple_extent_npoints()
+    is_text = kind.get_class() == h5py.h5t.STRING
+    if kind.detect_class(h5py.h5t.VLEN) or (is_text and kind.is_variable_str() and count > 1):
+        return f"{count} values of variable length"
+    return item.attrs[name]
+
+
 def plain(value: Any) -> str | None:
     """The text that h5py has read, of fixed or of variable length; None where it is no text."""
     if isinstance(value, bytes):

@@ -2,12 +2,15 @@
 
 import json
 import random
+import re
 import shutil
+import struct
 
 import h5py
 import numpy as np
 import pytest
 
+from mpi_landscape.storage.files import read_attributes
 from mpi_landscape.storage.history.records import HistoryWriter, create_history
 from tests import exhaustive
 
@@ -561,6 +564,46 @@ def test_a_command_of_this_program_is_shown_with_every_word_quoted_and_for_the_f
     unfinished(copy, command, where, ranks)
     ended = harmless("inspect", "surface.h5", "--json", folder=copy)
     assert json.loads(ended.out)["left"]["command"] == f"{expected} --output {copy}/surface.h5"
+
+
+MEGABYTE = 0x0FEDCB
+
+
+def repeated(path, count):
+    """Make all texts of a list of variable length the same megabyte, as only a hand can that writes bytes."""
+    content = bytearray(path.read_bytes())
+    # Length, place in the heap, number there; the heap itself says the length in eight bytes.
+    place = re.search(re.escape(struct.pack("<I", MEGABYTE)) + rb"(?!\0\0\0\0)", content).start()
+    content[place : place + 16 * count] = content[place : place + 16] * count
+    path.write_bytes(content)
+
+
+def test_an_attribute_of_texts_that_are_all_the_same_megabyte_is_not_read(tmp_path):
+    path = tmp_path / "repeated.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        file.attrs.create("host", ["x" * MEGABYTE, *["y"] * 1999], dtype=h5py.string_dtype())
+        file.attrs["title"] = "a title"
+    repeated(path, 2000)
+    with h5py.File(path, "r") as file:
+        assert read_attributes(file) == {"host": "2000 values of variable length", "title": "a title"}
+
+
+def test_texts_of_tensors_that_are_all_the_same_megabyte_are_refused(copy, refused):
+    with h5py.File(copy / "surface.h5", "r+") as file:
+        file["tiles/status"][2:] = 0
+        del file["directions/tensor_shape"]
+        texts = ["x" * MEGABYTE, *["y"] * 1999]
+        file.create_dataset("directions/tensor_shape", data=texts, dtype=h5py.string_dtype())
+    repeated(copy / "surface.h5", 2000)
+    assert "file of" in refused("surface", "study.yaml", folder=copy)
+
+
+@pytest.mark.parametrize("name", ["center", "alpha", "beta", "tensor_offset"])
+def test_a_direction_that_claims_a_trillion_is_refused_by_a_run_that_goes_on(copy, refused, name):
+    with h5py.File(copy / "surface.h5", "r+") as file:
+        file["tiles/status"][2:] = 0
+        huge(f"directions/{name}", (10**9,), "i8" if name == "tensor_offset" else "f4")(file)
+    assert "has no values" in refused("surface", "study.yaml", folder=copy)
 
 
 def nested_groups(file):

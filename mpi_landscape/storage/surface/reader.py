@@ -25,10 +25,12 @@ from mpi_landscape.storage.soundness import check_attributes, check_datasets, da
 from mpi_landscape.storage.surface import schema
 from mpi_landscape.storage.surface.tiles import add_shards, tiles_of
 from mpi_landscape.storage.surface.value import Surface
-from mpi_landscape.storage.texts import plain
+from mpi_landscape.storage.texts import attribute, plain
 
 # A file of this program has two levels of groups.
 _DEEPEST = 3
+# What a file says of each tensor, and of which type.
+_TENSORS = {"shape": "O", "offset": "i8"}
 # Points that are looked at together.
 _BLOCK = 2**20
 
@@ -61,7 +63,7 @@ def read_surface(path: str | Path) -> Surface:
             values=values,
             done=_done(file, grid, plan, quantities, status, values),
             attributes=files.readable(attributes),
-            units={name: printable(plain(file[name].attrs.get("units")) or "") for name in names},
+            units={name: printable(plain(attribute(file[name], "units")) or "") for name in names},
             **_sampling(file, plan),
         )
 
@@ -173,8 +175,12 @@ def check_constants(path: Path, grid: Grid, plan: Plan) -> None:
         for name, axis in (("alpha", grid.alpha), ("beta", grid.beta)):
             if axis is not None and file[name][...].tobytes() != axis.values.tobytes():
                 raise _damaged(path, name)
+        check_datasets(
+            path, file, {f"directions/tensor_{name}": ((None,), kind) for name, kind in _TENSORS.items()}
+        )
         for name in ("center", "alpha", "beta"):
-            if name in file["directions"]:
+            if holds(file, f"directions/{name}"):
+                check_datasets(path, file, {f"directions/{name}": ((None,), "f4")})
                 _vector(file, path, name)
         # The tensors lie one after the other.
         shapes = [text.decode() for text in file["directions/tensor_shape"][...]]
