@@ -25,7 +25,7 @@ KINDS = {
     "bombs": (
         "tests/trust/test_checkpoints.py",
         "tests/trust/test_surface_files.py",
-        "tests/trust/test_bombs.py",
+        "tests/problem/test_pickled.py",
     ),
     "limits": ("tests/programs/test_limits.py",),
 }
