@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from tests.exhaustive import rows, values
 from tests.faults import jobs
 from tests.faults.aftermath import verified_tiles
 
@@ -80,8 +81,16 @@ def _kept_as(printed):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize(("way", "said", "is_kept"), WAYS, ids=[way.__name__.strip("_") for way, *_ in WAYS])
+@pytest.mark.parametrize("ranks", values([1, 2], 2))
+@pytest.mark.parametrize(
+    ("way", "said", "is_kept"),
+    rows(
+        {way.__name__.strip("_"): (way, *row) for way, *row in WAYS},
+        "delete",
+        "roll_back_in_place",
+        "rename_the_folder",
+    ),
+)
 def test_a_file_that_is_lost_under_way_is_no_complete_one(
     tmp_path, way, said, is_kept, writer, ranks, record_property
 ):

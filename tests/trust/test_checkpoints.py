@@ -325,13 +325,17 @@ BOMBS = {
         "a list that holds itself",
     ),
 )
-def test_what_stands_for_more_than_it_holds_is_refused_before_it_is_made(tmp_path, content, words, form):
+def test_what_stands_for_more_than_it_holds_is_refused_before_it_is_made(
+    tmp_path, content, words, form, record_property
+):
     path = tmp_path / "bomb.pt"
     path.write_bytes(archive(pickled(content)) if form == "zip" else older(pickled(content)))
     with pytest.raises(LandscapeError, match=re.escape(words)) as caught:
         read_state(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "MemoryError" not in str(caught.value)
+    record_property("bytes:", str(path.stat().st_size))
+    record_property("refused:", str(caught.value).removeprefix(f"{path}: ")[:90])
 
 
 def held(content, count, further=b""):
