@@ -54,11 +54,18 @@ def _without_parallel_hdf5() -> str | None:
 EXPECTATIONS = {"parallel-hdf5": _without_parallel_hdf5, "slurm": cluster.missing, "hosts": obstacle}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the engine; and where an environment was made for something, skipping its tests would be a false pass.
+    """Set the engine, and where to report to; and where an environment was made for something, skip none of its tests.
+
+    That would be a false pass.
 
     MPI_LANDSCAPE_EXPECT names what it was made for, with commas between.
     """
+    reports = os.environ.get("MPI_LANDSCAPE_REPORTS")
+    if reports and not hasattr(config, "workerinput") and not config.option.xmlpath:
+        # Several runs of pytest each have a file of their own there; see `tests.adversary`.
+        config.option.xmlpath = str(Path(reports) / f"{os.getpid()}.xml")
     steps = config.getoption("--steps")
     if steps is not None:
         os.environ["MPI_LANDSCAPE_TEST_STEPS"] = steps

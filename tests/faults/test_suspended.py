@@ -23,7 +23,7 @@ def _suspend(process):
         each.resume()
 
 
-@pytest.mark.parametrize("moment", ["as it starts", "before the first tile", "in the middle"])
+@pytest.mark.parametrize("moment", ["as it starts", "in the middle"])
 def test_a_job_that_was_suspended_for_longer_than_its_patience_is_done(
     tmp_path, writer, moment, record_property
 ):
@@ -32,8 +32,6 @@ def test_a_job_that_was_suspended_for_longer_than_its_patience_is_done(
     process = jobs.start(job)
     if moment == "as it starts":
         assert jobs.wait_until(lambda: len(jobs.descendants(process)) >= 2)
-    elif moment == "before the first tile":
-        assert jobs.wait_until(job.file.exists)
     else:
         assert jobs.wait_until(lambda: len(verified_tiles(job.file)) >= 3)
     _suspend(process)
