@@ -158,6 +158,21 @@ def attributes_of(path):
     }
 
 
+def same_from_any_number_of_ranks(tmp_path, standing, contents, program):
+    """Make a file by 1, 2 and 3 ranks, and see that all three say the same; returns what the last job printed."""
+    found = {}
+    for size in (1, 2, 3):
+        output = tmp_path / f"{size}.h5"
+        done = standing(size, *program, "--output", str(output), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found[size] = (contents(output), attributes_of(output))
+    for size in (2, 3):
+        for was, now in zip(found[1], found[size], strict=True):
+            assert now.keys() == was.keys()
+            assert [name for name in was if now[name] != was[name]] == [], f"{size} ranks"
+    return done.stdout
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize(
     ("precision", "limit", "error", "undefined"),
@@ -171,16 +186,7 @@ def test_all_that_a_file_says_is_the_same_from_any_number_of_ranks_also_where_a_
     tmp_path, standing, contents, steep, precision, limit, error, undefined
 ):
     program = ("-m", "mpi_landscape.surface", str(steep(limit)), "--set", f"compute.precision={precision}")
-    found = {}
-    for size in (1, 2, 3):
-        output = tmp_path / f"{size}.h5"
-        done = standing(size, *program, "--output", str(output), cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        found[size] = (contents(output), attributes_of(output))
-    for size in (2, 3):
-        for was, now in zip(found[1], found[size], strict=True):
-            assert now.keys() == was.keys()
-            assert [name for name in was if now[name] != was[name]] == [], f"{size} ranks"
+    printed = same_from_any_number_of_ranks(tmp_path, standing, contents, program)
     said = read_surface(tmp_path / "1.h5").attributes
     assert said.get("precision_error_undefined") == undefined
     (caption,) = precision_facts(read_surface(tmp_path / "1.h5")) or ("",)
@@ -190,7 +196,7 @@ def test_all_that_a_file_says_is_the_same_from_any_number_of_ranks_also_where_a_
         return
     assert said["precision_error"] == error if np.isinf(error) else 0 <= said["precision_error"] < error
     assert ("its error is infinite at 1 of 3 points" in str(said.get("warnings", ""))) == np.isinf(error)
-    assert ("warning: in bfloat16 the loss at (1.0,) is nan" in done.stdout) == np.isinf(error)
+    assert ("warning: in bfloat16 the loss at (1.0,) is nan" in printed) == np.isinf(error)
 
 
 @pytest.mark.mpi
@@ -199,15 +205,13 @@ def test_all_that_a_file_of_a_network_in_bfloat16_says_is_the_same_from_any_numb
 ):
     configuration = tmp_path / "resnet.yaml"
     configuration.write_text(RESNET.format(shards=2, folder=tmp_path))
-    found = {}
-    for size in (1, 2, 3):
-        output = tmp_path / f"{size}.h5"
-        program = ("-m", "mpi_landscape.surface", str(configuration), "--line", "--output", str(output))
-        done = standing(size, *program, "--set", "compute.precision=bfloat16", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        found[size] = (contents(output), attributes_of(output))
-    for size in (2, 3):
-        for was, now in zip(found[1], found[size], strict=True):
-            assert now.keys() == was.keys()
-            assert [name for name in was if now[name] != was[name]] == [], f"{size} ranks"
+    program = (
+        "-m",
+        "mpi_landscape.surface",
+        str(configuration),
+        "--line",
+        "--set",
+        "compute.precision=bfloat16",
+    )
+    same_from_any_number_of_ranks(tmp_path, standing, contents, program)
     assert 0 < read_surface(tmp_path / "1.h5").attributes["precision_error"] < 0.05
