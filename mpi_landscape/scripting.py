@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.utils.data import Dataset
 
 from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import AgreedError, LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
-from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.problem.arguments import check_data, check_loss, check_network
-from mpi_landscape.problem.build import Problem
-from mpi_landscape.problem.loss_text import loss_text
-from mpi_landscape.problem.losses import build_loss
+from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss
+from mpi_landscape.problem.build import Problem, is_ragged
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
@@ -41,12 +37,13 @@ _WHERE = "landscape()"
 
 def landscape(
     model: nn.Module,
-    loss: str | LossFunction,
-    data: Dataset[Any] | Mapping[str, Dataset[Any]],
+    loss: str | Mapping[str, Any] | Callable[..., Any],
+    data: Any,
     *,
     alpha: Sequence[float] = (-1, 1, 51),
     beta: Sequence[float] | None = (-1, 1, 51),
     output: str | Path,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
     directions: Mapping[str, Any] | None = None,
     compute: Mapping[str, Any] | None = None,
     title: str | None = None,
@@ -62,12 +59,19 @@ def landscape(
 
     Args:
         model: The trained network; left untouched.
-        loss: `cross_entropy`, `mse`, `hinge`, `nll`, or a function `loss(model, batch)` that returns one value per
-            example, shape (N,), or a mapping with `loss` and `correct`.
-        data: A map-style data set, called `train`, or several by name.
+        loss: `cross_entropy`, `mse`, `hinge`, `nll`; a criterion of outputs and targets, such as
+            `torch.nn.CrossEntropyLoss(label_smoothing=0.1)`; `training_step` or `validation_step` of a LightningModule;
+            `output`, the `.loss` of a network of Hugging Face; or a function `loss(model, batch)` that returns one value per
+            example, shape (N,), a mapping with `loss`, `correct` and `count` (by how much each example counts: the mean is
+            the sum of losses over that of counts), or a scalar that is a mean over the batch.
+        data: A map-style data set, called `train`; a DataLoader (its data set, collate_fn and batch size are taken); tensors
+            or arrays `(x, y)`; a dict of tensors; a `datasets.Dataset`; a LightningDataModule; an iterable, which is read
+            once; or several of these by name. Of a batch, the last tensor (or `labels`, `target`, ...) is the target of a
+            named loss or a criterion, and the rest goes into the network.
         alpha: (min, max, num) of the first axis, in units of the direction.
         beta: The same of the second axis; None for a line.
         output: The surface file.
+        collate_fn: Makes a batch of items of several sizes; batches are then computed in the order of length.
         directions: As in a configuration; random filter-normalised ones by default.
         compute: As in a configuration: precision, device, batch_size, ...
         title: What pictures are to say; the network's class by default.
@@ -90,7 +94,7 @@ def landscape(
         >>> surface = landscape(model, "cross_entropy", {"train": train, "test": test}, output="mine.h5")  # doctest: +SKIP
     """
     ranks = open_ranks()
-    named = loss if isinstance(loss, str) else None
+    named = loss if isinstance(loss, str | Mapping) else None
     with ExitStack() as resources:
         resources.enter_context(_nobody_waits(ranks))
         all_here(ranks, _WHERE)
@@ -99,7 +103,7 @@ def landscape(
             path = _check_rest(output, title, writer, time_limit)
             check_network(model, where=_WHERE)
             check_loss(loss, where=_WHERE)
-            splits = check_data(data, where=_WHERE)
+            given = check_data(data, where=_WHERE, collate_fn=collate_fn)
             configuration = _configuration(named, alpha, beta, path, directions, compute, relative_error)
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
@@ -108,15 +112,22 @@ def landscape(
         resources.enter_context(nullcontext() if ranks.is_root else kept_as_it_is(model))
         resources.enter_context(in_evaluation(model))
         with ranks.together():
+            function, name, text = given_loss(
+                loss,
+                model,
+                configuration.loss if named is not None else None,
+                ragged=is_ragged(given.splits),
+                where=_WHERE,
+            )
             problem = Problem(
                 model=model,
-                loss=build_loss(configuration.loss, where=_WHERE, folders=[])
-                if isinstance(loss, str)
-                else loss,
-                splits=splits,
+                loss=function,
+                splits=given.splits,
                 where=_WHERE,
-                loss_name=named,
-                loss_text=loss if isinstance(loss, str) else loss_text(loss),
+                loss_name=name,
+                loss_text=text,
+                batch_size=given.batch_size,
+                notes=tuple(given.notes),
             )
         grid = configuration.grid
         run_job(
@@ -139,7 +150,7 @@ def landscape(
 
 
 def _configuration(
-    loss: str | None,
+    loss: str | Mapping[str, Any] | None,
     alpha: Sequence[float],
     beta: Sequence[float] | None,
     path: Path,

@@ -32,7 +32,8 @@ ARROWS: dict[str, set[str]] = {
     "loading": set(),
     "parallel": set(),
     # One way to bring a network into the type of a computation.
-    "problem": {"configuration.sections", "evaluation.conversion"},
+    # What losses return, and how items become batches.
+    "problem": {"configuration.sections", "evaluation.conversion", "loading"},
     # A file says which tile covers which points and examples.
     "storage": {"plan"},
     "evaluation": {"geometry", "loading"},
@@ -63,7 +64,8 @@ LIBRARIES = {
     "matplotlib": {"plotting.drawn", "plotting.picture.levels"},
     "yaml": {"configuration"},
     "pydantic": {"configuration"},
-    "psutil": {"parallel"},
+    # What can be read only once must fit into memory.
+    "psutil": {"parallel", "problem.datasets.given"},
     "torchvision": {"problem"},
     "timm": {"problem"},
     "sklearn": {"problem"},

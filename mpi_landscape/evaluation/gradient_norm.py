@@ -1,7 +1,8 @@
 """The norm of the loss's gradient at many points of a plane.
 
-At a point θ it is ‖∇L(θ)‖ with L = 1/N Σ ℓ_i the mean over all examples: one number of the full gradient, not a mean of the
-norms of batches, which would be larger. It runs over the parameters that the plane moves; others stand still everywhere.
+At a point θ it is ‖∇L(θ)‖ with L = Σ ℓ_i / Σ n_i the mean over all examples, which count n_i = 1 each where the loss says
+nothing else: one number of the full gradient, not a mean of the norms of batches, which would be larger. It runs over the
+parameters that the plane moves; others stand still everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point, Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
-from mpi_landscape.loading.results import LossFunction, losses_of
+from mpi_landscape.loading.results import LossFunction, counts_of, losses_of
 from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.wording import one_line
 
@@ -96,33 +97,33 @@ class GradientNorm:
         for point in points:
             self._replicas[0].vectors.check(point)
         gradients = torch.zeros(len(points), self._size, dtype=torch.float64, device=self._device)
-        count = 0
+        count = 0.0
         for piece in pieces if self._size else ():
             count += self._add(gradients, piece, points, between)
-        gradients /= max(count, 1)
+        gradients /= count or 1.0
         norms: Floats = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).cpu().numpy()
         return norms
 
     def _add(
         self, gradients: Tensor, piece: Sequence[Batch], points: Sequence[Point], between: Pause | None
-    ) -> int:
-        """Add the gradients of a piece's batches to those of the points; returns the number of its examples."""
+    ) -> float:
+        """Add the gradients of a piece's batches to those of the points; returns by how much its examples count."""
 
-        def work(replica: _Replica, place: tuple[int, int], pause: Pause) -> tuple[Tensor, int]:
+        def work(replica: _Replica, place: tuple[int, int], pause: Pause) -> tuple[Tensor, float]:
             row, batch = place[0], piece[place[1]]
             found = replica.gradient(batch, points[row])
             pause()
-            return found, batch.valid
+            return found
 
         places = list(product(range(len(points)), range(len(piece))))
-        count, window = 0, len(self._replicas)
+        count, window = 0.0, len(self._replicas)
         # As many at a time as there are threads: no more vectors are alive, and it does not matter which is ready first.
         for start in range(0, len(places), window):
             now = places[start : start + window]
             done = self._workers.share_out(now, work, between)
             for (row, _), (found, valid) in zip(now, done, strict=True):
                 gradients[row] += found
-                count += valid if row == 0 else 0
+                count += valid if row == 0 else 0.0
         return count
 
 
@@ -143,22 +144,21 @@ class _Replica:
         self._parameters = _only(network, [*names, *more])
         self._further = [[len(names) + more.index(each) for each in group] for group in further.values()]
 
-    def gradient(self, batch: Batch, point: Point) -> Tensor:
-        """(m,) float64: the gradient of the sum of a batch's valid losses at a point."""
+    def gradient(self, batch: Batch, point: Point) -> tuple[Tensor, float]:
+        """(m,) float64, the gradient of the sum of a batch's valid losses at a point, and by how much its examples count."""
         self.vectors.move(point)
-        found = _gradients(self._loss, self._network, batch, self._parameters)
+        found, count = _gradients(self._loss, self._network, batch, self._parameters)
         # A parameter without influence has none; an embedding may have a sparse one.
         dense = [
             torch.zeros_like(parameter) if each is None else each.to_dense()
             for parameter, each in zip(self._parameters, found, strict=True)
         ]
         numbers = [_numbers(each) for each in dense]
-        return torch.cat(
-            [
-                sum((numbers[place] for place in more), numbers[first])
-                for first, more in enumerate(self._further)
-            ]
-        )
+        together = [
+            sum((numbers[place] for place in more), numbers[first])
+            for first, more in enumerate(self._further)
+        ]
+        return torch.cat(together), count
 
 
 def _numbers(gradient: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
         network, [name for name, each in network.named_parameters() if _is_differentiable(each)]
     )
     try:
-        found = _gradients(loss, network, batch, parameters)
+        found, _ = _gradients(loss, network, batch, parameters)
     except Exception as error:
         raise LandscapeError(
             f"gradient_norm: the gradient of the loss raised {type(error).__name__}: {one_line(error)}; "
@@ -219,10 +219,14 @@ def _is_differentiable(parameter: Tensor) -> bool:
 
 def _gradients(
     loss: LossFunction, network: nn.Module, batch: Batch, parameters: Sequence[nn.Parameter]
-) -> Sequence[Tensor | None]:
-    """The gradients of the sum of a batch's valid losses; None for a parameter without influence."""
+) -> tuple[Sequence[Tensor | None], float]:
+    """The gradients of the sum of a batch's valid losses, None for a parameter without influence; and what they count."""
     with torch.enable_grad():
-        losses = losses_of(loss(network, batch.data))[: batch.valid]
+        result = loss(network, batch.data)
+        losses, counts = losses_of(result)[: batch.valid], counts_of(result)
+        count = (
+            float(batch.valid) if counts is None else float(counts[: batch.valid].sum(dtype=torch.float64))
+        )
         if not losses.requires_grad:
-            return [None] * len(parameters)
-        return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True)
+            return [None] * len(parameters), count
+        return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True), count

@@ -68,7 +68,9 @@ def find_inputs(
     """
     items = read_items(split, dataset, range(min(2, len(dataset))))  # type: ignore[arg-type]
     kinds = {
-        leaf.dtype for _, leaf in nests.tensors(collate(split, items, dtype=None)) if leaf.is_floating_point()
+        leaf.dtype
+        for _, leaf in nests.tensors(collate(split, items, dtype=None, dataset=dataset))
+        if leaf.is_floating_point()
     }
     given = tuple(sorted(_name(kind) for kind in kinds - {dtype}))
     if dtype == torch.float64:

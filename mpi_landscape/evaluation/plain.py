@@ -56,7 +56,8 @@ def plain_sums(
 
 def far_batches(engine: Floats, plain: Floats, *, tolerance: float = 1e-4) -> NDArray[np.bool_]:
     """(batches,) where the two differ; see `check_batches`."""
-    with np.errstate(invalid="ignore", over="ignore"):
+    # A batch in which nothing counts has no mean, and is not far.
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         root, wanted = (np.sqrt(rows[:, 3] / rows[:, 2]) for rows in (engine, plain))
         allowed = tolerance * np.maximum(wanted, 2e-3)
         far: NDArray[np.bool_] = np.abs(engine[:, 0] - plain[:, 0]) / plain[:, 2] > allowed

@@ -7,6 +7,7 @@ not depend on its batch is seen by `plain`. Each is cheap next to one point of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ from mpi_landscape.vocabulary import RESERVED
 REREAD = 1024
 # Where nothing is kept, both readings are new ones.
 REREAD_STREAMED = 32
+# What the values of a loss are called that are no further numbers.
+_KNOWN = ("loss", "correct", "count")
 
 
 def call_loss(loss: LossFunction, model: nn.Module, batch: Batch, *, gradients: bool = False) -> Any:
@@ -52,10 +55,12 @@ class Returned:
     Attributes:
         accuracy: Whether it tells which examples are correct.
         further: Names of its further numbers per example, sorted.
+        counted: Whether it says by how much an example counts.
     """
 
     accuracy: bool
     further: tuple[str, ...]
+    counted: bool = False
 
 
 def check_loss(result: Any, num_examples: int) -> Returned:
@@ -80,16 +85,27 @@ def check_loss(result: Any, num_examples: int) -> Returned:
         )
     if given.get("correct") is not None:
         _check_shape("'correct' of the loss", given["correct"], num_examples)
-    further = [name for name, value in given.items() if name not in ("loss", "correct") and value is not None]
+    counts = given.get("count")
+    if counts is not None:
+        _check_shape("'count' of the loss", counts, num_examples)
+        if counts.is_complex() or not bool((counts >= 0).all()):
+            raise LandscapeError(
+                "loss: 'count' has values that are no numbers of 0 or above; valid is by how much each example counts in the mean"
+            )
+    further = [name for name, value in given.items() if name not in _KNOWN and value is not None]
     for name in further:
         _check_further(name, given[name], num_examples)
-    return Returned(accuracy=given.get("correct") is not None, further=tuple(sorted(further)))
+    return Returned(
+        accuracy=given.get("correct") is not None,
+        further=tuple(sorted(further)),
+        counted=counts is not None,
+    )
 
 
 def _check_further(name: Any, value: Any, num_examples: int) -> None:
     if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
         raise LandscapeError(
-            f"loss: returned numbers under the name {name!r}; valid are loss, correct, and further names of letters, "
+            f"loss: returned numbers under the name {name!r}; valid are loss, correct, count, and further names of letters, "
             f"digits and underscores that do not begin with a digit, but not {', '.join(RESERVED)}"
         )
     _check_shape(name, value, num_examples)
@@ -118,7 +134,7 @@ def try_two_examples(
         LandscapeError: Items cannot be read or collated, or the loss is not one value per example.
     """
     items = read_items(split, dataset, range(min(2, len(dataset))))  # type: ignore[arg-type]
-    data = nests.map_tensors(lambda t: t.to(device), collate(split, items, dtype=dtype))
+    data = nests.map_tensors(lambda t: t.to(device), collate(split, items, dtype=dtype, dataset=dataset))
     batch = Batch(data=data, valid=len(items))
     try:
         # A network in training is called no more often than it must: it draws, and keeps statistics.
@@ -200,13 +216,46 @@ def check_rereading(
         LandscapeError: An example differs: the data set shuffles or augments at random.
     """
     most = REREAD if isinstance(examples, Resident) else REREAD_STREAMED
+    if not examples.whole_rows():
+        _check_rereading_batches(examples, dataset, device, dtype, max(1, most // examples.batch_size))
+        return
     for index in nests.evenly_spaced(examples.num_examples, most):
-        item = collate(examples.split, read_items(examples.split, dataset, [index]), dtype=dtype)
+        item = collate(
+            examples.split, read_items(examples.split, dataset, [index]), dtype=dtype, dataset=dataset
+        )
         if not nests.equal(nests.map_tensors(lambda t: t.to(device), item), examples.example(index)):
-            raise LandscapeError(
-                f"data: item {index} of split {examples.split!r} is another one on a second reading; a landscape "
-                f"needs the same examples at every point, so turn off shuffling and random augmentation"
-            )
+            raise _read_otherwise(examples.split, f"item {index}")
+
+
+def _check_rereading_batches(
+    examples: Examples, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype | None, most: int
+) -> None:
+    """The same of padded batches, of which a row depends on the longest item."""
+    for number in nests.evenly_spaced(examples.num_batches, most):
+        start = number * examples.batch_size
+        items = read_items(
+            examples.split,
+            dataset,
+            range(start, min(start + examples.batch_size, examples.num_examples)),
+        )
+        again = collate(
+            examples.split,
+            items + items[-1:] * (examples.batch_size - len(items)),
+            dtype=dtype,
+            dataset=dataset,
+        )
+        with closing(examples.pieces(number, number + 1)) as pieces:
+            held = next(pieces)[0].data
+        if not nests.equal(nests.map_tensors(lambda t: t.to(device), again), held):
+            raise _read_otherwise(examples.split, f"batch {number}")
+
+
+def _read_otherwise(split: str, what: str) -> LandscapeError:
+    return LandscapeError(
+        f"data: {what} of split {split!r} is another one on a second reading; a landscape needs the same examples at every "
+        f"point, so turn off shuffling and random augmentation (a data set with the transforms of evaluation, a collate_fn "
+        f"that draws nothing)"
+    )
 
 
 def seen(

@@ -156,9 +156,16 @@ class NetworkProbe:
             if not np.isfinite(losses).all():
                 continue
             allowed = TOLERANCES[self.dtype] * float(np.sum(np.abs(losses)))
-            if not abs(sums[0] - float(np.sum(losses))) <= allowed or sums[2] != losses.size:
+            if not abs(sums[0] - float(np.sum(losses))) <= allowed or sums[2] != self._number:
                 return f"at {self._points[place]} the sum of losses is {sums[0]:.9g}, of its examples {np.sum(losses):.9g}"
         return None
+
+    @cached_property
+    def _number(self) -> float:
+        """What the sums are divided by: the examples, or by how much they count."""
+        with moved_to(self._setting.model, self.device, double=self.dtype == torch.float64):
+            sums = self._setting.reference().tile([self._batches], [self._points[0]])
+        return float(sums[0, 2])
 
     @cached_property
     def wanted(self) -> Floats:
@@ -245,18 +252,16 @@ def fewer(batch: Batch, most: int = MOST_EXAMPLES) -> Batch:
     return Batch(data=nests.rows(batch.data, 0, count), valid=count)
 
 
-def trial_rows(examples: Examples, most: int = MOST_EXAMPLES) -> list[Any]:
-    """A few examples from all of a split, evenly spaced: a nest of one row each."""
-    return [examples.example(index) for index in nests.evenly_spaced(examples.num_examples, most)]
+def trial_examples(examples: Examples, most: int = MOST_EXAMPLES) -> list[int]:
+    """A few examples from all of a split, evenly spaced."""
+    return nests.evenly_spaced(examples.num_examples, most)
 
 
-def grouped(rows: Sequence[Any], size: int, most: int) -> list[Batch]:
-    """Batches of so many examples, `most` at most, from nests of one each."""
+def grouped(examples: Examples, indices: Sequence[int], size: int, most: int) -> list[Batch]:
+    """Batches of so many of these examples, `most` at most."""
     size = max(1, min(size, most))
-    return [
-        Batch(data=nests.joined(rows[start : start + size]), valid=len(rows[start : start + size]))
-        for start in range(0, len(rows), size)
-    ]
+    parts = [indices[start : start + size] for start in range(0, len(indices), size)]
+    return [Batch(data=examples.together(part), valid=len(part)) for part in parts]
 
 
 def probe_points(axes: Sequence[tuple[float, float]], number: int = NUM_POINTS) -> list[Point]:

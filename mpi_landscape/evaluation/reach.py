@@ -31,6 +31,7 @@ from mpi_landscape.evaluation.trust import (
     may_write,
     place_of,
 )
+from mpi_landscape.loading.results import users_own
 from mpi_landscape.origin import is_library
 
 _STORES = ("STORE_GLOBAL", "DELETE_GLOBAL")
@@ -72,7 +73,7 @@ def reach_of(model: nn.Module, loss: Callable[..., Any]) -> Reach:
     walk = _Walk(model)
     for prefix, module in model.named_modules():
         walk.module(module, prefix or type(model).__name__)
-    walk.visit(loss, "loss")
+    walk.visit(users_own(loss), "loss")
     for registry in ("_global_forward_pre_hooks", "_global_forward_hooks"):
         if getattr(modules_module, registry, None):
             walk.shared.append("a hook on all modules")

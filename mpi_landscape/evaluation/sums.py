@@ -15,7 +15,8 @@ from mpi_landscape.loading.results import named
 
 Floats = NDArray[np.float64]
 
-# Loss sum, correct count, example count, sum of squared losses: what a mean and its standard error need.
+# Loss sum, correct count, what they are divided by (examples, or by how much these count), sum of squared losses: what a mean
+# and its standard error need.
 NUM_SUMS = 4
 
 
@@ -23,13 +24,14 @@ def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tenso
     """The sums over the first `valid` examples of what a loss function returned.
 
     Args:
-        result: One loss per example, or a mapping with `loss`, perhaps `correct`, and further numbers per example.
+        result: One loss per example, or a mapping with `loss`, perhaps `correct` and `count`, and further numbers per
+            example.
         valid: Number of examples that count.
         returned: Names of the further numbers that are wanted.
 
     Returns:
-        (NUM_SUMS + len(returned),) float64: loss sum, correct count (NaN without one), examples, sum of squared losses;
-        then the sum of each further number.
+        (NUM_SUMS + len(returned),) float64: loss sum, correct count (NaN without one), examples or the sum
+        of their counts, sum of squared losses; then the sum of each further number.
 
     Raises:
         LandscapeError: A further number is not there, though it was for another batch.
@@ -38,12 +40,18 @@ def example_sums(result: Any, valid: int, returned: Sequence[str] = ()) -> Tenso
         >>> losses, ranks = torch.tensor([0.5, 2.0, 9.0]), torch.tensor([1, 3, 3])
         >>> example_sums({"loss": losses, "rank": ranks}, 2, ["rank"]).tolist()
         [2.5, nan, 2.0, 4.25, 4.0]
+        >>> example_sums({"loss": losses, "count": torch.tensor([1, 3, 2])}, 2).tolist()
+        [2.5, nan, 4.0, 4.25]
     """
     given = named(result)
     counted = given["loss"][:valid].double()
     total, correct = counted.sum(), given.get("correct")
     right = torch.full_like(total, torch.nan) if correct is None else correct[:valid].sum(dtype=torch.float64)
-    sums = [total, right, torch.full_like(total, float(valid)), counted.square().sum()]
+    counts = given.get("count")
+    number = (
+        torch.full_like(total, float(valid)) if counts is None else counts[:valid].sum(dtype=torch.float64)
+    )
+    sums = [total, right, number, counted.square().sum()]
     for name in returned:
         if given.get(name) is None:
             raise LandscapeError(

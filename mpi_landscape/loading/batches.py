@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
@@ -68,6 +69,12 @@ class Examples(Protocol):
 
     def example(self, index: int) -> Any:
         """One example by its number in the data set: a collated nest of one row."""
+
+    def together(self, indices: Sequence[int]) -> Any:
+        """Several examples in one nest, as a batch of them is."""
+
+    def whole_rows(self) -> bool:
+        """Whether an example is the same in every batch: it is not where a batch is padded to its longest."""
 
     def reordered(self, order: NDArray[np.int64]) -> Examples:
         """The same examples in batches of another order; digest and identity stay those of the data set.
@@ -133,6 +140,14 @@ class Finisher:
         with self._lock:
             self._left = -1
             self._made.clear()
+
+
+def together(examples: Examples, form: Form, indices: Sequence[int], device: torch.device | None) -> Any:
+    """Several examples in one nest; made anew of their items where batches are padded."""
+    if not form.collates:
+        return nests.joined([examples.example(index) for index in indices])
+    found = form.finish(form.read(indices))
+    return found if device is None else nests.moved(found, device)
 
 
 def digest_of(batches: Iterable[Batch]) -> str:

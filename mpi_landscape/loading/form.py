@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
+from mpi_landscape.loading.collated import Collated
 from mpi_landscape.loading.reading import collate, read_item
 from mpi_landscape.loading.team import Alone, Team
 
@@ -76,7 +77,8 @@ class Form:
         """Several examples as they are kept, from what `read_example` gave of each."""
         if self.kind == "stored":
             return nests.taken(self.rows, torch.tensor(examples))
-        return collate(self.split, examples, dtype=None if self.kind == "stored items" else self.dtype)
+        dtype = None if self.kind == "stored items" else self.dtype
+        return collate(self.split, examples, dtype=dtype, dataset=self.dataset)
 
     def read(self, indices: Sequence[int]) -> Any:
         """Several examples as they are kept, on the CPU.
@@ -85,6 +87,11 @@ class Form:
             LandscapeError: The data set raised, or the examples do not collate.
         """
         return self.collated([self.read_example(index) for index in indices])
+
+    @property
+    def collates(self) -> bool:
+        """Whether the data set makes its batches itself: a row of one batch may then be longer than that of another."""
+        return isinstance(self.dataset, Collated)
 
     def finish(self, kept: Any) -> Any:
         """Make of several kept examples what collating their items gives, bit for bit; on any device."""
@@ -177,6 +184,10 @@ def find_form(
 
 
 def _look(plain: Form, device: torch.device) -> Form:
+    if isinstance(plain.dataset, Collated):
+        # Rows are as long as their batch. Two items show whether they are rows at all.
+        plain.read(range(min(2, plain.num_examples)))
+        return replace(plain, kind="loose", template=plain.read([0]))
     found = stored_form(plain, device=device)
     if found is not None:
         return found

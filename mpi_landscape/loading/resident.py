@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order, digest_of
+from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order, digest_of, together
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.loading.store import Store
@@ -32,6 +32,7 @@ class Resident:
         batch: Gives a batch by its number.
         regroup: Gives, for an order of the examples, what gives the batches of that order by their numbers.
         place: (num_examples,) the position of each example among the batches; None where that is its number.
+        device: Where the batches are.
 
     Attributes:
         batches: All of it; `batches[i]` is made on demand, and small splits keep what they made.
@@ -45,7 +46,9 @@ class Resident:
         batch: Callable[[int], Batch],
         regroup: Callable[[NDArray[np.int64]], Callable[[int], Batch]],
         place: NDArray[np.int64] | None = None,
+        device: torch.device | None = None,
     ) -> None:
+        self._device = device
         self._form, self._regroup, self._place = form, regroup, place
         self.split, self.num_examples, self.batch_size = form.split, form.num_examples, batch_size
         self.num_batches = -(-form.num_examples // batch_size)
@@ -67,13 +70,23 @@ class Resident:
         """The same examples in batches of another order; see `Examples`."""
         order = checked_order(order, self._form)
         batch = self._regroup(order)
-        return Resident(self._form, self.batch_size, self.digest, batch, self._regroup, np.argsort(order))
+        return Resident(
+            self._form, self.batch_size, self.digest, batch, self._regroup, np.argsort(order), self._device
+        )
 
     def example(self, index: int) -> Any:
         """One example by its number in the data set."""
         position = index if self._place is None else int(self._place[index])
         number, row = divmod(position, self.batch_size)
         return nests.rows(self.batches[number].data, row, row + 1)
+
+    def together(self, indices: Sequence[int]) -> Any:
+        """Several examples in one nest; see `Examples`."""
+        return together(self, self._form, indices, self._device)
+
+    def whole_rows(self) -> bool:
+        """Whether an example is the same in every batch; see `Examples`."""
+        return not self._form.collates
 
 
 def make_resident(
@@ -194,7 +207,7 @@ def _loose(form: Form, batch_size: int, device: torch.device) -> Resident:
 
         return batch
 
-    return Resident(form, batch_size, digest_of(batches), batches.__getitem__, regroup)
+    return Resident(form, batch_size, digest_of(batches), batches.__getitem__, regroup, device=device)
 
 
 def _padded(order: NDArray[np.int64], number: int, batch_size: int) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
-from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order, digest_of
+from mpi_landscape.loading.batches import KEEP, Batch, Batches, Finisher, checked_order, digest_of, together
 from mpi_landscape.loading.form import Form, find_form
 from mpi_landscape.loading.team import Alone, Team
 
@@ -101,6 +101,14 @@ class Streamed:
     def example(self, index: int) -> Any:
         """One example by its number in the data set, read anew."""
         return self.form.finish(nests.moved(self.form.read([index]), self.device))
+
+    def together(self, indices: Sequence[int]) -> Any:
+        """Several examples in one nest; see `Examples`."""
+        return together(self, self.form, indices, self.device)
+
+    def whole_rows(self) -> bool:
+        """Whether an example is the same in every batch; see `Examples`."""
+        return not self.form.collates
 
 
 def make_streamed(

@@ -63,6 +63,7 @@ def choose_batch(
     available: int = 1,
     decided: int | None = None,
     most: int | None = None,
+    given: int | None = None,
 ) -> Batches:
     """Examples per batch: as asked for, as a file has it, or by the size of the activations and of the device's memory.
 
@@ -80,6 +81,7 @@ def choose_batch(
         available: Threads that this rank may keep busy.
         decided: The size of the file that may be continued; None without one.
         most: Examples in a batch at most, where its size is not asked for or decided; None for any number.
+        given: The size in which the data came, taken where none is asked for or decided, as far as it fits.
 
     Raises:
         LandscapeError: A batch does not fit for every rank.
@@ -91,7 +93,7 @@ def choose_batch(
         size = decided
     else:
         largest = footprint.largest * precision.computed.itemsize
-        size = choose_batch_size(largest, num_examples, on_gpu=device.type == "cuda")
+        size = given or choose_batch_size(largest, num_examples, on_gpu=device.type == "cuda")
         size = size if most is None else min(size, most)
         while size > 1 and per_example * size > memory.share:
             size //= 2

@@ -21,6 +21,7 @@ from mpi_landscape.parallel import devices
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.shared_memory import Node
 from mpi_landscape.placement.data import hold
+from mpi_landscape.placement.lengths import sorted_by_length
 from mpi_landscape.placement.memory import choose_batch
 from mpi_landscape.placement.premises import check_premises, try_problem
 from mpi_landscape.plan.decisions import Decisions
@@ -98,6 +99,9 @@ def placed(
         arithmetic = measure_arithmetic(device)
     threads = devices.thread_share(ranks, compute.threads)
     ranks.say(_who(ranks, device, threads))
+    for line in problem.notes:
+        ranks.say(f"given       {line}")
+    problem = sorted_by_length(problem, ranks)
     warning = devices.shared_device_warning(device, ranks)
     if warning:
         ranks.say(f"warning: {warning}")
@@ -120,7 +124,7 @@ def placed(
             batch = choose_batch(
                 footprint, num_examples, compute.batch_size, precision, device, memory,
                 threads=compute.threads if device.type == "cpu" else 1, available=threads,
-                decided=decided.batch_size, most=most_per_batch,
+                decided=decided.batch_size, most=most_per_batch, given=problem.batch_size,
             )  # fmt: skip
         batch_size, usable = batch.size, batch.threads if device.type == "cpu" else threads
         if any(ranks.gather(usable < threads)):

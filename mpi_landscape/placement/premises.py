@@ -21,7 +21,8 @@ from mpi_landscape.loading.resident import Resident
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.problem.build import Problem
-from mpi_landscape.problem.losses import check_targets, split_batch
+from mpi_landscape.problem.criteria import outputs_and_targets, split_batch
+from mpi_landscape.problem.losses import check_targets
 from mpi_landscape.vocabulary import COMPUTED
 
 # Labels of a streamed split that are looked at, the first ones: reading all of it costs as much as a point.
@@ -125,10 +126,10 @@ def refuse_labels(loss: str, network: nn.Module, batches: Iterable[tuple[str, An
     """
     outputs = None
     for name, batch in batches:
-        inputs, targets = split_batch(batch)
+        _, _, targets = split_batch(batch)
         if outputs is None:
             with torch.no_grad():
-                outputs = network(nests.rows(inputs, 0, 2))
+                outputs, _ = outputs_and_targets(network, nests.rows(batch, 0, 2))
         check_targets(loss, _as_many(outputs, len(targets)), targets, where=f"{where}, {name}")
 
 

@@ -49,7 +49,7 @@ def _watched(problem: Problem, ranks: Ranks) -> tuple[Mapping[str, Division], tu
     def run(network: torch.nn.Module) -> None:
         items = read_items(split, dataset, range(min(_EXAMPLES, len(dataset))))  # type: ignore[arg-type]
         device = next(problem.model.parameters()).device
-        data = nests.moved(collate(split, items, dtype=torch.float32), device)
+        data = nests.moved(collate(split, items, dtype=torch.float32, dataset=dataset), device)
         call(problem.loss, network, data, gradients=True)
 
     buffers = [(each, each.detach().clone()) for each in problem.model.buffers()]

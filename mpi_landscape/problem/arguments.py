@@ -1,15 +1,21 @@
-"""What a script hands over in place of a configuration: a network, a loss and data, refused in one line where they are none."""
+"""What a script hands over in place of a configuration: a network, a loss and data, in the forms in which people have them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.data import DataLoader, Dataset
 
+from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.problem.build import text_of
+from mpi_landscape.problem.datasets.forms import splits_of
+from mpi_landscape.problem.datasets.given import Given
 from mpi_landscape.problem.datasets.table import check_names, check_split
-from mpi_landscape.problem.losses import LOSSES
+from mpi_landscape.problem.loss_text import loss_text
+from mpi_landscape.problem.losses import LOSSES, OF_NETWORKS, adapted, build_loss
 from mpi_landscape.problem.targets import check_arguments
 from mpi_landscape.wording import listed, shown
 
@@ -50,52 +56,79 @@ def check_network(model: Any, *, where: str) -> None:
     )
 
 
+def given_loss(
+    loss: Any,
+    model: nn.Module,
+    configuration: LossConfiguration | None,
+    *,
+    ragged: bool,
+    where: str,
+) -> tuple[LossFunction, str | None, str]:
+    """A loss in any of its forms, as a function of a network and a batch.
+
+    Args:
+        loss: A criterion `(outputs, targets)`, or a function `(model, batch)`.
+        configuration: What names it instead; None where nothing does.
+        model: The network, which may bring it along.
+        ragged: Whether examples have several sizes.
+        where: Who was given it, for messages.
+
+    Returns:
+        The function; its name where it is one of this program's; and what identifies it.
+
+    Raises:
+        LandscapeError: It is none of these.
+    """
+    if configuration is not None:
+        function = build_loss(configuration, where=where, folders=[], model=model, ragged=ragged)
+        name = configuration.name if configuration.name in LOSSES else None
+        return function, name, text_of(configuration, function)
+    check_loss(loss, where=where)
+    return adapted(loss, ragged=ragged), None, loss_text(loss)
+
+
 def check_loss(loss: Any, *, where: str) -> None:
-    """Refuse a loss that is neither a name nor a function of a network and a batch.
+    """Refuse a loss that is neither a name, nor a criterion, nor a function of a network and a batch.
 
     Args:
         loss: What was given.
         where: Who was given it, for messages.
 
     Raises:
-        LandscapeError: It is neither.
+        LandscapeError: It is none of these.
     """
-    expected = f"expected {listed(LOSSES)}, or a function (model, batch) that returns one value per example"
-    if isinstance(loss, str):
+    expected = (
+        f"expected {listed([*LOSSES, *OF_NETWORKS])}, a criterion (outputs, targets) such as "
+        f"torch.nn.CrossEntropyLoss(), or a function (model, batch)"
+    )
+    if isinstance(loss, str | Mapping):
         return
     if isinstance(loss, type):
         raise LandscapeError(f"{where}: loss is the class {loss.__name__}; {expected}")
     if not callable(loss):
         raise LandscapeError(f"{where}: loss is {shown(loss)}; {expected}")
-    if isinstance(loss, nn.modules.loss._Loss):
-        name = type(loss).__name__
-        raise LandscapeError(
-            f"{where}: loss is a {name}, which takes outputs and targets; {expected}, such as "
-            f"lambda model, batch: {name}(reduction='none')(model(batch[0]), batch[1])"
-        )
     called = str(getattr(loss, "__qualname__", type(loss).__name__))
     check_arguments(loss, {}, where=f"{where}: loss", called=called, given=("model", "batch"))
 
 
-def check_data(data: Any, *, where: str) -> dict[str, Dataset[Any]]:
-    """The data by split, `train` where one data set is given.
+def check_data(data: Any, *, where: str, collate_fn: Callable[[list[Any]], Any] | None = None) -> Given:
+    """The data by split, `train` where one data set is given; see `splits_of`.
 
     Args:
         data: What was given.
         where: Who was given it, for messages.
+        collate_fn: Makes batches of items of several sizes.
 
     Raises:
-        LandscapeError: There is none, a split is no map-style data set or is empty, or its name cannot be one of a file's.
+        LandscapeError: There is none, a split has no form that is known or is empty, or its name cannot be one of a file's.
     """
     where = f"{where}: data"
-    if isinstance(data, Mapping):
-        if not data:
-            raise LandscapeError(f"{where}: is an empty mapping; expected a data set, or several by name")
-        check_names(data, where)
-    splits = data if isinstance(data, Mapping) else {"train": data}
-    for name, split in splits.items():
-        if isinstance(split, DataLoader):
-            raise LandscapeError(
-                f"{where}: split {name} is a DataLoader; expected a data set with __len__ and __getitem__, such as loader.dataset"
-            )
-    return {name: check_split(split, name, where) for name, split in splits.items()}
+    if collate_fn is not None and not callable(collate_fn):
+        raise LandscapeError(
+            f"{where}: collate_fn is {shown(collate_fn)}; expected a function that makes a batch of a list of items"
+        )
+    given = splits_of(data, where=where, collate_fn=collate_fn)
+    check_names(given.splits, where)
+    return replace(
+        given, splits={name: check_split(split, name, where) for name, split in given.splits.items()}
+    )

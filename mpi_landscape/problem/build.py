@@ -10,9 +10,11 @@ from torch.utils.data import Dataset
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
-from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.loading.collated import Collated
+from mpi_landscape.loading.results import LossFunction, users_own
+from mpi_landscape.problem.datasets.table import build_data
 from mpi_landscape.problem.loss_text import loss_text
-from mpi_landscape.problem.losses import LossFunction, build_loss
+from mpi_landscape.problem.losses import LOSSES, OF_NETWORKS, build_loss
 from mpi_landscape.problem.networks.table import build_network
 
 
@@ -27,6 +29,8 @@ class Problem:
         where: What describes it, for messages.
         loss_name: The name of a loss of this program; None for a user's own.
         loss_text: What identifies the loss.
+        batch_size: The number of examples in which the data came, as a loader has it; None where they came without.
+        notes: What was made of what was given, in lines for people.
     """
 
     model: nn.Module
@@ -35,6 +39,8 @@ class Problem:
     where: str = "problem"
     loss_name: str | None = None
     loss_text: str = ""
+    batch_size: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) -> Problem:
@@ -47,20 +53,32 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
         LandscapeError: The network, the loss or the data cannot be built.
     """
     # The cheap ones first: a misspelt loss should not have to wait for the data.
-    loss = build_loss(configuration.loss, where=where, folders=folders)
+    build_loss(configuration.loss, where=where, folders=folders)
     model = build_network(configuration.model, where=where, folders=folders)
-    splits = build_splits(configuration.data, where=where, folders=folders)
+    data = build_data(configuration.data, where=where, folders=folders)
+    loss = build_loss(
+        configuration.loss, where=where, folders=folders, model=model, ragged=is_ragged(data.splits)
+    )
     return Problem(
         model=model.cpu(),
         loss=loss,
-        splits=splits,
+        splits=data.splits,
+        batch_size=data.batch_size,
+        notes=tuple(data.notes),
         where=where,
-        loss_name=configuration.loss.name,
-        loss_text=_loss_text(configuration.loss, loss),
+        loss_name=configuration.loss.name if configuration.loss.name in LOSSES else None,
+        loss_text=text_of(configuration.loss, loss),
     )
 
 
-def _loss_text(configuration: LossConfiguration, loss: LossFunction) -> str:
+def is_ragged(splits: Mapping[str, Dataset[Any]]) -> bool:
+    """Whether items may have several sizes: those of a data set that makes its own batches."""
+    return any(isinstance(each, Collated) for each in splits.values())
+
+
+def text_of(configuration: LossConfiguration, loss: LossFunction) -> str:
+    """What identifies a loss that a configuration names."""
     arguments = (f"{key}={value!r}" for key, value in sorted(configuration.arguments.items()))
     text = f"{configuration.name or configuration.target}({', '.join(arguments)})"
-    return text if configuration.target is None else loss_text(loss, text)
+    own = configuration.target is not None or configuration.name in OF_NETWORKS
+    return loss_text(users_own(loss), text) if own else text

@@ -1,7 +1,7 @@
 """Losses, one value per example: the named ones, and a user's own.
 
-A loss is called `loss(model, batch)`. For the named ones, a batch is `(inputs, targets)` or a mapping
-with "input" and "target"; they return a mapping with
+A loss is called `loss(model, batch)`. For the named ones, a batch is as `criteria.split_batch` takes it; they return a
+mapping with
 
     loss     (N,) float32 (float64 for float64 outputs), nats for cross_entropy and nll
     correct  (N,) bool, whether the largest output is that of the label; only for integer targets
@@ -12,7 +12,7 @@ Outputs are (N, C) floating point, and targets (N,) integers in [0, C), where a 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,18 @@ from torch import Tensor, nn
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.targets import check_arguments, resolve
+from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.problem.criteria import (
+    STEPS,
+    OfNetwork,
+    OfOutputs,
+    OfStep,
+    is_criterion,
+    outputs_and_targets,
+)
+from mpi_landscape.problem.taken_apart import TakenApart
+from mpi_landscape.problem.targets import check_arguments, invoke, resolve
 from mpi_landscape.wording import listed, shown, suggestion
-
-LossFunction: TypeAlias = Callable[[nn.Module, Any], Tensor | Mapping[str, Tensor]]
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _HALVES = (torch.float16, torch.bfloat16)
@@ -66,79 +74,135 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[..., Tensor]] = {each.__name__: each for each in (cross_entropy, mse, hinge, nll)}
 
 
-def build_loss(configuration: LossConfiguration, *, where: str, folders: Sequence[Path]) -> LossFunction:
+# Losses that a network brings along.
+OF_NETWORKS = (*STEPS, "output")
+
+
+def build_loss(
+    configuration: LossConfiguration,
+    *,
+    where: str,
+    folders: Sequence[Path],
+    model: nn.Module | None = None,
+    ragged: bool = False,
+) -> LossFunction:
     """Find the loss that a configuration names: a function of a network and a batch.
 
-    A name is one of `LOSSES`, and a target is itself the function `loss(model, batch, **arguments)`, which
-    returns a tensor (N,), or a mapping with "loss" (N,) and optionally "correct" (N,); `where` and `folders`
-    are as in `problem.build.build`.
+    A name is one of `LOSSES`, or of `OF_NETWORKS`. A target is a function `loss(model, batch, **arguments)`, which
+    returns a tensor (N,), a mapping with "loss" (N,) and optionally "correct" and "count" (N,), or a scalar that can be taken
+    apart; or a criterion `(outputs, targets)`, such as torch.nn:CrossEntropyLoss, a class that is made with the arguments.
+    `where` and `folders` are as in `problem.build.build`.
+
+    Args:
+        configuration: What names it.
+        where: As above.
+        folders: As above.
+        model: The network, for losses that it brings along; None to check all else.
+        ragged: Whether examples have several sizes.
 
     Raises:
         LandscapeError: The name is unknown, a target is not found, or the arguments do not fit.
     """
     section = f"{where}: loss"
-    arguments, target = configuration.arguments, configuration.target
+    arguments, target = dict(configuration.arguments), configuration.target
     if target is not None:
         function = resolve(target, where=f"{section}.target", folders=folders)
         if isinstance(function, type):
-            raise LandscapeError(
-                f"{section}.target {shown(target)}: is a class; expected a function (model, batch)"
-            )
+            if not issubclass(function, nn.Module):
+                raise LandscapeError(
+                    f"{section}.target {shown(target)}: is a class; expected a function (model, batch), or a criterion, a "
+                    "class of torch.nn.Module whose instances take (outputs, targets)"
+                )
+            return adapted(invoke(function, arguments, where=section, called=target), ragged=ragged)
         check_arguments(function, arguments, where=section, called=target, given=("model", "batch"))
-        return functools.partial(function, **arguments)
+        # Named after its first parameter, which a partial still has.
+        return adapted(functools.partial(function, **arguments) if arguments else function, ragged=ragged)
     name = str(configuration.name)
+    if name in OF_NETWORKS:
+        per = arguments.pop("per", None)
+        if arguments or per not in (None, "element", "sequence"):
+            raise LandscapeError(
+                f"{section}.arguments: {shown(arguments or per)}; valid is per: element, each of an example's elements "
+                "(tokens) counting the same as in training, or per: sequence, each example counting the same"
+            )
+        if model is None:
+            return functools.partial(evaluate, name=name, arguments={})
+        return of_network(name, model, where=section, ragged=ragged, per_sequence=per == "sequence")
     if name not in LOSSES:
         raise LandscapeError(
-            f"{section}.name is {shown(name)}; valid names are {listed(LOSSES)}"
-            f"{suggestion(name, list(LOSSES))}; your own is given as target: package.module:function"
+            f"{section}.name is {shown(name)}; valid names are {listed([*LOSSES, *OF_NETWORKS])}"
+            f"{suggestion(name, [*LOSSES, *OF_NETWORKS])}; your own is given as target: package.module:function"
         )
     check_arguments(LOSSES[name], arguments, where=section, called=name, given=("outputs", "targets"))
     for argument, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise LandscapeError(f"{section}.arguments.{argument} is {shown(value)}; expected a number")
-    return functools.partial(evaluate, name=name, arguments=dict(arguments))
+    return functools.partial(evaluate, name=name, arguments=arguments)
+
+
+def adapted(loss: Callable[..., Any], *, ragged: bool = False) -> LossFunction:
+    """A user's function (model, batch) or criterion (outputs, targets), with a value per example."""
+    name = str(getattr(loss, "__name__", None) or getattr(loss, "func", loss).__class__.__name__)
+    if not is_criterion(loss):
+        return TakenApart(loss, name=name, ragged=ragged)
+    if isinstance(loss, nn.Module):
+        name = type(loss).__name__
+    return TakenApart(OfOutputs(loss), name=name, ragged=ragged)
+
+
+def of_network(
+    name: str, model: nn.Module, *, where: str, ragged: bool = False, per_sequence: bool = False
+) -> LossFunction:
+    """A loss that a network brings along: a step of a Lightning module, or the `.loss` of its output.
+
+    Raises:
+        LandscapeError: The network has no such step.
+    """
+    kind = type(model)
+    if name == "output":
+        return TakenApart(
+            OfNetwork(kind.forward), name="the network's output", ragged=ragged, per_sequence=per_sequence
+        )
+    step = getattr(kind, name, None)
+    if not callable(step):
+        raise LandscapeError(
+            f"{where} is {name}, and the network, a {kind.__name__}, has none; valid is a LightningModule that has one"
+        )
+    return TakenApart(OfStep(step, name), name=name, ragged=ragged, per_sequence=per_sequence)
 
 
 def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Evaluate a named loss, one of `LOSSES`, of a network with outputs (N, C).
+    """Evaluate a named loss, one of `LOSSES`, of a network with outputs (N, C), or (N, C, ...) for cross-entropies.
 
     Returns:
-        "loss" (N,) and, for integer targets, "correct" (N,) bool.
+        "loss" (N,) and, for integer targets, "correct" (N,): whether the largest output is the label's, or the share of the
+        labels of an example of which it is.
 
     Raises:
         LandscapeError: The batch has another form, or outputs and targets do not fit each other.
     """
-    inputs, targets = split_batch(batch)
-    outputs = model(inputs)
+    outputs, targets = outputs_and_targets(model, batch)
+    targets = _checked_targets(targets)
     _check_form(name, outputs, targets, name)
     if outputs.dtype in _HALVES:
         # A sum of exponentials in 8 or 11 bits would be the largest error of all.
         outputs = outputs.float()
-    results = {"loss": LOSSES[name](outputs, targets, **arguments)}
+    losses = LOSSES[name](outputs, targets, **arguments)
+    results = {"loss": losses.flatten(1).mean(1) if losses.ndim > 1 else losses}
     if targets.dtype in _INTEGERS:
         largest, label = outputs.max(dim=1)
         # The largest of outputs with a NaN is that NaN, which answers nothing.
-        results["correct"] = (label == targets) & ~largest.isnan()
+        correct = (label == targets) & ~largest.isnan()
+        results["correct"] = correct.float().flatten(1).mean(1) if correct.ndim > 1 else correct
     return results
 
 
-def split_batch(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and targets of a batch, refused unless a pair of both, or a mapping with "input" and "target"."""
-    if isinstance(batch, Mapping) and {"input", "target"} <= batch.keys():
-        inputs, targets = batch["input"], batch["target"]
-    elif isinstance(batch, (list, tuple)) and len(batch) == 2:
-        inputs, targets = batch
-    else:
-        keys = f" with the keys {listed(batch)}" if isinstance(batch, Mapping) else ""
-        raise LandscapeError(
-            f"data: a batch is a {type(batch).__name__}{keys}; a named loss expects (inputs, targets), or a "
-            "mapping with input and target"
-        )
+def _checked_targets(targets: Any) -> Tensor:
     if not isinstance(targets, Tensor):
         raise LandscapeError(
             f"data: the targets of a batch are a {type(targets).__name__}; expected a tensor"
         )
-    return inputs, targets
+    return targets
 
 
 def check_targets(name: str, outputs: Tensor, targets: Tensor, *, where: str) -> None:
@@ -155,6 +219,7 @@ def check_targets(name: str, outputs: Tensor, targets: Tensor, *, where: str) ->
     """
     if name not in LOSSES:
         return
+    targets = _checked_targets(targets)
     _check_form(name, outputs, targets, where)
     if targets.dtype not in _INTEGERS:
         return
@@ -163,7 +228,7 @@ def check_targets(name: str, outputs: Tensor, targets: Tensor, *, where: str) ->
     if len(bad):
         index = int(bad[0, 0])
         raise LandscapeError(
-            f"{where}: the label at index {index} is {int(targets[index])}; the network has {num_classes} "
+            f"{where}: the label at index {index} is {int(targets[tuple(bad[0])])}; the network has {num_classes} "
             f"outputs, so labels go from 0 to {num_classes - 1}"
         )
 
@@ -181,8 +246,13 @@ def _check_form(name: str, outputs: Any, targets: Tensor, where: str) -> None:
         }
         needed = "integer targets (N,), or floating-point targets of the outputs' shape"
     else:
-        fits = targets.dtype in _INTEGERS and outputs.ndim == 2 and targets.shape == outputs.shape[:1]
+        # A segmentation has a label at every place.
+        dense = name in ("cross_entropy", "nll") and outputs.ndim > 2
+        fits = targets.dtype in _INTEGERS and (outputs.ndim == 2 or dense)
+        fits = fits and targets.shape == outputs.shape[:1] + outputs.shape[2:]
         needed = "outputs (N, C) and integer targets (N,)"
+        if name in ("cross_entropy", "nll"):
+            needed += ", or outputs (N, C, ...) and integer targets (N, ...)"
     if not fits:
         raise LandscapeError(
             f"{where}: outputs have shape {tuple(outputs.shape)}, targets {tuple(targets.shape)} of "

@@ -12,7 +12,7 @@ from torch import nn
 
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
-from mpi_landscape.problem.losses import LossFunction
+from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.training.feed import Feed
 from mpi_landscape.training.loop import Training
 from mpi_landscape.training.recipe import Recipe

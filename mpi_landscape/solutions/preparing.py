@@ -17,12 +17,13 @@ from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.inputs import find_inputs
 from mpi_landscape.evaluation.replica import network_on
+from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.premises import refuse_labels
 from mpi_landscape.problem.checkpoints import load_state, read_state
 from mpi_landscape.problem.datasets.table import build_splits
-from mpi_landscape.problem.losses import LossFunction, build_loss
+from mpi_landscape.problem.losses import build_loss
 from mpi_landscape.problem.networks.table import build_network
 from mpi_landscape.solutions.member import Member, PreparedTraining
 from mpi_landscape.training.feed import Feed, FeedFromMemory, make_feed
@@ -128,12 +129,13 @@ def prepare(
 def build_untrained(member: Member) -> tuple[nn.Module, LossFunction]:
     """The network that a training begins with, and its loss."""
     settings = member.settings
-    loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
+    build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)
     model = build_network(member.configuration.model, where=member.where, folders=_folders(member))
     model = converted(model, torch.float32)
     if settings.start is not None:
         load_state(model, read_state(settings.start), where=settings.start)
+    loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member), model=model)
     return model, loss
 
 

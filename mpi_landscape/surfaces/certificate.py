@@ -132,16 +132,22 @@ def certify_points(
                 ("_plain", reference, nullcontext),
             ):
                 with mode():
-                    losses = [
-                        np.concatenate([by.example_losses(batch, point) for batch in batches]).mean()
-                        for point in points
-                    ]
-                facts[f"checked_{split}_loss{name}"] = np.array(losses)
+                    facts[f"checked_{split}_loss{name}"] = _means(by, batches, points)
         evaluator.move()
         return facts
 
     facts: dict[str, NDArray[np.float64]] = ranks.share(ranks.on_root(look) or {})
     return facts
+
+
+def _means(
+    by: Evaluator | Reference, batches: Sequence[Batch], points: Sequence[Point]
+) -> NDArray[np.float64]:
+    """(points,) the mean loss of some batches, over whatever it is that counts."""
+    tile = by.tile([batches], points)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        means: NDArray[np.float64] = tile[:, 0] / tile[:, 2]
+    return means
 
 
 def warnings_about(checked: Mapping[str, NDArray[np.float64]]) -> list[str]:
@@ -208,11 +214,10 @@ def check_unchanged(
         for split, batches in trials.batches.items():
             name = f"checked_{split}_loss"
             with placed.precision.computing():
-                tile = evaluator.tile([batches], points)
-            _compare(facts[name], tile[:, 0] / tile[:, 2], split, points, rounding=1e-5)
+                now = _means(evaluator, batches, points)
+            _compare(facts[name], now, split, points, rounding=1e-5)
             if ranks.is_root:
-                reference = setting.reference()
-                now = np.array([reference.losses(batches, point).mean() for point in points])
+                now = _means(setting.reference(), batches, points)
                 _compare(facts[f"{name}_plain"], now, split, points, rounding=1e-6)
 
 

@@ -26,7 +26,7 @@ from mpi_landscape.evaluation.probe import (
     grouped,
     losses_in_double,
     probe_points,
-    trial_rows,
+    trial_examples,
 )
 from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point
@@ -64,16 +64,17 @@ class Trials:
 def trials_of(placed: Placed, grid: Grid) -> Trials:
     """Choose examples and points, the same on every rank."""
     most = max(8, MOST_EXAMPLES // len(placed.splits))
-    rows = {split: trial_rows(examples, most) for split, examples in placed.splits.items()}
+    chosen = {split: trial_examples(examples, most) for split, examples in placed.splits.items()}
     axes = [(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None]
+
+    def batches(split: str, indices: Sequence[int], size: int) -> list[Batch]:
+        return grouped(placed.splits[split], indices, size, placed.batch_size)
+
     # Uneven batches, no larger than those of the work.
     return Trials(
-        batches={
-            split: grouped(found, -(-5 * len(found) // 8), placed.batch_size) for split, found in rows.items()
-        },
+        batches={split: batches(split, found, -(-5 * len(found) // 8)) for split, found in chosen.items()},
         regrouped={
-            split: grouped(found[::-1], -(-2 * len(found) // 7), placed.batch_size)
-            for split, found in rows.items()
+            split: batches(split, found[::-1], -(-2 * len(found) // 7)) for split, found in chosen.items()
         },
         points=probe_points(axes),
     )

@@ -129,6 +129,10 @@ class Losses:
         try:
             with self.placed.precision.computing(), closing(pieces_of_tile()) as pieces:
                 row = self.evaluator.tile(pieces, points, between)
+            if self.orders:
+                _check_uncounted(
+                    row, min(stop * examples.batch_size, examples.num_examples) - first * examples.batch_size
+                )
             self.watch.look(
                 index,
                 points,
@@ -186,6 +190,9 @@ def prepare_losses(
     with ranks.together():
         shards = cut_data(request, placed, decided.shards)
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
+    if sampled:
+        with ranks.together():
+            _check_whole_rows(splits)
     # Rank 0's number for all: it is in the plan.
     at_once = (
         1
@@ -248,3 +255,23 @@ def prepare_losses(
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
+
+
+def _check_whole_rows(splits: Mapping[str, Examples]) -> None:
+    """Refuse to sample padded batches: they are made of neighbors by length, and samples of examples drawn at random."""
+    padded = [split for split, examples in splits.items() if not examples.whole_rows()]
+    if padded:
+        raise LandscapeError(
+            f"compute.relative_error: split {padded[0]} is in batches that a collate_fn pads, which cannot be sampled; valid "
+            f"is the exact surface (without it), or items of one size"
+        )
+
+
+def _check_uncounted(row: NDArray[np.float64], num_examples: int) -> None:
+    """Refuse to sample examples that do not count the same: the standard error of such a mean is another one."""
+    if (row[:, 2] != num_examples).any():
+        raise LandscapeError(
+            "compute.relative_error: the loss says by how much each example counts (tokens, weights of classes), and an "
+            "error bar of such a mean is not known here; valid is the exact surface (without it), or a loss whose examples "
+            "count the same"
+        )

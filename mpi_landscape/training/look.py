@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mpi_landscape.loading.results import LossFunction, correct_of, losses_of
+from mpi_landscape.loading.results import LossFunction, correct_of, counts_of, losses_of
 from mpi_landscape.training.feed import Feed
 
 
@@ -43,8 +44,9 @@ def look_at(
             sums.append(_sums(loss(model, prepare(batch))))
             between()
         # Added here, one after the other in float64: on a GPU nothing waits for a batch.
-        total, correct = (sum(column) for column in zip(*torch.stack(sums).tolist(), strict=True))
-        values[f"{split}_loss"], values[f"{split}_accuracy"] = total / len(feed), correct / len(feed)
+        total, correct, number = (sum(column) for column in zip(*torch.stack(sums).tolist(), strict=True))
+        values[f"{split}_loss"] = total / number if number else math.nan
+        values[f"{split}_accuracy"] = correct / number if number else math.nan
     return values
 
 
@@ -63,8 +65,10 @@ def weight_norm(model: nn.Module) -> float:
 
 
 def _sums(result: Any) -> Tensor:
-    """(2,) float64: sums of the loss and of the correct answers, NaN where the loss does not tell."""
+    """(3,) float64: sums of the loss, of the correct answers (NaN where the loss does not tell), and of what counts."""
     total = losses_of(result).sum(dtype=torch.float64)
     correct = correct_of(result)
     right = total.new_full((), torch.nan) if correct is None else correct.sum(dtype=torch.float64)
-    return torch.stack([total, right])
+    counts = counts_of(result)
+    number = total.new_full((), len(losses_of(result))) if counts is None else counts.sum(dtype=torch.float64)
+    return torch.stack([total, right, number])

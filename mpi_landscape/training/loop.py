@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from mpi_landscape.configuration.sections.training import Phase
-from mpi_landscape.loading.results import LossFunction, losses_of
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.loading.results import LossFunction, counts_of, losses_of
 from mpi_landscape.training.augmentation import Augment
 from mpi_landscape.training.divergence import DivergedError, LossWatch
 from mpi_landscape.training.feed import Feed
@@ -191,7 +192,14 @@ class Training:
         optimizer.zero_grad(set_to_none=True)
         shares = []
         for piece in pieces:
-            share = losses_of(self._loss(self._model, self._prepare(piece))).sum() / size
+            result = self._loss(self._model, self._prepare(piece))
+            counts, losses = counts_of(result), losses_of(result)
+            if counts is not None and len(losses) < size:
+                raise LandscapeError(
+                    "training: a batch goes through in pieces, and the loss says by how much each example counts, which is "
+                    "known of the whole batch alone; valid is a training.batch_size that fits in one piece"
+                )
+            share = losses.sum() / (size if counts is None else counts.sum())
             torch.autograd.backward(share)
             shares.append(share.detach())
         self._watch.note(torch.stack(shares).sum(), step=self._step + 1, epoch=number)

@@ -386,6 +386,7 @@ class Stream(IterableDataset):
 def good(num=4): return {"train": TensorDataset(torch.zeros(num, 2)), "valid_2": [(1, 2), (3, 4)]}
 def one(): return TensorDataset(torch.zeros(3))
 def none(): return {}
+def nothing(): pass
 def empty(): return {"train": [1], "test": []}
 def stream(): return {"train": Stream()}
 def endless(): return {"train": Endless()}
@@ -411,15 +412,19 @@ def test_a_target_gives_its_own_splits(mine):
     assert list(splits) == ["valid_2", "train"]
 
 
+@pytest.mark.parametrize("function", ["one", "generator"])
+def test_a_target_may_return_one_data_set_or_what_can_be_read_once(mine, function):
+    assert list(mine(function)) == ["train"]
+
+
 @pytest.mark.parametrize(
     ("function", "fields", "words", "why"),
     [
-        ("one", {}, ["returned", "expected a mapping of split names"], "a data set without a name"),
-        ("none", {}, ["returned {}", "expected a mapping"], "no splits"),
+        ("none", {}, ["is an empty mapping", "several of these by name"], "no splits"),
+        ("nothing", {}, ["returned nothing", "DataLoader"], "a forgotten return"),
         ("empty", {}, ["split test is empty"], "an empty split"),
-        ("stream", {}, ["split train is a Stream", "__getitem__"], "a stream has no order to split"),
+        ("stream", {}, ["split train, a Stream, gave no item"], "a stream that has ended"),
         ("endless", {}, ["split train", "does not know its length"], "no length"),
-        ("generator", {}, ["split train is a list_iterator", "__len__"], "not a data set"),
         ("spaced", {}, ["split named 'my split'", "letters"], "the name of a variable"),
         ("number", {}, ["split named 1"], "no name"),
         ("good", {"splits": ("test",)}, ["unknown split 'test'", "train, valid_2"], "not one of its splits"),

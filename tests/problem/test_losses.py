@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
@@ -138,12 +139,39 @@ def test_a_batch_may_be_a_mapping_of_input_and_target():
     torch.testing.assert_close(loss(Fixed(), batch)["loss"], loss(Fixed(), (OUTPUTS, LABELS))["loss"])
 
 
+@pytest.mark.parametrize("name", ["target", "targets", "label", "labels", "y"])
+def test_a_mapping_may_call_its_target_as_people_do(name):
+    found = build("cross_entropy")(Fixed(), {"x": OUTPUTS, name: LABELS})
+    torch.testing.assert_close(found["loss"], F.cross_entropy(OUTPUTS, LABELS, reduction="none"))
+
+
+def test_what_comes_before_the_target_goes_into_the_network():
+    class Sum(nn.Module):
+        def forward(self, first, second):
+            return first + second
+
+    wanted = F.cross_entropy(OUTPUTS + 1, LABELS, reduction="none")
+    loss, one = build("cross_entropy"), torch.ones_like(OUTPUTS)
+    torch.testing.assert_close(loss(Sum(), [OUTPUTS, one, LABELS])["loss"], wanted)
+    torch.testing.assert_close(loss(Sum(), {"second": one, "first": OUTPUTS, "y": LABELS})["loss"], wanted)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_a_segmentation_has_the_mean_over_its_places(name):
+    outputs, labels = torch.randn(4, 3, 5, 6), torch.randint(0, 3, (4, 5, 6))
+    found = build(name)(Fixed(), [outputs, labels])
+    each = {"cross_entropy": F.cross_entropy, "nll": F.nll_loss}[name](outputs, labels, reduction="none")
+    torch.testing.assert_close(found["loss"], each.mean((1, 2)))
+    torch.testing.assert_close(found["correct"], (outputs.argmax(1) == labels).float().mean((1, 2)))
+
+
 @pytest.mark.parametrize(
     ("batch", "words", "why"),
     [
         (OUTPUTS, ["a batch is a Tensor", "(inputs, targets)"], "inputs only"),
-        ([OUTPUTS, LABELS, LABELS], ["a batch is a list"], "three things"),
-        ({"x": OUTPUTS, "target": LABELS}, ["keys x, target", "input and target"], "another name"),
+        ([OUTPUTS], ["a batch is a list"], "one thing"),
+        ({"x": OUTPUTS, "z": LABELS}, ["keys x, z", "mapping with one of target"], "no target"),
+        ({"target": LABELS}, ["keys target", "and inputs"], "a target alone"),
         ([OUTPUTS, ["a"] * 7], ["targets of a batch are a list", "tensor"], "text"),
         ([OUTPUTS, LABELS[:6]], ["(7, 5)", "(6,)"], "fewer targets"),
         ([OUTPUTS, LABELS[:, None]], ["(7, 1)", "int64"], "targets with an axis"),

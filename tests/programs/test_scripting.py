@@ -86,7 +86,7 @@ def test_bad_arguments_are_refused_like_a_bad_configuration(linear, tmp_path):
     with pytest.raises(mpi_landscape.LandscapeError, match=r"landscape\(\): grid.alpha"):
         mpi_landscape.landscape(model, "cross_entropy", data, alpha=(1, -1, 3), output=tmp_path / "x.h5")
     with pytest.raises(mpi_landscape.LandscapeError, match="one value per example"):
-        mpi_landscape.landscape(model, lambda m, b: m(b[0]).mean(), data, output=tmp_path / "x.h5")
+        mpi_landscape.landscape(model, lambda m, b: m(b[0]).max(), data, output=tmp_path / "x.h5")
     assert not (tmp_path / "x.h5").exists()
 
 

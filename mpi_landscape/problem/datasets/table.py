@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from mpi_landscape.configuration.sections.sources import DataConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.datasets.forms import splits_of
+from mpi_landscape.problem.datasets.given import EXPECTED, Given
 from mpi_landscape.problem.datasets.image_folders import image_folder, imagenet
 from mpi_landscape.problem.datasets.images import digits
 from mpi_landscape.problem.datasets.torchvision_sets import SETS, small_images
@@ -47,11 +50,15 @@ _IN_MEMORY = ("digits", "constant")
 def build_splits(
     configuration: DataConfiguration, *, where: str, folders: Sequence[Path]
 ) -> dict[str, Dataset[Any]]:
-    """Build the splits of the data that a configuration names.
+    """Build the splits of the data that a configuration names; see `build_data`."""
+    return dict(build_data(configuration, where=where, folders=folders).splits)
+
+
+def build_data(configuration: DataConfiguration, *, where: str, folders: Sequence[Path]) -> Given:
+    """Build the data that a configuration names.
 
     Several processes must not download the same data at once: let one build before the others. A target
-    returns a mapping of split names to map-style data sets (with a length, and examples by index); `where`
-    and `folders` are as in `problem.build.build`.
+    returns data in any form that `splits_of` takes; `where` and `folders` are as in `problem.build.build`.
 
     Returns:
         Data sets by split, in the order of `splits` or else of the data set; none of them is empty.
@@ -61,7 +68,8 @@ def build_splits(
             something else, or a split is unknown or empty.
     """
     section = f"{where}: data"
-    offered = _offered(configuration, section, folders)
+    given = _offered(configuration, section, folders)
+    offered = given.splits
     names = tuple(offered) if configuration.splits is None else configuration.splits
     for name in names:
         if name not in offered:
@@ -69,14 +77,19 @@ def build_splits(
                 f"{section}.splits has unknown split {shown(name)}; valid splits are "
                 f"{listed(offered)}{suggestion(name, list(offered))}"
             )
-    return {name: check_split(offered[name], name, section) for name in names}
+    return replace(given, splits={name: check_split(offered[name], name, section) for name in names})
 
 
-def _offered(configuration: DataConfiguration, section: str, folders: Sequence[Path]) -> Mapping[str, Any]:
+def _offered(configuration: DataConfiguration, section: str, folders: Sequence[Path]) -> Given:
     arguments = configuration.arguments
     if configuration.target is not None:
-        splits = call(configuration.target, arguments, where=section, folders=folders)
-        return _checked_mapping(splits, f"{section}.target {shown(configuration.target)}")
+        data = call(configuration.target, arguments, where=section, folders=folders)
+        subject = f"{section}.target {shown(configuration.target)}"
+        if data is None:
+            raise LandscapeError(f"{subject}: returned nothing; {EXPECTED}")
+        given = splits_of(data, where=subject)
+        check_names(given.splits, subject)
+        return given
     name = str(configuration.name)
     if name not in DATASETS:
         raise LandscapeError(
@@ -95,18 +108,7 @@ def _offered(configuration: DataConfiguration, section: str, folders: Sequence[P
             raise LandscapeError(
                 f"{section}.arguments has {twice[0]}; it belongs one level up, as data.{twice[0]}"
             )
-    splits = invoke(DATASETS[name], {**place, **arguments}, where=section, called=name)
-    return _checked_mapping(splits, section)
-
-
-def _checked_mapping(splits: Any, subject: str) -> Mapping[str, Any]:
-    if not isinstance(splits, Mapping) or not splits:
-        raise LandscapeError(
-            f"{subject}: returned {shown(splits)}; expected a mapping of split names to data sets, such as "
-            '{"train": ..., "test": ...}'
-        )
-    check_names(splits, subject)
-    return splits
+    return Given(splits=invoke(DATASETS[name], {**place, **arguments}, where=section, called=name))
 
 
 def check_names(splits: Mapping[Any, Any], where: str) -> None:
