@@ -76,7 +76,7 @@ class TakenApart(Adapted):
             raise LandscapeError(
                 f"loss: {self.name} gives a number for one batch and something else for another; {_EXPECTED}"
             )
-        parts = self._parts(scalar.reshape(()), reductions, model, given, number)
+        parts = self._parts(scalar, reductions, model, given, number)
         return parts or self._one_by_one(scalar, model, given, number)
 
     def _parts(
@@ -222,6 +222,8 @@ def num_rows(batch: Any) -> int:
 
 def _weights(scalar: Tensor, reductions: list[Reduction]) -> list[Tensor | None]:
     """By how much the scalar changes with each reduction; None where it does not depend on it."""
+    if not reductions:
+        return []
     if not scalar.requires_grad:
         # Cut off since: one that it equals is what it is.
         same = [bool(each.value.double() == scalar.double()) for each in reductions]

@@ -27,7 +27,7 @@ from mpi_landscape.problem.datasets.given import Split, is_hugging_face, materia
 def of_loader(loader: DataLoader[Any], where: str, name: str) -> Split:
     """What a loader reads, and how it makes batches; not in which order."""
     subject = f"{where}: split {name}"
-    if loader.batch_size is None and isinstance(loader.batch_sampler, BatchSampler | type(None)):
+    if loader.batch_size is None and loader.batch_sampler is None:
         raise LandscapeError(
             f"{subject} is a DataLoader with batch_size=None, which hands on what its data set gives, batches perhaps; valid "
             f"is the data set itself, or a DataLoader that makes the batches"
@@ -45,7 +45,7 @@ def of_loader(loader: DataLoader[Any], where: str, name: str) -> Split:
     batch_size = loader.batch_size or _most(loader)
     taken = ["data set", *["collate_fn"] * (own is not None), f"batch size {batch_size}"]
     left = [
-        *(["order"] if not isinstance(loader.sampler, SequentialSampler) else []),
+        *(["order"] if not isinstance(_sampler(loader), SequentialSampler) else []),
         *(["drop_last"] if loader.drop_last else []),
     ]
     of = f" ({len(chosen)} of its {len(inner.dataset)} examples, as its sampler says)" if chosen else ""
@@ -57,6 +57,11 @@ def of_loader(loader: DataLoader[Any], where: str, name: str) -> Split:
         batch_size=batch_size,
         notes=[*inner.notes, note],
     )
+
+
+def _sampler(loader: DataLoader[Any]) -> Any:
+    """What names the examples: a sampler of batches has one of its own."""
+    return getattr(loader.batch_sampler, "sampler", loader.sampler)
 
 
 def _most(loader: DataLoader[Any]) -> int | None:
@@ -74,7 +79,7 @@ def _chosen(loader: DataLoader[Any], subject: str) -> list[int] | None:
     Raises:
         LandscapeError: It repeats or weights them: their mean is then not that over the data set.
     """
-    sampler = loader.sampler
+    sampler = _sampler(loader)
     length = len(loader.dataset)  # type: ignore[arg-type]
     if isinstance(sampler, WeightedRandomSampler) or (
         isinstance(sampler, RandomSampler) and (sampler.replacement or sampler.num_samples != length)
