@@ -80,7 +80,14 @@ def certify(
                 )
                 first += len(share)
         rows = sum_over_ranks(ranks, rows)
-        engine, plain = (add_in_order(part)[0] / examples.num_examples for part in rows)
+        totals = [add_in_order(part) for part in rows]
+        with ranks.together():
+            if totals[0][2] == 0:
+                raise LandscapeError(
+                    f"loss: no example of split {split} counts (every 'count', or every label, says so), so there is no mean; "
+                    f"valid is a loss of which at least one does"
+                )
+        engine, plain = (total[0] / total[2] for total in totals)
         # The sums are the same on every rank, and so is a refusal.
         # One of fewer bits may differ.
         if not placed.precision.approximate:

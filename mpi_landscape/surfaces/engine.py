@@ -157,13 +157,21 @@ def _check_grouping(setting: Setting, trials: Trials, placed: Placed) -> float:
         count = sum(batch.valid for batch in batches)
         orders = [range(count), range(count)[::-1]]
         groupings = [batches, trials.regrouped[split]]
-        found = check_grouping(
-            reference,
-            groupings,
-            trials.points[:3],
-            orders,
-            partial(losses_in_double, setting) if is_single else None,
-        )
+        try:
+            found = check_grouping(
+                reference,
+                groupings,
+                trials.points[:3],
+                orders,
+                partial(losses_in_double, setting) if is_single else None,
+            )
+        except LandscapeError as error:
+            if placed.splits[split].whole_rows():
+                raise
+            raise LandscapeError(
+                f"{error}; its batches are padded to their longest item, so what is padding must be masked (an attention_mask, "
+                f"labels of -100, lengths)"
+            ) from error
         rounding = max(rounding, found)
         premises.check_reading(setting.loss, setting.model, batches[0], gradients=setting.gradients)
     return rounding
