@@ -66,6 +66,7 @@ LIBRARIES = {
     "psutil": {"parallel"},
     "torchvision": {"problem"},
     "timm": {"problem"},
+    "safetensors": {"problem.weights"},
     "sklearn": {"problem"},
 }
 # Rooms that never import torch.

@@ -35,16 +35,24 @@ def read(path: Path, where: str) -> Any:
         LandscapeError: It is compressed, TorchScript, nested too deeply, or stands for more than it holds.
         OSError: It cannot be read.
         DamagedError: It is no such file.
-        ForeignError: It names Python objects.
-        NewerProtocolError: It is of a newer protocol.
+        ForeignError: It names Python objects that are refused.
     """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    mapped = mapped_bytes(path)
     content = memoryview(mapped)
     storage = torch.frombuffer(mapped, dtype=torch.uint8).untyped_storage()
     if bytes(content[:4]) == ZIP:
         return _of_archive(content, storage, where)
     return _of_sequence(content, storage, where)
+
+
+def mapped_bytes(path: Path) -> mmap.mmap:
+    """The bytes of a file, which is left as it is by whatever is written to them.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def _of_archive(content: memoryview, whole: torch.UntypedStorage, where: str) -> Any:
@@ -89,11 +97,14 @@ def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -
     """The values of a file in which pickles follow one another, and then the storages, whose places the last pickle names.
 
     The tensors come before the places: the pickle that holds them is read once to come behind it, and then once more.
+    A pickle alone, as pickle.dump writes it, is its own value.
     """
     begin = 0
     for expected in (_MAGIC, _PROTOCOL, None):
         machine = _machine(content, begin, where)
         found = machine.load()
+        if expected == _MAGIC and isinstance(found, Mapping) and machine.position == len(content):
+            return found
         if type(found) is not dict if expected is None else type(found) is not int or found != expected:
             raise DamagedError("it does not begin as a file of torch.save")
         begin = machine.position

@@ -22,10 +22,6 @@ class ForeignError(Exception):
         self.name = name
 
 
-class NewerProtocolError(Exception):
-    """A pickle is of a protocol that torch.load reads only where it may run code."""
-
-
 class Room:
     """What is left of the memory that the values of a file may take: its own bytes and `MARGIN`.
 
