@@ -24,7 +24,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.problem.arguments import check_data, check_loss, check_network
+from mpi_landscape.problem.arguments import check_data, check_loss, check_network, lent_ends
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.loss_text import loss_text
 from mpi_landscape.problem.losses import build_loss
@@ -68,7 +68,8 @@ def landscape(
         alpha: (min, max, num) of the first axis, in units of the direction.
         beta: The same of the second axis; None for a line.
         output: The surface file.
-        directions: As in a configuration; random filter-normalised ones by default.
+        directions: As in a configuration; random filter-normalised ones by default. `to` of a difference is a path, a
+            network or a state dictionary.
         compute: As in a configuration: precision, device, batch_size, ...
         title: What pictures are to say; the network's class by default.
         writer: `auto`, `parallel` or `root`.
@@ -100,6 +101,7 @@ def landscape(
             check_network(model, where=_WHERE)
             check_loss(loss, where=_WHERE)
             splits = check_data(data, where=_WHERE)
+            directions, ends = lent_ends(directions, where=_WHERE)
             configuration = _configuration(named, alpha, beta, path, directions, compute, relative_error)
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
@@ -117,6 +119,7 @@ def landscape(
                 where=_WHERE,
                 loss_name=named,
                 loss_text=loss if isinstance(loss, str) else loss_text(loss),
+                ends=ends,
             )
         grid = configuration.grid
         run_job(

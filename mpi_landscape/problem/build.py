@@ -1,11 +1,11 @@
 """The problem that a configuration describes: a network, a loss and data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
@@ -27,6 +27,7 @@ class Problem:
         where: What describes it, for messages.
         loss_name: The name of a loss of this program; None for a user's own.
         loss_text: What identifies the loss.
+        ends: Tensors by name that a direction leads to, by axis, where a script hands them over; those of rank 0 count.
     """
 
     model: nn.Module
@@ -35,6 +36,7 @@ class Problem:
     where: str = "problem"
     loss_name: str | None = None
     loss_text: str = ""
+    ends: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,20 @@ from mpi_landscape.problem.weights.choosing import chosen
 from mpi_landscape.problem.weights.fitting import load_state
 from mpi_landscape.problem.weights.folders import weights_in
 from mpi_landscape.problem.weights.foreign import first_bytes, refuse_foreign
-from mpi_landscape.problem.weights.names import COUNTER, part_of, without_prefixes
+from mpi_landscape.problem.weights.names import COUNTER, aligned, part_of, without_prefixes
 from mpi_landscape.problem.weights.source import TOP, Source
 from mpi_landscape.wording import one_line, reason, shown
 
-__all__ = ["Source", "Weights", "load", "load_state", "read_content", "read_state", "read_weights"]
+__all__ = [
+    "Source",
+    "Weights",
+    "load",
+    "load_state",
+    "read_content",
+    "read_state",
+    "read_weights",
+    "under_names",
+]
 
 _SAFETENSORS = ".safetensors"
 _NUMBERS = frozenset(
@@ -105,6 +114,15 @@ def read_weights(source: Source) -> Weights:
     if COUNTER in numbers:
         lines.append("the weights are averaged ones (torch.optim.swa_utils.AveragedModel)")
     return Weights(state=numbers, lines=tuple(lines))
+
+
+def under_names(state: Mapping[str, Tensor], wanted: Sequence[str], *, where: str) -> dict[str, Tensor]:
+    """A state under a network's names, where only wrappers or a prefix tell them apart.
+
+    Raises:
+        LandscapeError: It holds the network more than once.
+    """
+    return aligned(state, wanted, wanted, {}, where=where)
 
 
 def read_content(path: str | os.PathLike[str]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.pickled import tensors
+from mpi_landscape.problem.pickled import arrays, tensors
 from mpi_landscape.problem.pickled.beside import stands_unread
 from mpi_landscape.problem.pickled.room import DamagedError, ForeignError, Room
 from mpi_landscape.problem.pickled.tensors import Unread
@@ -21,12 +21,6 @@ from mpi_landscape.problem.pickled.tensors import Unread
 DEEPEST = 100
 # A tuple of forty tuples, each of which holds the next one twice, has a million million items for whoever walks it.
 _MOST_IN_A_KEY = 1000
-# Of numpy's arrays and numbers; u4 is that of its random state.
-_ARRAYS = {
-    np.dtype(kind).str[1:]
-    for kind in ("f2", "f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
-}
-_MOST_DIMENSIONS = 32
 _CONTAINERS = (list, tuple, dict, OrderedDict, set, frozenset, argparse.Namespace)
 _LATIN = ("latin1", "latin-1")
 
@@ -58,7 +52,7 @@ class Values:
         """
         # As Python 2 named it.
         text = re.sub("^copy_reg[.]", "copyreg.", re.sub("^__builtin__[.]", "builtins.", text))
-        is_known = text in _CALLED or text in _BESIDE or tensors.is_known(text)
+        is_known = text in _CALLED or text in arrays.CALLED or text in _BESIDE or tensors.is_known(text)
         if not is_known and not stands_unread(text):
             raise ForeignError(text.removeprefix("builtins."))
         return Name(text)
@@ -77,6 +71,8 @@ class Values:
             return self.called(arguments[0], arguments[2])
         if function.text in tensors.REBUILT:
             return tensors.rebuilt(function.text, self._plain(arguments), self._room)
+        if function.text in arrays.CALLED:
+            return arrays.CALLED[function.text](self._room, *arguments)
         call = _CALLED.get(function.text)
         if call is None and stands_unread(function.text):
             return self.unread(function.text)
@@ -95,12 +91,9 @@ class Values:
         if type(value) is Unread:
             return
         if isinstance(value, np.dtype):
-            order = state[1] if type(state) is tuple and len(state) > 1 else None
-            if type(order) is not str or order not in "<>|=" or state[2:] != (None, None, None, -1, -1, 0):
-                raise DamagedError("a type of numbers that is none")
-            value.__setstate__((3, order, None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
+            arrays.set_order(value, state)
         elif type(value) is np.ndarray:
-            self._fill(value, state)
+            arrays.fill(self._room, value, state)
         elif type(value) is argparse.Namespace and type(state) is dict and all(type(k) is str for k in state):
             self._room.take(256 * (1 + len(state)))
             vars(value).update(state)
@@ -219,77 +212,11 @@ class Values:
             raise DamagedError("a complex number that is none")
         return complex(real, imaginary)
 
-    def _dtype(self, kind: Any, *_: Any) -> np.dtype[Any] | Unread:
-        if kind not in _ARRAYS:
-            # Texts, dates and objects.
-            is_one = type(kind) is str and re.fullmatch("[OSUMmVb][0-9]{0,9}", kind)
-            if not is_one:
-                raise ForeignError("numpy.dtype")
-            return self.unread(f"numpy.dtypes.{type(np.dtype(kind)).__name__}")
-        self._room.take(128)
-        # A copy, whose order of bytes can be another one.
-        made: np.dtype[Any] = np.dtype(kind, False, True)
-        return made
-
-    def _number(self, kind: Any, content: Any) -> Any:
-        if type(kind) is Unread:
-            return kind
-        if type(content) is str:
-            content = _bytes_of(content)
-        if not isinstance(kind, np.dtype) or type(content) is not bytes or len(content) != kind.itemsize:
-            raise DamagedError("a number of numpy that is none")
-        self._room.take(128)
-        return np.ndarray((), kind, content)[()]
-
-    def _array(self, kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
-        if kind != Name("numpy.ndarray") or shape != (0,) or type(code) not in (bytes, str):
-            raise DamagedError("an array that is not begun empty")
-        self._room.take(256)
-        return np.empty(0)
-
-    def _fill(self, array: np.ndarray[Any, Any], state: Any) -> None:
-        if type(state) is not tuple or len(state) != 5:
-            raise DamagedError("an array without its shape, type and values")
-        _, shape, kind, is_fortran, content = state
-        if type(kind) is Unread:
-            # It stays empty.
-            return
-        if type(content) is str:
-            content = _bytes_of(content)
-        is_shape = (
-            type(shape) is tuple and len(shape) <= _MOST_DIMENSIONS and all(map(tensors.is_count, shape))
-        )
-        if not is_shape or not isinstance(kind, np.dtype) or type(content) is not bytes:
-            raise DamagedError("an array without its shape, type and values")
-        if len(content) != tensors.product(shape) * kind.itemsize:
-            raise DamagedError("an array with other values than its shape says")
-        self._room.take(len(content))
-        checked: Any = (1, shape, kind, bool(is_fortran), content)
-        array.__setstate__(checked)
-
-    def _from_buffer(self, content: Any, kind: Any, shape: Any, order: Any, *_: Any) -> Any:
-        if type(kind) is Unread:
-            return kind
-        made = np.empty(0)
-        is_fortran = order == "F"
-        self._fill(
-            made, (1, shape, kind, is_fortran, bytes(content) if type(content) is bytearray else content)
-        )
-        return made
-
     def _frozen(self, items: Any = ()) -> frozenset[Any]:
         return frozenset(self._set(items))
 
     def _beside(self, *_: Any) -> Unread:
         return self.unread("no tensor")
-
-
-def _bytes_of(text: str) -> bytes:
-    """Bytes as Python 2 wrote them: texts."""
-    try:
-        return text.encode("latin1")
-    except UnicodeEncodeError as error:
-        raise DamagedError("bytes that are none") from error
 
 
 def _items(value: Any) -> Iterable[Any]:
@@ -311,11 +238,6 @@ _CALLED: dict[str, Callable[..., Any]] = {
     "builtins.bytearray": Values._changeable,
     "builtins.complex": Values._complex,
     "_codecs.encode": Values._encoded,
-    "numpy.dtype": Values._dtype,
-    # numpy 2 moved its core; a checkpoint names the place of the numpy that wrote it.
-    **{f"numpy.{core}.multiarray.scalar": Values._number for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray._reconstruct": Values._array for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric._frombuffer": Values._from_buffer for core in ("core", "_core")},
     "torch.device": Values._beside,
     "torch.serialization._get_layout": Values._beside,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def read(path: Path, where: str) -> dict[str, Tensor]:
         ) from error
 
 
-def array_of(content: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def array_of(content: np.ndarray[Any, Any]) -> Tensor:
     """An array of numbers as a tensor, without a copy where its bytes are in the machine's order."""
     native = content if content.dtype.isnative else content.astype(content.dtype.newbyteorder("="))
     return torch.from_numpy(native)

@@ -60,7 +60,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
     twins = _twins(expected)
     aligned = names.aligned(state, needed, list(expected), twins, where=where)
     aligned = {name: value for name, value in aligned.items() if not _is_left(name, expected, model)}
-    _share(aligned, expected, twins, where)
+    _share(aligned, twins, where)
     misfits = _misfits(aligned, expected, needed, model)
     if misfits:
         more = f"; … and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
@@ -86,9 +86,7 @@ def _twins(expected: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: group[0] for group in first.values() if len(group) > 1 for name in group}
 
 
-def _share(
-    aligned: dict[str, Tensor], expected: Mapping[str, Tensor], twins: Mapping[str, str], where: str
-) -> None:
+def _share(aligned: dict[str, Tensor], twins: Mapping[str, str], where: str) -> None:
     """Give every name of one memory the same values, in place."""
     groups: dict[str, list[str]] = {}
     for name, first in twins.items():

@@ -13,8 +13,8 @@ from mpi_landscape.problem.pickled.room import Room
 from mpi_landscape.wording import amount, one_line, reason
 
 _LENGTH = struct.Struct("<Q")
-# The library takes some 300 bytes for an entry of 50, so that a longer header could stand for more than the file and 512 MiB. Of a
-# network with 100,000 tensors it has 12 MiB.
+# The library takes some 300 bytes for an entry of 50: a longer header could stand for more than the file and 512 MiB. That of
+# a network with 100,000 tensors has 12 MiB.
 _LONGEST_HEADER = 2**25
 # A tensor object with its name and its place.
 _EACH = 1600
