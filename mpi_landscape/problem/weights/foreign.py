@@ -143,4 +143,5 @@ def refuse_foreign(path: Path, first: bytes, where: str) -> None:
             first[form.place :].startswith(form.sign) if form.sign else path.name.lower().endswith(form.ends)
         )
         if is_it:
-            raise LandscapeError(f"{where}: is {form.what}, and not a checkpoint of PyTorch; {form.advice}")
+            further = "" if "not the file itself" in form.what else ", and not a checkpoint of PyTorch"
+            raise LandscapeError(f"{where}: is {form.what}{further}; {form.advice}")
