@@ -15,6 +15,7 @@ from mpi_landscape.wording import amount, reason, shown
 # That of a network of 100,000 tensors has 10 MiB; parsed, an index of this size stays within 512 MiB.
 _LARGEST_INDEX = 2**24
 INDEX = ".index.json"
+_LONGEST_NAME = 255
 
 
 def read(index: Path, where: str, read_one: Callable[[Path, str], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -85,7 +86,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _inside(folder: Path, name: str, here: str) -> Path:
     """A file beside the index; links lead at most to where the cache of the Hugging Face hub keeps the files of a snapshot."""
     path = folder / name
-    if Path(name).name != name or "\0" in name or name in ("", ".", ".."):
+    if Path(name).name != name or "\0" in name or name in ("", ".", "..") or len(name.encode()) > _LONGEST_NAME:
         raise LandscapeError(
             f"{here} is not in the folder of the index; expected the name of a file beside it"
         )
