@@ -20,7 +20,7 @@ from mpi_landscape.problem.checkpoints import Source, Weights, load_state, read_
 from mpi_landscape.storage.surface.reader import read_direction
 from mpi_landscape.wording import listed
 
-_SURFACES = (".h5", ".hdf5", ".nc")
+SURFACES = (".h5", ".hdf5", ".nc")
 _MOST_NAMED = 3
 
 
@@ -117,7 +117,7 @@ def _needs_buffers(
             return True
     for axis, said in (("alpha", configuration.alpha), ("beta", configuration.beta)):
         # A direction of a surface that has moved them.
-        if isinstance(said, FileDirection) and said.path.endswith(_SURFACES):
+        if isinstance(said, FileDirection) and said.path.endswith(SURFACES):
             _, names = read_direction(said.path, axis)
             if statistics <= set(names):
                 return True

@@ -27,7 +27,15 @@ from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, flat_state
-from mpi_landscape.placement.ends import NOTHING, Given, end_along, fixed_lines, left_behind, weights_of
+from mpi_landscape.placement.ends import (
+    NOTHING,
+    SURFACES,
+    Given,
+    end_along,
+    fixed_lines,
+    left_behind,
+    weights_of,
+)
 from mpi_landscape.problem.checkpoints import under_names
 from mpi_landscape.storage.surface.reader import read_direction
 from mpi_landscape.wording import one_line
@@ -131,6 +139,8 @@ def _lines(
             end, lines = end_along(axis, each, model, around.given, where=where)
             ends += [f"end         {axis}: {line}" for line in lines]
             warnings += [f"{axis}: {line}" for line in left_behind(model, end, layout, vector)]
+        elif isinstance(each, FileDirection) and not each.path.endswith((".npy", *SURFACES)):
+            ends += [f"direction   {axis}: {line}" for line in weights_of(axis, each, around.given).lines]
     plane = Plane(layout=layout, center=around.center.vector, directions=vectors)
     warnings += warnings_of(plane)
     only = {axis: each.only for axis, each in said.items() if each is not None and axis in vectors}
@@ -186,7 +196,7 @@ def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
 def _file(said: FileDirection, around: _Around) -> Tensor:
     """A direction from a surface file (the same axis), a flat .npy, or a state dict of tensors by name."""
     path, layout, here = Path(said.path), around.center.layout, f"{around.here}.path: {said.path}"
-    if path.suffix in (".h5", ".hdf5", ".nc"):
+    if path.suffix in SURFACES:
         values, names = read_direction(path, around.axis)
         if names != [entry.name for entry in layout.entries]:
             raise LandscapeError(

@@ -144,6 +144,18 @@ def read_content(path: str | os.PathLike[str]) -> Any:
     return _pickled(Path(path), where)
 
 
+def check_harmless(path: str | os.PathLike[str]) -> None:
+    """Refuse a file of torch.save from which another reader could run code: it may hold values and tensors alone.
+
+    Raises:
+        LandscapeError: As `read_content`, or it holds another object, or no state dictionary.
+    """
+    where = os.fspath(path)
+    first_bytes(Path(path), where)
+    state, _ = chosen(_pickled(Path(path), where, is_strict=True), Source(path=where), where)
+    _checked(state, where)
+
+
 def _content(path: Path, where: str) -> Any:
     """All that a file of any kind holds."""
     first = first_bytes(path, where)
@@ -167,9 +179,9 @@ def _begins_as_safetensors(first: bytes) -> bool:
     return len(first) > 9 and first[8:10] in (b'{"', b"{ ") and first[5:8] == bytes(3)
 
 
-def _pickled(path: Path, where: str) -> Any:
+def _pickled(path: Path, where: str, *, is_strict: bool = False) -> Any:
     try:
-        return files.read(path, where)
+        return files.read(path, where, is_strict=is_strict)
     except LandscapeError:
         raise
     except ForeignError as error:

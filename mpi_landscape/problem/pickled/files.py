@@ -26,10 +26,11 @@ _COUNT = struct.Struct("<q")
 _LONGEST_WORD = 64
 
 
-def read(path: Path, where: str) -> Any:
+def read(path: Path, where: str, *, is_strict: bool = False) -> Any:
     """All values of a file, without running what it names.
 
-    Tensors are the file itself, mapped into memory, and change with it no longer once they are written to.
+    Tensors are the file itself, mapped into memory, and change with it no longer once they are written to. What is
+    not read has an `Unread` in its place, or is refused where that `is_strict`.
 
     Raises:
         LandscapeError: It is compressed, TorchScript, nested too deeply, or stands for more than it holds.
@@ -41,8 +42,8 @@ def read(path: Path, where: str) -> Any:
     content = memoryview(mapped)
     storage = torch.frombuffer(mapped, dtype=torch.uint8).untyped_storage()
     if bytes(content[:4]) == ZIP:
-        return _of_archive(content, storage, where)
-    return _of_sequence(content, storage, where)
+        return _of_archive(content, storage, Room(where, len(content), is_strict=is_strict))
+    return _of_sequence(content, storage, lambda: Room(where, len(content), is_strict=is_strict))
 
 
 def mapped_bytes(path: Path) -> mmap.mmap:
@@ -55,8 +56,8 @@ def mapped_bytes(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def _of_archive(content: memoryview, whole: torch.UntypedStorage, where: str) -> Any:
-    room = Room(where, len(content))
+def _of_archive(content: memoryview, whole: torch.UntypedStorage, room: Room) -> Any:
+    where = room.where
     entries = archive.entries(content, room)
     # It compresses its code.
     if "constants.pkl" in entries:
@@ -93,7 +94,7 @@ def _of_archive(content: memoryview, whole: torch.UntypedStorage, where: str) ->
     return Machine(content[: pickled.stop], pickled.start, room=room, storage=storage).load()
 
 
-def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -> Any:
+def _of_sequence(content: memoryview, whole: torch.UntypedStorage, make_room: Callable[[], Room]) -> Any:
     """The values of a file in which pickles follow one another, and then the storages, whose places the last pickle names.
 
     The tensors come before the places: the pickle that holds them is read once to come behind it, and then once more.
@@ -101,7 +102,7 @@ def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -
     """
     begin = 0
     for expected in (_MAGIC, _PROTOCOL, None):
-        machine = _machine(content, begin, where)
+        machine = _machine(content, begin, make_room())
         found = machine.load()
         if expected == _MAGIC and isinstance(found, Mapping) and machine.position == len(content):
             return found
@@ -115,9 +116,9 @@ def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -
         claimed.setdefault(key, (kind, count))
         return _part(identifier, *claimed[key], None)
 
-    machine = _machine(content, begin, where, claim)
+    machine = _machine(content, begin, make_room(), claim)
     machine.load()
-    machine = _machine(content, machine.position, where)
+    machine = _machine(content, machine.position, make_room())
     places = _places(content, machine.load(), machine.position, claimed)
 
     def storage(identifier: tuple[Any, ...]) -> Storage:
@@ -125,7 +126,7 @@ def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -
         start = places[identifier[2]]
         return _part(identifier, kind, count, whole[start : start + count * kind.itemsize])
 
-    return _machine(content, begin, where, storage).load()
+    return _machine(content, begin, make_room(), storage).load()
 
 
 def _no_storage(_: tuple[Any, ...]) -> Storage:
@@ -135,10 +136,10 @@ def _no_storage(_: tuple[Any, ...]) -> Storage:
 def _machine(
     content: memoryview,
     start: int,
-    where: str,
+    room: Room,
     storage: Callable[[tuple[Any, ...]], Storage] = _no_storage,
 ) -> Machine:
-    return Machine(content, start, room=Room(where, len(content)), storage=storage)
+    return Machine(content, start, room=room, storage=storage)
 
 
 def _identified(identifier: tuple[Any, ...]) -> tuple[torch.dtype, str, str, int]:

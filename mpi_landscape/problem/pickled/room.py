@@ -28,10 +28,11 @@ class Room:
     Args:
         where: The file, for messages.
         num_bytes: Its size.
+        is_strict: Whether what would be left unread is refused, as another reader may load the file afterwards.
     """
 
-    def __init__(self, where: str, num_bytes: int) -> None:
-        self.where, self._num_bytes = where, num_bytes
+    def __init__(self, where: str, num_bytes: int, *, is_strict: bool = False) -> None:
+        self.where, self.is_strict, self._num_bytes = where, is_strict, num_bytes
         self._left = num_bytes + MARGIN
 
     def take(self, num_bytes: int) -> None:

@@ -53,7 +53,7 @@ class Values:
         # As Python 2 named it.
         text = re.sub("^copy_reg[.]", "copyreg.", re.sub("^__builtin__[.]", "builtins.", text))
         is_known = text in _CALLED or text in arrays.CALLED or text in _BESIDE or tensors.is_known(text)
-        if not is_known and not stands_unread(text):
+        if not is_known and (self._room.is_strict or not stands_unread(text)):
             raise ForeignError(text.removeprefix("builtins."))
         return Name(text)
 

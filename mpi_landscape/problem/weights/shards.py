@@ -86,7 +86,12 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _inside(folder: Path, name: str, here: str) -> Path:
     """A file beside the index; links lead at most to where the cache of the Hugging Face hub keeps the files of a snapshot."""
     path = folder / name
-    if Path(name).name != name or "\0" in name or name in ("", ".", "..") or len(name.encode()) > _LONGEST_NAME:
+    if (
+        Path(name).name != name
+        or "\0" in name
+        or name in ("", ".", "..")
+        or len(name.encode()) > _LONGEST_NAME
+    ):
         raise LandscapeError(
             f"{here} is not in the folder of the index; expected the name of a file beside it"
         )
