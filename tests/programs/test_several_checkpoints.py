@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mpi_landscape import surface, train
+from mpi_landscape.problem.checkpoints import read_state
 
 
 @pytest.fixture
@@ -62,3 +63,20 @@ def test_other_programs_refuse_a_list(study, here, three):
     done = here(train.main, *three[:2])
     assert done.status == 2
     assert "only surface takes several" in done.err
+
+
+def test_a_training_starts_from_what_key_and_part_lead_to_and_a_surface_is_around_what_it_leaves(study, here):
+    center = torch.load(study.folder / "center.pt", weights_only=True)
+    named = {f"student.{name}": each for name, each in center.items()}
+    torch.save({"model": {}, "ema": {"module": named}}, study.folder / "start.pt")
+    text = study.configuration.read_text().replace(
+        f"checkpoint: {study.folder}/center.pt", "key: ema, part: student"
+    )
+    start = "\ntraining: {output: run, epochs: 0, batch_size: 5, start: start.pt}\n"
+    (study.folder / "train.yaml").write_text(text + start)
+    done = here(train.main, "train.yaml")
+    assert done.status == 0, done
+    final = read_state(study.folder / "run" / "final.pt")
+    assert all(torch.equal(final[name], center[name]) for name in center)
+    done = here(surface.main, "train.yaml", "--output=around.h5")
+    assert done.status == 0, done
