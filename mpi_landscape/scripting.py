@@ -22,7 +22,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss
+from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, lent_ends
 from mpi_landscape.problem.build import Problem, is_ragged
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.reader import read_surface
@@ -72,7 +72,8 @@ def landscape(
         beta: The same of the second axis; None for a line.
         output: The surface file.
         collate_fn: Makes a batch of items of several sizes; batches are then computed in the order of length.
-        directions: As in a configuration; random filter-normalised ones by default.
+        directions: As in a configuration; random filter-normalised ones by default. `to` of a difference is a path, a
+            network or a state dictionary.
         compute: As in a configuration: precision, device, batch_size, ...
         title: What pictures are to say; the network's class by default.
         writer: `auto`, `parallel` or `root`.
@@ -104,6 +105,7 @@ def landscape(
             check_network(model, where=_WHERE)
             check_loss(loss, where=_WHERE)
             given = check_data(data, where=_WHERE, collate_fn=collate_fn)
+            directions, ends = lent_ends(directions, where=_WHERE)
             configuration = _configuration(named, alpha, beta, path, directions, compute, relative_error)
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
@@ -128,6 +130,7 @@ def landscape(
                 loss_text=text,
                 batch_size=given.batch_size,
                 notes=tuple(given.notes),
+                ends=ends,
             )
         grid = configuration.grid
         run_job(

@@ -68,6 +68,7 @@ LIBRARIES = {
     "psutil": {"parallel", "problem.datasets.given"},
     "torchvision": {"problem"},
     "timm": {"problem"},
+    "safetensors": {"problem.weights"},
     "sklearn": {"problem"},
 }
 # Rooms that never import torch.

@@ -98,11 +98,11 @@ def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> 
         ],
         orders=losses.orders,
         attributes={
+            **provenance(),
             **attributes,
             **identity.as_attributes(losses.identity),
             **losses.certificate,
             **losses.facts,
-            **provenance(),
         },
     )
 
