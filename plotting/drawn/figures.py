@@ -95,7 +95,8 @@ def draw_into(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Non
             _add_color_bar(ax, kind, [fields[0]], scale)
         if contours is not None:
             # Labels need the final place of every line; a figure within another knows that one as its own.
-            getattr(ax.figure, "figure", ax.figure).draw_without_rendering()
+            figure: Any = ax.figure
+            getattr(figure, "figure", figure).draw_without_rendering()
             _label(ax, contours, fields[0], scale)
 
 

@@ -51,6 +51,7 @@ class Surface:
         evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
         ending: Whether it is finished, or why not; `surface.ending.sentence` says it in words.
         tiles_left: How many tiles are not done; of a surface of samples that is finished, some may be.
+        kept_by: What keeps the file, where it is a temporary one; gone with the last surface of it.
         find_products: Finds the coefficients of ‖θ‖², by set of parameters; see `decay.products`.
 
     Example:
@@ -75,6 +76,7 @@ class Surface:
     ending: Ended = Ended.FINISHED
     tiles_left: int = 0
     find_products: Callable[[], Mapping[str, NDArray[np.float64]]] | None = None
+    kept_by: Any = None
 
     def __getattr__(self, name: str) -> NDArray[np.float64]:
         # Before there is anything, as when it is copied or unpickled, there is no quantity either.
