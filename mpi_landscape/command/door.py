@@ -23,7 +23,7 @@ def in_one_line(function: Callable[P, T]) -> Callable[P, T]:
     """A function that scripts call, whose refusals come without the frames of this program.
 
     The text of a `LandscapeError` says all that a user can act on; thirty frames above it hide the one that is theirs. A frame
-    that raises cannot leave itself out: it is this one in Python, whose line says what to set, and none in IPython and pytest.
+    that raises cannot leave itself out: it is this one, whose line says what to set.
 
     Example:
         >>> @in_one_line

@@ -268,5 +268,7 @@ class Surface:
             # By name, as nothing below the pictures knows of them.
             drawing = import_module("plotting.asked.single")
         except ModuleNotFoundError as error:
-            raise LandscapeError(f"plot() needs {error.name}: pip install matplotlib") from error
+            if (error.name or "").split(".")[0] != "matplotlib":
+                raise
+            raise LandscapeError("plot() needs matplotlib: pip install matplotlib") from error
         return drawing.draw(self, kind=kind, quantity=quantity, ax=ax, **options)
