@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -72,6 +73,7 @@ def test_its_ending_says_why_it_is_not_finished_and_the_next_call_goes_on(linear
     assert (whole.ending, whole.tiles_left) == (Ended.FINISHED, 0)
 
     def loss(model, batch):
+        time.sleep(float(os.environ.get("PAUSE", "0")))
         file = (
             next(Path(os.environ["WHERE"]).glob("mpi_landscape-*/surface.h5"), None)
             if "WHERE" in os.environ
@@ -83,9 +85,12 @@ def test_its_ending_says_why_it_is_not_finished_and_the_next_call_goes_on(linear
             os.kill(os.getpid(), signal.SIGUSR1)
         return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
 
-    late = mpi_landscape.landscape(model, loss, data, **SMALL, **tiles, time_limit=0.1)
+    # Preparing takes some ninety calls of the loss, so longer than this.
+    monkeypatch.setenv("PAUSE", "0.02")
+    late = mpi_landscape.landscape(model, loss, data, **SMALL, **tiles, time_limit=0.8)
     assert (late.ending, late.tiles_left) == (Ended.TIME_LIMIT, 12)
     del late
+    monkeypatch.delenv("PAUSE")
     other = temporary / "other"
     other.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(other))
