@@ -17,7 +17,7 @@ from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.problem.checkpoints import Source, Weights, load_state, read_weights
-from mpi_landscape.storage.surface.reader import read_direction
+from mpi_landscape.storage.surface.reader import read_names
 from mpi_landscape.wording import listed
 
 SURFACES = (".h5", ".hdf5", ".nc")
@@ -115,12 +115,14 @@ def _needs_buffers(
         end, _ = end_along(axis, difference, model, given, where=where)
         if statistics & set(_differing(model, end)):
             return True
-    for axis, said in (("alpha", configuration.alpha), ("beta", configuration.beta)):
+    for said in (configuration.alpha, configuration.beta):
         # A direction of a surface that has moved them.
-        if isinstance(said, FileDirection) and said.path.endswith(SURFACES):
-            _, names = read_direction(said.path, axis)
-            if statistics <= set(names):
-                return True
+        if (
+            isinstance(said, FileDirection)
+            and said.path.endswith(SURFACES)
+            and statistics <= set(read_names(said.path))
+        ):
+            return True
     return False
 
 
