@@ -150,8 +150,9 @@ def try_two_examples(
 
 def _check_shape(what: str, value: Any, num_examples: int) -> None:
     if not isinstance(value, Tensor):
+        item = ", without .item()" if isinstance(value, int | float) else ""
         raise LandscapeError(
-            f"loss: {what} is a {type(value).__name__}; valid is a tensor of shape ({num_examples},), one value per example"
+            f"loss: {what} is a {type(value).__name__}; valid is a tensor of shape ({num_examples},), one value per example{item}"
         )
     if tuple(value.shape) != (num_examples,):
         hint = "; use reduction='none'" if value.ndim == 0 else ""

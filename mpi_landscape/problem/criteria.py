@@ -41,6 +41,11 @@ class OfOutputs(Adapted):
     def __call__(self, model: nn.Module, batch: Any) -> Any:
         """What the criterion gives of the network's outputs."""
         outputs, targets = outputs_and_targets(model, batch)
+        if isinstance(outputs, list | tuple | Mapping):
+            raise LandscapeError(
+                f"loss: the network returned a {type(outputs).__name__}, and a criterion takes its outputs; valid is a function "
+                f"(model, batch) that picks them, such as lambda model, batch: criterion(model(batch[0])[0], batch[1])"
+            )
         return self._on(outputs)(outputs, targets)
 
     def _on(self, outputs: Any) -> Callable[..., Any]:

@@ -106,14 +106,14 @@ class TakenApart(Adapted):
         used = tuple(
             place
             for place in places
-            if of_examples[place] and (each := weights[place]) is not None and bool(each != 0)
+            if of_examples[place] is not False and (each := weights[place]) is not None and bool(each != 0)
         )
         same: int | None = None
         if not used and not scalar.requires_grad:
             # Cut off since: one that it equals is what it is.
             same = next((place for place in places if bool(reductions[place].value.double() == scalar)), None)
             used = () if same is None else (same,)
-        if not used:
+        if not used or any(of_examples[place] is None for place in used):
             self._check_alone(scalar, model, batch, number)
             return _ALONE
         recipe = Recipe(
@@ -132,8 +132,11 @@ class TakenApart(Adapted):
 
     def _over_examples(
         self, reductions: list[Reduction], model: nn.Module, batch: Any, number: int
-    ) -> Sequence[bool]:
-        """Which reductions go over examples: these change places with the rows of the batch, and parameters do not."""
+    ) -> Sequence[bool | None]:
+        """Which reductions go over examples: these change places with the rows of the batch, and parameters do not.
+
+        None for one that does neither, as elements do that a mask has picked out: how many are an example's is not known.
+        """
         if number < 2:
             return [True] * len(reductions)
         rows = torch.arange(number - 1, -1, -1)
@@ -143,9 +146,13 @@ class TakenApart(Adapted):
         with watched(number) as again:
             self.function(model, turned)
         if len(again) != len(reductions):
-            return [True] * len(reductions)
+            return [None] * len(reductions)
         return [
-            _close(first.sums.flip(0), second.sums) or not _close(first.sums, second.sums)
+            True
+            if _close(first.sums.flip(0), second.sums)
+            else False
+            if _close(first.sums, second.sums)
+            else None
             for first, second in zip(reductions, again, strict=True)
         ]
 
@@ -178,8 +185,9 @@ class TakenApart(Adapted):
 
     def _check_alone(self, scalar: Tensor, model: nn.Module, batch: Any, number: int) -> None:
         """Refuse a scalar that is not the mean of those of its examples alone."""
-        losses = self._one_by_one(model, batch, number)["loss"]
-        if not _close(losses.double().mean(), scalar.double()):
+        parts = self._one_by_one(model, batch, number)
+        counts = parts.get("count", torch.ones(number))
+        if not _close(parts["loss"].double().sum() / counts.sum(), scalar.double()):
             raise LandscapeError(
                 f"loss: {self.name} gives one number for a batch, and which part of it is an example's cannot be seen: no "
                 f"loss of torch, no mean and no sum leads to it, and it is not the mean of the numbers of its examples alone; "
@@ -187,9 +195,31 @@ class TakenApart(Adapted):
             )
 
     def _one_by_one(self, model: nn.Module, batch: Any, number: int) -> dict[str, Tensor]:
-        """Every example as a batch of its own."""
-        alone = [_scalar_of(self.function(model, nests.rows(batch, row, row + 1))) for row in range(number)]
-        return {"loss": torch.stack([each for each in alone if each is not None])}
+        """Every example as a batch of its own: what it adds, and by how much it counts where a mean says that."""
+        found = [self._alone(model, nests.rows(batch, row, row + 1)) for row in range(number)]
+        losses = torch.stack([loss for loss, _ in found])
+        known = [count for _, count in found if count is not None]
+        if not known:
+            return {"loss": losses}
+        # Where nothing is left of an example, as of one that a mask takes away, its mean is NaN and no element leads to it.
+        counts = torch.stack([known[0].new_zeros(()) if count is None else count for _, count in found])
+        return {"loss": torch.where(counts > 0, losses, 0.0), "count": counts}
+
+    def _alone(self, model: nn.Module, example: Any) -> tuple[Tensor, Tensor | None]:
+        with watched(1) as reductions:
+            scalar = _scalar_of(self.function(model, example))
+        if scalar is None:
+            raise LandscapeError(f"loss: {self.name} gives no number for one example alone; {_EXPECTED}")
+        used = [
+            (each, weight)
+            for each, weight in zip(reductions, weights_of(scalar, reductions), strict=True)
+            if weight is not None and bool(weight != 0)
+        ]
+        if len(used) != 1 or used[0][0].counts is None:
+            return scalar.double(), None
+        (reduction, weight), counts = used[0], used[0][0].counts
+        rest = scalar.double() - weight.double() * reduction.value.double()
+        return (weight.double() * reduction.sums + rest * counts)[0], counts[0]
 
 
 def _scalar_of(result: Any) -> Tensor | None:

@@ -176,6 +176,21 @@ def test_a_penalty_whose_rows_could_be_examples_is_none():
         )
 
 
+def test_what_a_mask_has_picked_out_counts_element_by_element():
+    """As token classification is often written: logits[active], labels[active]."""
+
+    def loss(model, batch):
+        logits, labels, active = batch
+        return F.cross_entropy(model(logits).transpose(1, 2)[active], labels[active])
+
+    active = PADDED >= 0
+    active[3] = False  # an example of which nothing is left
+    found = adapted(loss)(MODEL, (TOKENS, LABELS, active))
+    each = F.cross_entropy(TOKENS, LABELS, reduction="none").double() * active
+    torch.testing.assert_close(found["loss"], each.sum(1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["count"], active.double().sum(1))
+
+
 def test_the_gradient_is_that_of_the_scalar():
     network = nn.Linear(4, 4)
 
