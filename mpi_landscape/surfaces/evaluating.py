@@ -9,10 +9,14 @@ from functools import partial
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.choosing import Choice
 from mpi_landscape.evaluation.computed import KINDS, Computing, columns
+from mpi_landscape.evaluation.engine.description import PLAIN
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.placement.placing import Placed
+
+# Numbers of a network of which a copy less is worth moving it in place: 256 MiB in float32.
+LARGE = 2**26
 
 
 def computing_of(name: str, setting: Setting, placed: Placed, choice: Choice) -> Computing:
@@ -45,8 +49,15 @@ def seconds_of(further: Sequence[Computing], placed: Placed) -> float:
 def evaluator_of(
     setting: Setting, placed: Placed, choice: Choice, points_at_once: int
 ) -> Evaluator | Reference:
-    """What evaluates the loss: the network itself, or copies of it."""
-    if choice.in_place:
+    """What evaluates the loss: the network itself, or copies of it.
+
+    A large network that nothing rewrites and one thread evaluates is moved itself: its parameters are there already, and a copy
+    would be the fifth vector of their size, beside center and directions. The numbers are the same.
+    """
+    single = choice.alone or placed.threads == 1 or placed.on_gpu
+    exact = placed.precision.computed == placed.precision.data
+    large = setting.layout.size >= LARGE
+    if choice.in_place or (large and single and exact and choice.engine == PLAIN):
         return setting.reference()
     return setting.evaluator(
         choice.engine,

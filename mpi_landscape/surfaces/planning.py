@@ -16,6 +16,7 @@ from mpi_landscape.plan.rules import (
     choose_streamed_shards,
 )
 from mpi_landscape.plan.tiles import Plan
+from mpi_landscape.surfaces.evaluating import LARGE
 from mpi_landscape.surfaces.request import Request
 
 
@@ -59,7 +60,8 @@ def points_at_once(placed: Placed, shards: Mapping[str, int], num_parameters: in
         shards: As `cut_data` gives them.
         num_parameters: Numbers in a flat vector.
     """
-    spare = placed.free_bytes // (32 * num_parameters)
+    # A large network has no vectors to spare: one more is a share of the memory that nobody expects.
+    spare = placed.free_bytes // (32 * num_parameters) if num_parameters < LARGE else 0
     most = max(-(-placed.splits[split].num_batches // count) for split, count in shards.items())
     return max(1, min(-(-placed.threads // most), 1 + spare))
 
