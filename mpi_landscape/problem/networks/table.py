@@ -10,7 +10,7 @@ from torch import nn
 
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.convolutional import alexnet, cnn, vgg9
+from mpi_landscape.problem.networks.convolutional import alexnet, cnn, cnn1d, vgg9
 from mpi_landscape.problem.networks.densenet import densenet
 from mpi_landscape.problem.networks.hugging_face import hugging_face_network, new_network
 from mpi_landscape.problem.networks.libraries import timm_network, torchvision_network
@@ -21,7 +21,7 @@ from mpi_landscape.problem.targets import call, invoke
 from mpi_landscape.wording import listed, shown, suggestion
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    each.__name__: each for each in (linear, mlp, resnet, densenet, vgg9, alexnet, cnn, product)
+    each.__name__: each for each in (linear, mlp, resnet, densenet, vgg9, alexnet, cnn, cnn1d, product)
 }
 LIBRARIES: dict[str, Callable[..., nn.Module]] = {
     "torchvision": torchvision_network,
