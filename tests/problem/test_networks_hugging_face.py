@@ -205,3 +205,14 @@ def test_an_example_does_not_depend_on_what_it_is_padded_with(encoder):
     mask = torch.tensor([[1] * 5 + [0] * 7, [1] * 12])
     batch = found(input_ids=IDS, attention_mask=mask).last_hidden_state
     torch.testing.assert_close(batch[:1, :5], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_mixture_of_experts_computes_in_float64_too(tmp_path):
+    values = {"vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 32}
+    values |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 3}
+    torch.manual_seed(1)
+    found = built("hub", config={"type": "mixtral", **values})
+    single = found(IDS).logits
+    torch.testing.assert_close(found.double()(IDS).logits, single.double(), rtol=1e-4, atol=1e-5)
+    found.float().save_pretrained(tmp_path / "experts")
+    torch.testing.assert_close(built(f"hub/{tmp_path}/experts").double()(IDS).logits.float(), single)

@@ -29,6 +29,8 @@ TASKS = {
 }
 # Masks or none, an example takes the same kernel, so that its last bits do not depend on what it is padded with.
 _ATTENTION = "eager"
+# A loop over the experts; a product of all at once there is in float32 and below alone.
+_EXPERTS = "eager"
 _ADAPTER = "adapter_config.json"
 _MOST_NAMED = 3
 
@@ -71,6 +73,7 @@ def hugging_face_network(
         return _adapted(Path(name), {**arguments, "attention": attention})
     found = _configuration(transformers, name, download)
     _refuse_quantized(found, name)
+    found._experts_implementation = _EXPERTS
     _change(found, config or {}, "config")
     made = _class(transformers, found, task)
     with _quiet(transformers):
@@ -106,6 +109,7 @@ def new_network(*, config: Mapping[str, Any], task: str = "auto", attention: str
         )
     with _quiet(transformers):
         found = transformers.CONFIG_MAPPING[kind]()
+        found._experts_implementation = _EXPERTS
         _change(found, {key: value for key, value in config.items() if key != "type"}, "config")
         if task == "auto":
             task = "causal" if type(found) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING else "features"
