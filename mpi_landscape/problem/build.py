@@ -84,3 +84,10 @@ def text_of(configuration: LossConfiguration, loss: LossFunction) -> str:
     text = f"{configuration.name or configuration.target}({', '.join(arguments)})"
     own = configuration.target is not None or configuration.name in OF_NETWORKS
     return loss_text(users_own(loss), text) if own else text
+
+
+def units_of_loss(problem: Problem) -> str:
+    """The units of a loss that was tried: a user's own is taken for nats per example."""
+    if problem.loss_name in ("mse", "hinge"):
+        return "per example"
+    return getattr(problem.loss, "units", None) or "nats per example"

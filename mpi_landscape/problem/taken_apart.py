@@ -50,6 +50,8 @@ class TakenApart(Adapted):
         per_sequence: bool = False,
     ) -> None:
         self.function, self.name, self.ragged, self.per_sequence = function, name, ragged, per_sequence
+        # Known after the first batch: of a mean of −ln p over what examples have several of.
+        self.units: str | None = None
         self._is_scalar: bool | None = None
         self._of_examples: dict[int, tuple[bool, ...]] = {}
 
@@ -99,6 +101,10 @@ class TakenApart(Adapted):
             else {"loss": ratio[0].sums, "count": ratio[1].sums}
         )
         self._check(scalar, parts, number)
+        if "count" in parts and not self.per_sequence and ratio is None and _is_likelihood(scalar, used):
+            self.units = (
+                f"nats per {'token' if isinstance(batch, Mapping) and 'input_ids' in batch else 'element'}"
+            )
         return _per_sequence(parts) if self.per_sequence else parts
 
     def _seen(
@@ -182,6 +188,12 @@ class TakenApart(Adapted):
                 f"{_EXPECTED}"
             )
         return {"loss": losses}
+
+
+def _is_likelihood(scalar: Tensor, used: list[tuple[Reduction, Tensor]]) -> bool:
+    """Whether a scalar is one mean of −ln p of labels, and nothing else: no penalty, no smoothed label."""
+    each = used[0][0]
+    return len(used) == 1 and each.likelihood and bool(each.value.double() == scalar.detach().double())
 
 
 def _alone(reduction: Reduction, weight: Tensor, number: int) -> Tensor:

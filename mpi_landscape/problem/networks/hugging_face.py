@@ -258,6 +258,8 @@ def _usable(network: Any) -> nn.Module:
     # A cache of keys and values is for generating, one token after another.
     if getattr(network.config, "use_cache", False):
         network.config.use_cache = False
+    if getattr(network, "loss_type", "") is None:
+        network.loss_type = "ForCausalLM"  # what it takes anyway, with a warning
     result: nn.Module = network
     return result
 

@@ -65,6 +65,18 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
     )
 
 
+def brings_weights(configuration: ModelConfiguration) -> bool:
+    """Whether a network comes with parameters that somebody has trained; of a target's that is not known."""
+    if configuration.target is not None:
+        return False
+    library, arguments = str(configuration.name).partition("/")[0], configuration.arguments
+    return {
+        "hub": str(configuration.name) != "hub" and arguments.get("pretrained", True) is True,
+        "timm": arguments.get("pretrained") is True,
+        "torchvision": arguments.get("weights") is not None,
+    }.get(library, False)
+
+
 def _named(name: str, arguments: dict[str, Any], section: str) -> nn.Module:
     constructor, fixed, general = _found(name, section)
     twice = [argument for argument in fixed if argument in arguments]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.plan.quantities import Quantities
+from mpi_landscape.plan.quantities import Quantities, derived
 from mpi_landscape.plan.samples import Sample
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage import files, identity
@@ -56,14 +56,16 @@ def read_surface(path: str | Path) -> Surface:
         names = list(schema.results(plan, quantities))
         read = {name: file[name][...] for name in reversed(names)}
         values = {name: read[name] for name in names}
+        units = {name: printable(plain(attribute(file[name], "units")) or "") for name in names}
+        further, their_units = derived(values, units)
         return Surface(
             path=str(path),
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
-            values=values,
+            values=values | further,
             done=_done(file, grid, plan, quantities, status, values),
             attributes=files.readable(attributes),
-            units={name: printable(plain(attribute(file[name], "units")) or "") for name in names},
+            units=units | their_units,
             **_sampling(file, plan),
         )
 
