@@ -121,7 +121,7 @@ def test_a_vocabulary_that_is_too_small_ends_in_a_line(tmp_path):
 TINY = {
     "gpt": {"data.arguments.size": 20_000, "training.epochs": 1},
     "vit": {"data.arguments": {"limit": 64}, "training.epochs": 1},
-    "mnist1d": {"data.arguments": {"num_samples": 100}, "training.epochs": 1},
+    "mnist1d": {"data.arguments": {"num_samples": 200}, "training.epochs": 1},
 }
 
 

@@ -27,7 +27,8 @@ TASKS = {
     "images": "AutoModelForImageClassification",
     "features": "AutoModel",
 }
-# Masks or none, an example takes the same kernel, so that its last bits do not depend on what it is padded with.
+# Products and a softmax, the same on every device. What torch chooses among fused kernels depends on device, type and mask, and
+# the derivatives of one of them on a GPU are not deterministic. On a CPU both gave one example the same bits beside any other.
 _ATTENTION = "eager"
 # A loop over the experts; a product of all at once there is in float32 and below alone.
 _EXPERTS = "eager"
