@@ -68,7 +68,7 @@ LIBRARIES = {
     "psutil": {"parallel", "problem.datasets.given"},
     "torchvision": {"problem"},
     "timm": {"problem"},
-    "transformers": {"problem.networks.hugging_face", "problem.datasets.tokens"},
+    "transformers": {"problem.networks.transformer_classes", "problem.datasets.tokens"},
     "huggingface_hub": {"problem.networks.hugging_face"},
     "peft": {"problem.networks.hugging_face"},
     "mnist1d": {"problem.datasets.signals"},

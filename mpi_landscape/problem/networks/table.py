@@ -12,11 +12,12 @@ from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.networks.convolutional import alexnet, cnn, cnn1d, vgg9
 from mpi_landscape.problem.networks.densenet import densenet
-from mpi_landscape.problem.networks.hugging_face import hugging_face_network, new_network
+from mpi_landscape.problem.networks.hugging_face import hugging_face_network
 from mpi_landscape.problem.networks.libraries import timm_network, torchvision_network
 from mpi_landscape.problem.networks.perceptron import linear, mlp
 from mpi_landscape.problem.networks.product import product
 from mpi_landscape.problem.networks.resnet import resnet
+from mpi_landscape.problem.networks.transformer_classes import new_network
 from mpi_landscape.problem.targets import call, invoke
 from mpi_landscape.wording import listed, shown, suggestion
 
