@@ -63,6 +63,7 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
         if not brings_weights(configuration.model):
             ranks.say(
                 f"warning: {where}: model.checkpoint is not given; the parameters at the center are untrained"
+                + (", unless the target has trained ones" if configuration.model.target is not None else "")
             )
     else:
         with ranks.together():
