@@ -7,7 +7,7 @@ CONFIG := configs/quickstart.yaml
 RUN := runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help surface test test-all test-fast lint clean
+.PHONY: help surface test test-all test-apart test-mpi examples test-fast lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,9 +24,15 @@ test: $(VENV)/ready ## Run one or two tests of each kind, and the examples in do
 	$(BIN)/python -m pytest -m "mpi and not exhaustive"
 	$(EXAMPLES)
 
-test-all: $(VENV)/ready ## Run all tests
+test-all: test-apart test-mpi examples ## Run all tests
+
+test-apart: $(VENV)/ready ## Run all tests that start no mpiexec
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not mpi"
+
+test-mpi: $(VENV)/ready ## Run all tests that start one
 	$(BIN)/python -m pytest -m mpi
+
+examples: $(VENV)/ready ## Run the examples in docstrings
 	$(EXAMPLES)
 
 test-fast: $(VENV)/ready ## Run the tests that take seconds
@@ -35,8 +41,8 @@ test-fast: $(VENV)/ready ## Run the tests that take seconds
 # One thread each: as many tests as there are cores run at a time, or as many ranks.
 SIDE_BY_SIDE := -n logical --maxprocesses 8
 EXAMPLES = $(BIN)/python -m pytest --doctest-modules mpi_landscape plotting
-test test-all test-fast: export OMP_NUM_THREADS := 1
-test-all: export HYPOTHESIS_PROFILE := exhaustive
+test test-all test-apart test-mpi examples test-fast: export OMP_NUM_THREADS := 1
+test-all test-apart test-mpi: export HYPOTHESIS_PROFILE := exhaustive
 
 lint: $(VENV)/lint-ready ## Check style and types
 	$(BIN)/ruff check

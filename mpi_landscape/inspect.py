@@ -24,6 +24,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
+from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
 from mpi_landscape.wording import one_line
@@ -53,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         help="with --check: a point, taken to the nearest of the grid; several may be given (default: the center, the least "
         "and the greatest loss, and two others)",
     )
+    parser.add_argument(
+        "--weight-decay",
+        metavar="NUMBER[:weights]",
+        help="add (λ/2)·‖θ‖² to the losses, of all parameters as torch.optim.SGD does, or without biases and normalizations",
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     program.execute(parser, run, argv, use_mpi=False, tells=True)
 
@@ -63,13 +69,27 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         raise LandscapeError(
             "--check needs a surface file and its configuration: inspect --check FILE CONFIG"
         )
+    added = (
+        None if options.weight_decay is None else decay.parsed(options.weight_decay, where="--weight-decay")
+    )
     if options.check:
+        if added is not None:
+            raise LandscapeError(
+                "--check compares the losses of the file themselves; leave out --weight-decay"
+            )
         return _check(options, ranks)
     history = is_history(options.file)
     if history:
+        if added is not None:
+            raise LandscapeError(
+                f"{options.file}: is a training history; --weight-decay is for surface files"
+            )
         facts = summarize_history(read_history(options.file))
     else:
-        facts = summarize(read_surface(options.file), verify_tiles(options.file))
+        surface = read_surface(options.file)
+        if added is not None:
+            surface = surface.with_weight_decay(added[0], of=added[1])
+        facts = summarize(surface, verify_tiles(options.file))
     if options.json:
         # JSON knows neither NaN nor infinity; null and texts keep the output readable by every parser.
         sys.stdout.write(json.dumps(_portable(facts), indent=2, ensure_ascii=False) + "\n")

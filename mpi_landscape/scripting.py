@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from mpi_landscape.command.door import in_one_line, is_debugging
 from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import AgreedError, LandscapeError
@@ -22,11 +25,13 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss
+from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, lent_ends
 from mpi_landscape.problem.build import Problem, is_ragged
 from mpi_landscape.storage.claim import claimed
+from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.storage.temporary import TemporaryPlace
 from mpi_landscape.storage.writer import CHOICES
 from mpi_landscape.surfaces.computing import compute as run_job
 from mpi_landscape.surfaces.request import Request
@@ -35,6 +40,7 @@ from mpi_landscape.wording import listed, shown
 _WHERE = "landscape()"
 
 
+@in_one_line
 def landscape(
     model: nn.Module,
     loss: str | Mapping[str, Any] | Callable[..., Any],
@@ -42,7 +48,7 @@ def landscape(
     *,
     alpha: Sequence[float] = (-1, 1, 51),
     beta: Sequence[float] | None = (-1, 1, 51),
-    output: str | Path,
+    output: str | Path | None = None,
     collate_fn: Callable[[list[Any]], Any] | None = None,
     directions: Mapping[str, Any] | None = None,
     compute: Mapping[str, Any] | None = None,
@@ -51,11 +57,20 @@ def landscape(
     overwrite: bool = False,
     time_limit: float | None = None,
     relative_error: float | None = None,
+    save_vectors: bool = True,
 ) -> Surface:
     """The loss of a network over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
 
     Under mpiexec every rank calls it with the same arguments; the values in rank 0's network count. An `output` of
     the same computation is resumed, a finished one only read.
+
+    One process uses one GPU, where there is one, and otherwise every core that it may run on (its affinity mask, so what SLURM,
+    taskset or a container has given it, divided among the ranks of its node): a thread for each, which evaluates whole batches on
+    a copy of the network, where copies prove to give the same numbers, and one thread where they do not, or memory does not
+    suffice. OMP_NUM_THREADS and torch.set_num_threads change nothing: within an operation torch has one thread meanwhile, so that
+    the bits do not depend on how many there are, and afterwards what it had. `compute={"threads": 4}` leaves cores to others.
+
+    A refusal shows the caller's own line and one of this program; MPI_LANDSCAPE_DEBUG=1 in the environment shows all.
 
     Args:
         model: The trained network; left untouched.
@@ -70,9 +85,11 @@ def landscape(
             named loss or a criterion, and the rest goes into the network.
         alpha: (min, max, num) of the first axis, in units of the direction.
         beta: The same of the second axis; None for a line.
-        output: The surface file.
+        output: The surface file; None for a temporary one, which is there as long as the surface that is returned, and is
+            gone at the end of the process. What is kept longer is given a name here, and resumed if it is not finished.
         collate_fn: Makes a batch of items of several sizes; batches are then computed in the order of length.
-        directions: As in a configuration; random filter-normalised ones by default.
+        directions: As in a configuration; random filter-normalised ones by default. `to` of a difference is a path, a
+            network or a state dictionary.
         compute: As in a configuration: precision, device, batch_size, ...
         title: What pictures are to say; the network's class by default.
         writer: `auto`, `parallel` or `root`.
@@ -81,9 +98,10 @@ def landscape(
             goes on.
         relative_error: Evaluate samples of the data until the standard error of every loss is at most this share of it,
             such as 0.01; the next call with a smaller one, or with None for exact values, goes on.
+        save_vectors: Whether the file holds center and directions, too; False is compute={"save_vectors": False}.
 
     Returns:
-        The surface, on every rank.
+        The surface, on every rank, all of its values in memory; `surface.ending` says whether it is finished, or why not.
 
     Raises:
         LandscapeError: Bad input or a refusal, in one line, on every rank.
@@ -91,7 +109,8 @@ def landscape(
             text says where what is finished is kept.
 
     Example:
-        >>> surface = landscape(model, "cross_entropy", {"train": train, "test": test}, output="mine.h5")  # doctest: +SKIP
+        >>> surface = landscape(model, "cross_entropy", {"train": train, "test": test})  # doctest: +SKIP
+        >>> surface.plot("contour")  # doctest: +SKIP
     """
     ranks = open_ranks()
     named = loss if isinstance(loss, str | Mapping) else None
@@ -100,11 +119,17 @@ def landscape(
         all_here(ranks, _WHERE)
         ranks = resources.enter_context(watched(ranks))
         with ranks.together():
-            path = _check_rest(output, title, writer, time_limit)
+            _check_rest(output, title, writer, time_limit)
             check_network(model, where=_WHERE)
             check_loss(loss, where=_WHERE)
             given = check_data(data, where=_WHERE, collate_fn=collate_fn)
-            configuration = _configuration(named, alpha, beta, path, directions, compute, relative_error)
+            directions, ends = lent_ends(directions, where=_WHERE)
+        place = ranks.on_root(lambda: TemporaryPlace("surface.h5")) if output is None else None
+        path = Path(output) if output is not None else ranks.share(place.path if place else Path())
+        with ranks.together():
+            configuration = _configuration(
+                named, alpha, beta, path, directions, compute, relative_error, save_vectors
+            )
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
         resources.enter_context(exact_arithmetic())
@@ -128,9 +153,10 @@ def landscape(
                 loss_text=text,
                 batch_size=given.batch_size,
                 notes=tuple(given.notes),
+                ends=ends,
             )
         grid = configuration.grid
-        run_job(
+        ending = run_job(
             Request(
                 problem=problem,
                 directions=configuration.directions,
@@ -139,14 +165,25 @@ def landscape(
             ),
             ranks,
             path,
-            writer=writer,
+            # A temporary file may be out of the other ranks' sight.
+            writer="root" if output is None and writer == "auto" else writer,
             overwrite=overwrite,
             stopping=stopping,
             attributes={"title": title or type(model).__name__, "configuration": to_yaml(configuration)},
         )
         # The others must not read before rank 0 has closed the file.
         ranks.meet()
-        return read_surface(path)
+        if ending.stopped is not None:
+            ranks.say(
+                f"stopped by {ending.stopped}, {ending.summary}; call it again with output={str(path)!r} to go on"
+            )
+        surface = (
+            ranks.share(read_surface(path) if ranks.is_root else None)
+            if output is None
+            else read_surface(path)
+        )
+        assert surface is not None
+        return replace(surface, ending=Ended.of(ending.stopped), kept_by=place)
 
 
 def _configuration(
@@ -157,6 +194,7 @@ def _configuration(
     directions: Mapping[str, Any] | None,
     compute: Mapping[str, Any] | None,
     relative_error: float | None,
+    save_vectors: Any,
 ) -> Configuration:
     """The arguments as a configuration: checked like a file, and kept in the surface's."""
     sections: dict[str, Any] = {
@@ -172,13 +210,17 @@ def _configuration(
         sections["compute"] = compute
     if relative_error is not None and (compute is None or isinstance(compute, Mapping)):
         sections["compute"] = {**(compute or {}), "relative_error": relative_error}
+    if save_vectors is not True and isinstance(sections.get("compute", {}), Mapping):
+        sections["compute"] = {**sections.get("compute", {}), "save_vectors": save_vectors}
     return from_mapping(sections, where=_WHERE)
 
 
-def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> Path:
-    """The output as a path; what is no part of a configuration is refused here."""
-    if not isinstance(output, str | os.PathLike):
-        raise LandscapeError(f"{_WHERE}: output is {shown(output)}; expected the path of a file")
+def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> None:
+    """Refuse what is no part of a configuration."""
+    if output is not None and not isinstance(output, str | os.PathLike):
+        raise LandscapeError(
+            f"{_WHERE}: output is {shown(output)}; expected the path of a file, or None for a temporary one"
+        )
     if title is not None and not isinstance(title, str):
         raise LandscapeError(f"{_WHERE}: title is {shown(title)}; expected text")
     if writer not in CHOICES:
@@ -187,7 +229,6 @@ def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> Path:
         raise LandscapeError(
             f"{_WHERE}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
         )
-    return Path(output)
 
 
 @contextmanager
@@ -197,8 +238,11 @@ def _nobody_waits(ranks: Ranks) -> Iterator[None]:
         yield
     except AgreedError:
         raise
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as error:
         if ranks.size == 1:
             raise
-        traceback.print_exc()
+        if isinstance(error, LandscapeError) and not is_debugging():
+            sys.stderr.write(f"error: rank {ranks.rank} ({ranks.host}): {error}\n")
+        else:
+            traceback.print_exc()
         ranks.abort(1)

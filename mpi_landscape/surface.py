@@ -6,6 +6,9 @@ mpirun -np 16 python -m mpi_landscape.surface configs/resnet56.yaml
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,34 +70,74 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:
-    """Compute the surface that the options ask for; returns the exit status. Collective."""
-    where = str(options.configuration)
-    with ExitStack() as resources:
-        # torch takes seconds to import; what the command line alone shows is refused before.
-        with ranks.together():
-            overrides = _overrides(options)
-        from mpi_landscape.configuration import reading
+    """Compute the surfaces that the options ask for, one for each checkpoint; returns the exit status. Collective."""
+    where, start = str(options.configuration), time.monotonic()
+    # torch takes seconds to import; what the command line alone shows is refused before.
+    with ranks.together():
+        overrides = _overrides(options)
+    from mpi_landscape.configuration import reading
+    from mpi_landscape.parallel.stopping import STOPPED
 
-        found = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
-        assert found is not None
-        configuration = found
-        with ranks.together():
-            path = _output(configuration, where)
-        if not options.dry_run:
-            ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=options.overwrite)))
-        return _compute(options, ranks, configuration, path, where)
+    found = ranks.share(ranks.on_root(lambda: reading.load_surfaces(where, overrides)))
+    assert found is not None
+    with ranks.together():
+        paths = [_output(configuration, where) for configuration in found]
+    if len(found) > 1:
+        _look_at_all(found, ranks, where)
+    for number, (configuration, path) in enumerate(zip(found, paths, strict=True), start=1):
+        limit = options.time_limit
+        if len(found) > 1:
+            ranks.say(f"checkpoint  {number} of {len(found)}: {configuration.model.checkpoint} into {path}")
+            # Rank 0's clock decides: all begin the next one, or none.
+            limit = None if limit is None else ranks.share(limit - (time.monotonic() - start))
+            if limit is not None and limit <= 0:
+                ranks.say(
+                    f"stopped by the time limit of {options.time_limit:g} s; run the same command again to go on"
+                )
+                return STOPPED
+        with ExitStack() as resources:
+            if not options.dry_run:
+                _claim(path, options, ranks, resources)
+            status = _compute(options, ranks, configuration, path, where, limit, several=len(found) > 1)
+        if status != program.DONE:
+            return status
+    return program.DONE
+
+
+def _claim(path: Path, options: argparse.Namespace, ranks: Ranks, resources: ExitStack) -> None:
+    ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=options.overwrite)))
+
+
+def _look_at_all(found: Sequence[Configuration], ranks: Ranks, where: str) -> None:
+    """Refuse a checkpoint that does not fit before the first surface is computed, which may take hours. Collective."""
+    from mpi_landscape.surfaces.request import try_centers
+
+    ranks.on_root(lambda: try_centers(found, where=where))
 
 
 def _compute(
-    options: argparse.Namespace, ranks: Ranks, configuration: Configuration, path: Path, where: str
+    options: argparse.Namespace,
+    ranks: Ranks,
+    configuration: Configuration,
+    path: Path,
+    where: str,
+    limit: float | None,
+    *,
+    several: bool,
 ) -> int:
     from mpi_landscape.configuration.reading import to_yaml
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
     from mpi_landscape.parallel.stopping import Stopping, exit_status
+    from mpi_landscape.storage.provenance import provenance
     from mpi_landscape.surfaces.computing import compute
     from mpi_landscape.surfaces.request import request_of
 
-    with Stopping(options.time_limit) as stopping, exact_arithmetic():
+    attributes = {"title": configuration.title, "configuration": to_yaml(configuration)}
+    if several:
+        # What goes on with this file alone.
+        own = f"model.checkpoint={json.dumps(configuration.model.checkpoint, ensure_ascii=False)}"
+        attributes["command"] = f"{provenance(())['command']} --set {shlex.quote(own)}"
+    with Stopping(limit) as stopping, exact_arithmetic():
         with stopping.at_once():
             request = request_of(configuration, ranks, where)
         # What has been made until now is given back where it is freed: the network's own parameters.
@@ -106,7 +149,7 @@ def _compute(
             writer=options.writer,
             overwrite=options.overwrite,
             stopping=stopping,
-            attributes={"title": configuration.title, "configuration": to_yaml(configuration)},
+            attributes=attributes,
         )
     if options.dry_run:
         return program.DONE

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
 
     keep_freed_memory()
     data = Data()
-    ranks.on_root(lambda: check(members, data, overwrite=options.overwrite))
+    ranks.on_root(lambda: check(members, data, ranks.say, overwrite=options.overwrite))
     if options.dry_run:
         dry_run(members, data, ranks)
         return program.DONE

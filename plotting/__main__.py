@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import is_history, read_history
+from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
@@ -69,6 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--levels", metavar="N|A,B,...", help="about how many contour levels, or which; default: about 10")
     add("--vmin", "--min", **value, help="lower end of the scale, in the unit of the file")
     add("--vmax", "--max", **value, help="upper end of the scale, in the unit of the file")
+    add(
+        "--weight-decay",
+        metavar="NUMBER[:weights]",
+        help="add (λ/2)·‖θ‖² to the losses: of all parameters, as torch.optim.SGD does, or without biases and normalizations",
+    )
     add("--title", help="instead of the title in the file")
     add("--dpi", type=int, default=200, help="dots per inch, default 200")
     add(
@@ -102,14 +108,24 @@ def run(arguments: argparse.Namespace) -> list[str]:
         "levels": None if arguments.levels is None else parse_levels(arguments.levels),
     }
     request = Request(**{field.name: options[field.name] for field in fields(Request)})
-    return _draw_all(arguments.files, request, dpi=arguments.dpi)
+    said = arguments.weight_decay
+    added = None if said is None else decay.parsed(said, where="--weight-decay")
+    return _draw_all(arguments.files, request, added, dpi=arguments.dpi)
 
 
-def _draw_all(files: Sequence[str], request: Request, *, dpi: int) -> list[str]:
+def _draw_all(
+    files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
+) -> list[str]:
     """Draw histories and surfaces, each in their own pictures; the paths of these."""
     chosen = [is_history(file) for file in files]
     histories = [read_history(file) for file, is_one in zip(files, chosen, strict=True) if is_one]
     surfaces = [read_surface(file) for file, is_one in zip(files, chosen, strict=True) if not is_one]
+    if added is not None:
+        if histories:
+            raise LandscapeError(
+                f"{histories[0].path}: is a training history; --weight-decay is for surface files"
+            )
+        surfaces = [surface.with_weight_decay(added[0], of=added[1]) for surface in surfaces]
     if histories and surfaces and output_file(request) is not None:
         raise LandscapeError(
             f"--output {request.output} is one file, but a surface ({surfaces[0].path}) and a training history "

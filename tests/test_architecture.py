@@ -20,7 +20,7 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "inspect", "doctor", "scripting"}
+PROGRAMS = {"surface", "train", "inspect", "doctor", "scripting", "callbacks"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
@@ -53,6 +53,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     "solutions": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
+    # Beside somebody else's training: no network, no data and no ranks of ours.
+    "recording": {"storage"},
     "plotting.picture": {"storage"},
     "plotting.drawn": {"plotting.picture", "storage"},
     "plotting.asked": {"plotting.picture", "plotting.drawn", "storage"},
@@ -68,11 +70,14 @@ LIBRARIES = {
     "psutil": {"parallel", "problem.datasets.given"},
     "torchvision": {"problem"},
     "timm": {"problem"},
-    "transformers": {"problem.networks.transformer_classes", "problem.datasets.tokens"},
+    "transformers": {"problem.networks.transformer_classes", "problem.datasets.tokens", "recording"},
     "huggingface_hub": {"problem.networks.hugging_face"},
     "peft": {"problem.networks.hugging_face"},
     "mnist1d": {"problem.datasets.signals"},
+    "safetensors": {"problem.weights"},
     "sklearn": {"problem"},
+    "lightning": {"recording"},
+    "pytorch_lightning": {"recording"},
 }
 # Rooms that never import torch.
 TORCHLESS = {"configuration", "plan", "storage", "command", "work"}
@@ -174,7 +179,7 @@ def violations(module: Module, modules: dict[str, Module]) -> list[str]:
             drawing = within(other, "plotting") or within(other, "storage") or other in FREE
             allowed = other not in PROGRAMS and (place != "plotting.__main__" or drawing)
         elif module.name == "mpi_landscape":
-            allowed = other == "scripting"  # on demand
+            allowed = within("recording.recorder", other) or other == "scripting"  # on demand
         elif room is None:
             allowed = False
         else:
@@ -264,6 +269,8 @@ PLANTED = [
     ("mpi_landscape.train", "from mpi_landscape import surface", "a program from a program"),
     ("mpi_landscape.attic", "import json", "no room at all"),
     ("plotting.picture.x", "from mpi_landscape.loading import resident", "pictures need no network"),
+    ("mpi_landscape.recording.x", "from mpi_landscape.problem import checkpoints", "another's network"),
+    ("mpi_landscape.surfaces.x", "import lightning.pytorch", "a trainer that is not ours"),
     ("plotting.picture.x", "import matplotlib.pyplot", "what a picture says needs no drawing library"),
     ("plotting.picture.x", "from plotting.drawn import style", "what a picture says needs no drawing"),
 ]
@@ -293,6 +300,8 @@ def test_a_planted_circle_is_found():
         ("mpi_landscape.storage.surface.reader", {"torch", "mpi4py", "matplotlib", "yaml"}),
         ("mpi_landscape.work.running", {"torch", "mpi4py", "matplotlib", "yaml"}),
         ("mpi_landscape.inspect", {"torch", "mpi4py", "matplotlib"}),
+        ("mpi_landscape.callbacks", {"torch", "lightning", "pytorch_lightning", "transformers"}),
+        ("mpi_landscape.recording.recorder", {"mpi4py", "matplotlib", "yaml", "lightning", "transformers"}),
         ("plotting.__main__", {"torch", "mpi4py"}),
     ],
 )

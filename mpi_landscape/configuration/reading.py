@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpi_landscape.configuration import bases, sweeps, yaml_text
+from mpi_landscape.configuration import bases, several_checkpoints, sweeps, yaml_text
 from mpi_landscape.configuration.layers import Layer, flattened, origin
 from mpi_landscape.configuration.overrides import Override, apply, parsed
 from mpi_landscape.configuration.sections.whole import Configuration
@@ -29,6 +29,21 @@ def load(path: str | os.PathLike[str], overrides: Overrides = ()) -> Configurati
     return _single(bases.read(path), overrides)
 
 
+def load_surfaces(path: str | os.PathLike[str], overrides: Overrides = ()) -> tuple[Configuration, ...]:
+    """Read a configuration file as `load` does, in which `model.checkpoint` may be a list.
+
+    Returns:
+        A configuration for every checkpoint in order, each with an output of its own: see `several_checkpoints.members`.
+
+    Raises:
+        LandscapeError: As `load`; or the list is none of names, or two would have the same output.
+    """
+    values, where = _prepared(bases.read(path), overrides)
+    sweeps.refuse(values, where=where)
+    found = several_checkpoints.members(values, where=where)
+    return tuple(_validated(member, where) for member in found)
+
+
 def load_members(path: str | os.PathLike[str], overrides: Overrides = ()) -> tuple[Configuration, ...]:
     """Read a configuration file that may have a sweep; a single member, where it has none.
 
@@ -44,6 +59,7 @@ def load_members(path: str | os.PathLike[str], overrides: Overrides = ()) -> tup
             names an output or a checkpoint that all members would share.
     """
     values, where = _prepared(bases.read(path), overrides)
+    several_checkpoints.refuse(values, where=where)
     return tuple(_validated(member, where) for member in sweeps.members(values, where=where))
 
 
@@ -99,6 +115,7 @@ def to_yaml(configuration: Configuration) -> str:
 def _single(layers: Sequence[Layer], overrides: Overrides) -> Configuration:
     values, where = _prepared(layers, overrides)
     sweeps.refuse(values, where=where)
+    several_checkpoints.refuse(values, where=where)
     (member,) = sweeps.members(values, where=where)
     return _validated(member, where)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -12,31 +13,35 @@ from mpi_landscape.configuration.sections.plane import (
     DirectionsConfiguration,
     FileDirection,
 )
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.problem.checkpoints import load_state, read_state
-from mpi_landscape.storage.surface.reader import read_direction
+from mpi_landscape.problem.checkpoints import Source, Weights, load_state, read_weights
+from mpi_landscape.storage.surface.reader import read_names
 from mpi_landscape.wording import listed
 
-_SURFACES = (".h5", ".hdf5", ".nc")
+SURFACES = (".h5", ".hdf5", ".nc")
 _MOST_NAMED = 3
 
 
-def ends_of(configuration: DirectionsConfiguration) -> dict[str, str]:
-    """The checkpoints at coordinate 1 of an axis, by axis: of differences that are neither normalized nor changed.
+# What a script hands over in place of a file, by axis.
+Given = Mapping[str, Mapping[str, Tensor]]
+NOTHING: Given = MappingProxyType({})
+
+
+def ends_of(configuration: DirectionsConfiguration) -> dict[str, DifferenceDirection]:
+    """The directions with a checkpoint at coordinate 1, by axis: differences that are neither normalized nor changed.
 
     Example:
         >>> alpha = DifferenceDirection(to="other.pt")
-        >>> ends_of(DirectionsConfiguration(alpha=alpha, beta=None))
-        {'alpha': 'other.pt'}
+        >>> [said.to for said in ends_of(DirectionsConfiguration(alpha=alpha, beta=None)).values()]
+        ['other.pt']
     """
     axes = {"alpha": configuration.alpha}
     if configuration.beta is not None and not configuration.orthogonalize:
         axes["beta"] = configuration.beta
     return {
-        axis: said.to
+        axis: said
         for axis, said in axes.items()
         if isinstance(said, DifferenceDirection)
         and said.normalize == "none"
@@ -45,29 +50,48 @@ def ends_of(configuration: DirectionsConfiguration) -> dict[str, str]:
     }
 
 
-def end_of(model: nn.Module, path: str, *, where: str) -> nn.Module:
-    """A copy of the network with the parameters and buffers of a checkpoint.
+def weights_of(axis: str, said: DifferenceDirection | FileDirection, given: Given) -> Weights:
+    """The tensors that a direction names, of a file or as a script has handed them over.
 
     Raises:
-        LandscapeError: The checkpoint cannot be read, is another network's, or has two values for one tensor.
+        LandscapeError: The file cannot be read.
     """
-    end, state = own_copy(model), read_state(path)
-    load_state(end, state, where=f"{where}: {path}")
-    first: dict[tuple[int, torch.Size], str] = {}
-    for name, tensor in end.state_dict(keep_vars=True).items():
-        if not isinstance(tensor, Tensor) or not tensor.numel() or name not in state:
-            continue
-        other = first.setdefault((tensor.data_ptr(), tensor.shape), name)
-        if other != name and not torch.equal(state[other], state[name]):
-            raise LandscapeError(
-                f"{where}: {path}: {name} differs from {other}, which is the same tensor in the network; "
-                f"expected the checkpoint of the same architecture"
-            )
-    return end
+    if axis in given:
+        return Weights(state=dict(given[axis]))
+    path = said.to if isinstance(said, DifferenceDirection) else said.path
+    return read_weights(Source(path=path, key=said.key, part=said.part, field=f"directions.{axis}"))
+
+
+def end_of(model: nn.Module, weights: Weights, *, where: str) -> tuple[nn.Module, list[str]]:
+    """A copy of the network with the parameters and buffers of a checkpoint, and lines for people.
+
+    Raises:
+        LandscapeError: The checkpoint is another network's, or has two values for one tensor.
+    """
+    end = own_copy(model)
+    lines = load_state(end, weights.state, where=where)
+    return end, [*weights.lines, *lines]
+
+
+def end_along(
+    axis: str, said: DifferenceDirection, model: nn.Module, given: Given, *, where: str
+) -> tuple[nn.Module, list[str]]:
+    """The network at the end of a difference, and lines for people; messages begin with `where`.
+
+    Raises:
+        LandscapeError: As `weights_of` and `end_of`.
+    """
+    here = f"{where}: directions.{axis}.to"
+    return end_of(model, weights_of(axis, said, given), where=here if axis in given else f"{here}: {said.to}")
 
 
 def buffers_move(
-    configuration: DirectionsConfiguration, model: nn.Module, ranks: Ranks, *, where: str
+    configuration: DirectionsConfiguration,
+    model: nn.Module,
+    ranks: Ranks,
+    *,
+    where: str,
+    given: Given = NOTHING,
 ) -> bool:
     """Whether running statistics are a part of the flat vectors: as said, or where an end has others. Collective.
 
@@ -77,24 +101,28 @@ def buffers_move(
     said = configuration.normalization_buffers
     if isinstance(said, bool):
         return said
-    return bool(ranks.share(ranks.on_root(lambda: _needs_buffers(configuration, model, where))))
+    return bool(ranks.share(ranks.on_root(lambda: _needs_buffers(configuration, model, where, given))))
 
 
-def _needs_buffers(configuration: DirectionsConfiguration, model: nn.Module, where: str) -> bool:
+def _needs_buffers(
+    configuration: DirectionsConfiguration, model: nn.Module, where: str, given: Given
+) -> bool:
     full = layout_of(model, normalization_buffers=True)
     statistics = {entry.name for entry in full.entries if entry.kind == "buffer"}
     if not statistics:
         return False
-    for axis, path in ends_of(configuration).items():
-        end = end_of(model, path, where=f"{where}: directions.{axis}.to")
+    for axis, difference in ends_of(configuration).items():
+        end, _ = end_along(axis, difference, model, given, where=where)
         if statistics & set(_differing(model, end)):
             return True
-    for axis, said in (("alpha", configuration.alpha), ("beta", configuration.beta)):
+    for said in (configuration.alpha, configuration.beta):
         # A direction of a surface that has moved them.
-        if isinstance(said, FileDirection) and said.path.endswith(_SURFACES):
-            _, names = read_direction(said.path, axis)
-            if statistics <= set(names):
-                return True
+        if (
+            isinstance(said, FileDirection)
+            and said.path.endswith(SURFACES)
+            and statistics <= set(read_names(said.path))
+        ):
+            return True
     return False
 
 

@@ -27,8 +27,16 @@ from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, flat_state
-from mpi_landscape.placement.ends import end_of, fixed_lines, left_behind
-from mpi_landscape.problem.checkpoints import read_state
+from mpi_landscape.placement.ends import (
+    NOTHING,
+    SURFACES,
+    Given,
+    end_along,
+    fixed_lines,
+    left_behind,
+    weights_of,
+)
+from mpi_landscape.problem.checkpoints import under_names
 from mpi_landscape.storage.surface.reader import read_direction
 from mpi_landscape.wording import one_line
 
@@ -37,16 +45,22 @@ _PARALLEL = 1 - 1e-6
 
 
 def share_plane(
-    configuration: DirectionsConfiguration, model: nn.Module, center: Center, ranks: Ranks, *, where: str
+    configuration: DirectionsConfiguration,
+    model: nn.Module,
+    center: Center,
+    ranks: Ranks,
+    *,
+    where: str,
+    given: Given = NOTHING,
 ) -> Plane:
     """The directions that rank 0 builds, on every rank; messages say `where` they stand. Collective.
 
-    What moves along them, and what does not, is said.
+    What moves along them, and what does not, is said; `given` are the ends that a script has handed over to rank 0.
 
     Raises:
         AgreedError: A direction cannot be built.
     """
-    built = ranks.on_root(lambda: _build(configuration, model, center, where=where))
+    built = ranks.on_root(lambda: _build(configuration, model, center, where=where, given=given))
     for line in built.lines if built else []:
         ranks.say(line)
     names = ranks.share(list(built.vectors) if built else [])
@@ -67,15 +81,23 @@ class _Built:
 
 @dataclass(frozen=True, kw_only=True)
 class _Around:
-    """What a direction is made of: the network at the center, the axis, and what to call the direction in messages."""
+    """What a direction is made of: the network at the center, the axis, and what a script has handed over."""
 
     model: nn.Module
     center: Center
     axis: str
-    here: str
+    where: str
+    given: Given
+
+    @property
+    def here(self) -> str:
+        """What to call the direction."""
+        return f"{self.where}: directions.{self.axis}"
 
 
-def _build(configuration: DirectionsConfiguration, model: nn.Module, center: Center, *, where: str) -> _Built:
+def _build(
+    configuration: DirectionsConfiguration, model: nn.Module, center: Center, *, where: str, given: Given
+) -> _Built:
     """`alpha`, and `beta` for a surface, (n,) float32 each; the model is left untouched.
 
     Raises:
@@ -83,12 +105,12 @@ def _build(configuration: DirectionsConfiguration, model: nn.Module, center: Cen
     """
 
     def around(axis: str) -> _Around:
-        return _Around(model=model, center=center, axis=axis, here=f"{where}: directions.{axis}")
+        return _Around(model=model, center=center, axis=axis, where=where, given=given)
 
     alpha = _direction(configuration.alpha, around("alpha"))
     if configuration.beta is None:
         return _Built(
-            vectors={"alpha": alpha}, lines=_lines({"alpha": alpha}, configuration, model, center, where)
+            vectors={"alpha": alpha}, lines=_lines({"alpha": alpha}, configuration, around("alpha"))
         )
     against = alpha if configuration.orthogonalize else None
     beta = _direction(configuration.beta, around("beta"), against)
@@ -99,28 +121,31 @@ def _build(configuration: DirectionsConfiguration, model: nn.Module, center: Cen
             f"give them different seeds or ends, or ask for a line"
         )
     vectors = {"alpha": alpha, "beta": beta}
-    return _Built(vectors=vectors, lines=_lines(vectors, configuration, model, center, where))
+    return _Built(vectors=vectors, lines=_lines(vectors, configuration, around("alpha")))
 
 
 def _lines(
     vectors: Mapping[str, Tensor],
     configuration: DirectionsConfiguration,
-    model: nn.Module,
-    center: Center,
-    where: str,
+    around: _Around,
 ) -> list[str]:
     """What moves, what does not, and ends that are not reached."""
     said = {"alpha": configuration.alpha, "beta": configuration.beta}
-    layout, warnings = center.layout, []
+    model, where = around.model, around.where
+    layout, ends, warnings = around.center.layout, [], []
     for axis, vector in vectors.items():
         each = said[axis]
         if isinstance(each, DifferenceDirection):
-            end = end_of(model, each.to, where=f"{where}: directions.{axis}.to")
+            end, lines = end_along(axis, each, model, around.given, where=where)
+            ends += [f"end         {axis}: {line}" for line in lines]
             warnings += [f"{axis}: {line}" for line in left_behind(model, end, layout, vector)]
-    plane = Plane(layout=layout, center=center.vector, directions=vectors)
+        elif isinstance(each, FileDirection) and not each.path.endswith((".npy", *SURFACES)):
+            ends += [f"direction   {axis}: {line}" for line in weights_of(axis, each, around.given).lines]
+    plane = Plane(layout=layout, center=around.center.vector, directions=vectors)
     warnings += warnings_of(plane)
     only = {axis: each.only for axis, each in said.items() if each is not None and axis in vectors}
     return [
+        *ends,
         *describe(plane),
         *fixed_lines(layout, only),
         *(f"warning: {where}: directions.{line}" for line in warnings),
@@ -163,7 +188,7 @@ def _random(said: RandomDirection, around: _Around) -> Tensor:
 
 @_made.register
 def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
-    end = end_of(around.model, said.to, where=f"{around.here}.to")
+    end, _ = end_along(around.axis, said, around.model, around.given, where=around.where)
     return geometry.difference(around.center.vector, flat_state(end, around.center.layout))
 
 
@@ -171,7 +196,7 @@ def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
 def _file(said: FileDirection, around: _Around) -> Tensor:
     """A direction from a surface file (the same axis), a flat .npy, or a state dict of tensors by name."""
     path, layout, here = Path(said.path), around.center.layout, f"{around.here}.path: {said.path}"
-    if path.suffix in (".h5", ".hdf5", ".nc"):
+    if path.suffix in SURFACES:
         values, names = read_direction(path, around.axis)
         if names != [entry.name for entry in layout.entries]:
             raise LandscapeError(
@@ -192,7 +217,9 @@ def _file(said: FileDirection, around: _Around) -> Tensor:
         if not isinstance(values, np.ndarray):
             raise LandscapeError(f"{here}: holds several arrays; expected an .npy array")
         return _checked(values, layout, here)
-    return layout.flatten(read_state(path), where=here)
+    names = [entry.name for entry in layout.entries]
+    state = weights_of(around.axis, said, around.given).state
+    return layout.flatten(under_names(state, names, where=here), where=here)
 
 
 def _checked(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], layout: Layout, here: str) -> Tensor:

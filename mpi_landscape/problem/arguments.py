@@ -1,5 +1,6 @@
 """What a script hands over in place of a configuration: a network, a loss and data, in the forms in which people have them."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from mpi_landscape.problem.datasets.table import check_names, check_split
 from mpi_landscape.problem.loss_text import loss_text
 from mpi_landscape.problem.losses import LOSSES, OF_NETWORKS, adapted, build_loss
 from mpi_landscape.problem.targets import check_arguments
+from mpi_landscape.problem.weights.names import without_prefixes
 from mpi_landscape.wording import listed, shown
 
 
@@ -85,6 +87,62 @@ def given_loss(
         return function, name, text_of(configuration, function)
     check_loss(loss, where=where)
     return adapted(loss, ragged=ragged), None, loss_text(loss)
+
+
+def lent_ends(directions: Any, *, where: str) -> tuple[Any, dict[str, dict[str, Tensor]]]:
+    """Take what a script gives for the ends of differences out of its directions.
+
+    Args:
+        directions: As a configuration has them; `to` of a difference may be a path, a network or a state dictionary.
+        where: Who was given them, for messages.
+
+    Returns:
+        The directions with texts alone, and tensors by axis and name.
+
+    Raises:
+        LandscapeError: An end is none of these.
+
+    Example:
+        >>> lent_ends({"alpha": {"kind": "difference", "to": {"w": Tensor([1.0])}}}, where="landscape()")
+        ({'alpha': {'kind': 'difference', 'to': 'python:to'}}, {'alpha': {'w': tensor([1.])}})
+    """
+    if not isinstance(directions, Mapping):
+        return directions, {}
+    named, lent = dict(directions), {}
+    for axis in ("alpha", "beta"):
+        said = directions.get(axis)
+        if not isinstance(said, Mapping):
+            continue
+        named[axis] = {
+            key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in said.items()
+        }
+        end = named[axis].get("to")
+        if isinstance(end, nn.Module | Mapping):
+            lent[axis] = _tensors_of(end, f"{where}: directions.{axis}.to")
+            named[axis]["to"] = "python:to"
+        elif end is not None and not isinstance(end, str):
+            raise LandscapeError(
+                f"{where}: directions.{axis}.to is a {type(end).__name__}; expected a path, a network (torch.nn.Module) or a "
+                f"state dictionary"
+            )
+    return named, lent
+
+
+def _tensors_of(end: nn.Module | Mapping[Any, Any], where: str) -> dict[str, Tensor]:
+    state = end.state_dict() if isinstance(end, nn.Module) else end
+    state = {name: value for name, value in state.items() if not str(name).endswith("_extra_state")}
+    wrong = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+    if not state or wrong is not None or not all(isinstance(name, str) for name in state):
+        found = (
+            f"has {shown(wrong)}, a {type(state[wrong]).__name__}"
+            if wrong is not None
+            else "has no tensors by name"
+        )
+        raise LandscapeError(f"{where} {found}; expected a state dictionary: tensors by name")
+    absent = next((name for name, value in state.items() if value.is_meta or is_lazy(value)), None)
+    if absent is not None:
+        raise LandscapeError(f"{where}: {shown(absent)} has no values; load them first")
+    return without_prefixes({name: value.detach().cpu() for name, value in state.items()})
 
 
 def check_loss(loss: Any, *, where: str) -> None:

@@ -1,11 +1,11 @@
 """The problem that a configuration describes: a network, a loss and data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpi_landscape.configuration.sections.sources import LossConfiguration
@@ -32,6 +32,7 @@ class Problem:
         loss_text: What identifies the loss.
         batch_size: The number of examples in which the data came, as a loader has it; None where they came without.
         notes: What was made of what was given, in lines for people.
+        ends: Tensors by name that a direction leads to, by axis, where a script hands them over; those of rank 0 count.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Problem:
     loss_text: str = ""
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
+    ends: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) -> Problem:

@@ -1,29 +1,43 @@
-"""Trained parameters from a file of any program into a network, without running code from the file."""
+"""Trained parameters from a file or folder of any program into a network, without running code from it."""
 
-import itertools
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.pickled import files
-from mpi_landscape.problem.pickled.room import DamagedError, ForeignError, NewerProtocolError
+from mpi_landscape.problem.pickled.room import DamagedError, ForeignError
 from mpi_landscape.problem.pickled.tensors import Unread
-from mpi_landscape.wording import listed, one_line, reason, shortened, shown
+from mpi_landscape.problem.weights import arrays, safetensors_file, shards
+from mpi_landscape.problem.weights.arrays import array_of
+from mpi_landscape.problem.weights.choosing import chosen
+from mpi_landscape.problem.weights.fitting import load_state
+from mpi_landscape.problem.weights.folders import weights_in
+from mpi_landscape.problem.weights.foreign import first_bytes, refuse_foreign
+from mpi_landscape.problem.weights.names import COUNTER, aligned, part_of, without_prefixes
+from mpi_landscape.problem.weights.source import TOP, Source
+from mpi_landscape.wording import one_line, reason, shown
 
-# Where training scripts keep the parameters: the code of Li et al., Lightning, timm, fairseq, tutorials.
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
-# One inside another: a checkpoint of a checkpoint is known, more is not.
-_MOST_WRAPPERS = 3
-_PREFIXES = ("module.", "_orig_mod.")
-_MOST_PREFIXES = 9
-_MOST_NAMED = 3
+__all__ = [
+    "Source",
+    "Weights",
+    "load",
+    "load_state",
+    "read_content",
+    "read_state",
+    "read_weights",
+    "under_names",
+]
+
+_SAFETENSORS = ".safetensors"
 _NUMBERS = frozenset(
     getattr(torch, name)
     for name in (
@@ -34,67 +48,144 @@ _NUMBERS = frozenset(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a checkpoint holds of one network.
+
+    Attributes:
+        state: CPU tensors by name.
+        lines: What is to be said of the choice that was made, for people.
+    """
+
+    state: dict[str, Tensor]
+    lines: tuple[str, ...] = ()
+
+
+def load(model: nn.Module, source: Source, *, where: str) -> list[str]:
+    """Put the weights of a checkpoint into a network; messages begin with `where`. Returns lines for people.
+
+    Raises:
+        LandscapeError: As `read_weights` and `load_state`.
+    """
+    weights = read_weights(source)
+    return [*weights.lines, *load_state(model, weights.state, where=where)]
+
+
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors that a checkpoint holds, found by themselves; see `read_weights`."""
+    return read_weights(Source(path=os.fspath(path))).state
+
+
+def read_weights(source: Source) -> Weights:
     """Read the parameters and buffers that a checkpoint holds.
 
     Args:
-        path: File of torch.save: a state dictionary, or a mapping that holds one under a name of `_WRAPPERS`.
+        source: A file of torch.save or pickle.dump (a state dictionary, or a mapping that holds one under a usual name), of
+            safetensors, or an archive of numpy's arrays; an index of several files; or a folder of a program that leaves such.
 
     Returns:
-        CPU tensors by name, without the prefixes `module.` (DataParallel) and `_orig_mod.` (torch.compile).
+        The tensors, mapped from the file, without the prefixes of wrappers such as `module.` (DataParallel) and `_orig_mod.`
+        (torch.compile).
 
     Raises:
-        LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, or
-            holds no state dictionary, or one with tensors that are no dense tensors of numbers.
+        LandscapeError: It is absent, damaged, of another kind, would run code when loaded, holds no state dictionary or
+            several, or one with tensors that are no dense tensors of numbers.
     """
-    where = os.fspath(path)
-    content = read_content(path)
-    state = _found(content)
-    if state is None:
-        first = itertools.islice(content, 8) if isinstance(content, Mapping) else ()
-        keys = [_key(key) for key in first]
-        held = f"the keys {listed(keys)}" if keys else f"an object of type {type(content).__name__}"
-        raise LandscapeError(
-            f"{where}: has no state dictionary: it holds {held}; expected tensors by name, or a mapping that "
-            f"holds them under one of {listed(_WRAPPERS)}"
+    where, path, lines = source.path, Path(source.path), []
+    if path.is_dir():
+        try:
+            path, line = weights_in(path, where)
+        except OSError as error:
+            raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
+        lines = [line] if line else []
+        where = str(path)
+    if path.name.endswith(shards.INDEX):
+        first_bytes(path, where)
+        content: Any = shards.read(
+            path, where, lambda file, name: _numbers_of(_content(file, name), source, name)
         )
-    for name, value in state.items():
-        kind = value.kind if isinstance(value, Unread) else ""
-        if isinstance(value, Tensor) and value.dtype not in _NUMBERS:
-            kind = str(value.dtype)
-        if kind:
-            raise LandscapeError(
-                f"{where}: {shown(name[:100])} is {kind}; expected a dense tensor of numbers"
-            )
-    return _without_prefixes({name: value for name, value in state.items() if isinstance(value, Tensor)})
+    else:
+        content = _content(path, where)
+    state, further = chosen(content, source, where)
+    numbers = without_prefixes(_checked(state, where))
+    if source.part is not None and source.part != TOP:
+        numbers = part_of(numbers, source.part, where=where, field=source.field)
+    lines += further
+    if COUNTER in numbers:
+        lines.append("the weights are averaged ones (torch.optim.swa_utils.AveragedModel)")
+    return Weights(state=numbers, lines=tuple(lines))
+
+
+def under_names(state: Mapping[str, Tensor], wanted: Sequence[str], *, where: str) -> dict[str, Tensor]:
+    """A state under a network's names, where only wrappers or a prefix tell them apart.
+
+    Raises:
+        LandscapeError: It holds the network more than once.
+    """
+    return aligned(state, wanted, wanted, {}, where=where)
 
 
 def read_content(path: str | os.PathLike[str]) -> Any:
     """Read all that a file of torch.save holds, without running code from it.
 
     Returns:
-        Tensors on the CPU, numbers, texts and their containers. The tensors are the file itself, mapped into memory, and
-        not a copy: what a file claims to hold is then never more than what it does hold.
+        Tensors on the CPU, numbers, texts and their containers, with an `Unread` for every other object, and an empty array
+        for one of numpy that holds no numbers. The tensors are the file itself, mapped into memory, and not a copy: what a
+        file claims to hold is then never more than what it does hold.
 
     Raises:
         LandscapeError: The file is absent, damaged, of another kind, would run code when loaded, is nested too deeply, or
             stands for more values than its own bytes and 512 MiB account for.
     """
     where = os.fspath(path)
-    first = _first_bytes(Path(path), where)
+    if Path(path).is_dir():
+        raise LandscapeError(f"{where}: is a folder; expected a checkpoint of torch.save")
+    refuse_foreign(Path(path), first_bytes(Path(path), where), where)
+    return _pickled(Path(path), where)
+
+
+def check_harmless(path: str | os.PathLike[str]) -> None:
+    """Refuse a file of torch.save from which another reader could run code: it may hold values and tensors alone.
+
+    Raises:
+        LandscapeError: As `read_content`, or it holds another object, or no state dictionary.
+    """
+    where = os.fspath(path)
+    first_bytes(Path(path), where)
+    state, _ = chosen(_pickled(Path(path), where, is_strict=True), Source(path=where), where)
+    _checked(state, where)
+
+
+def _content(path: Path, where: str) -> Any:
+    """All that a file of any kind holds."""
+    first = first_bytes(path, where)
+    if path.name.endswith(_SAFETENSORS) or _begins_as_safetensors(first):
+        return _of_library(path, where)
+    refuse_foreign(path, first, where)
+    if first.startswith(files.ZIP) and arrays.is_archive_of_arrays(path):
+        return arrays.read(path, where)
+    return _pickled(path, where)
+
+
+def _of_library(path: Path, where: str) -> dict[str, Tensor]:
     try:
-        return files.read(Path(path), where)
+        return safetensors_file.read(path, where)
+    except OSError as error:
+        raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
+
+
+def _begins_as_safetensors(first: bytes) -> bool:
+    """Whether the length of a header comes first, and a brace: links into a cache have no ending."""
+    return len(first) > 9 and first[8:10] in (b'{"', b"{ ") and first[5:8] == bytes(3)
+
+
+def _pickled(path: Path, where: str, *, is_strict: bool = False) -> Any:
+    try:
+        return files.read(path, where, is_strict=is_strict)
     except LandscapeError:
         raise
     except ForeignError as error:
         raise LandscapeError(_foreign(where, error.name)) from error
-    except NewerProtocolError as error:
-        if first == files.ZIP:
-            raise LandscapeError(
-                f"{where}: is of a pickle protocol above 2, which is loaded only by what could run code; save it as torch.save "
-                f"does by default, without pickle_protocol"
-            ) from error
-        raise LandscapeError(f"{where}: is not a checkpoint of torch.save, or it is damaged") from error
     # Depending on where a file ends, or what else it is, almost anything comes out.
     except Exception as error:
         cause = one_line(error) if isinstance(error, DamagedError) else reason(error)
@@ -103,118 +194,40 @@ def read_content(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Copy a state dictionary into a network, all of it or, if anything differs, nothing.
-
-    If one prefix in front of every name of the network is what the state has (as Lightning writes them:
-    `model.conv1.weight`), what follows it is taken, and what has another prefix is left. The counters
-    `num_batches_tracked`, which no evaluation reads, may be missing.
-
-    Raises:
-        LandscapeError: A tensor is missing, left over, of another shape, or complex for a real one; names the first three.
-    """
-    own = model.state_dict()
-    # Extra state is not tensors, and is not read; see read_state.
-    expected = {name: value for name, value in own.items() if isinstance(value, Tensor)}
-    needed = [name for name in expected if not name.endswith("num_batches_tracked")]
-    aligned = _aligned(state, needed, where)
-    misfits = [f"{name} is missing" for name in needed if name not in aligned]
-    misfits += [f"{shortened(name, 80)} is not in the network" for name in aligned if name not in expected]
-    misfits += [
-        f"{name} has shape {tuple(value.shape)}, the network's {tuple(expected[name].shape)}"
-        for name, value in aligned.items()
-        if name in expected and not is_lazy(expected[name]) and value.shape != expected[name].shape
-    ]
-    misfits += [
-        f"{name} is complex, the network's real"
-        for name, value in aligned.items()
-        if name in expected and value.is_complex() and not expected[name].is_complex()
-    ]
-    if misfits:
-        more = f"; … and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
-        raise LandscapeError(
-            f"{where}: does not fit the network: {'; '.join(misfits[:_MOST_NAMED])}{more}; "
-            "expected the checkpoint of the same architecture"
-        )
-    try:
-        model.load_state_dict({**own, **aligned})
-    except Exception as error:  # A user's network may load its state in its own way.
-        raise LandscapeError(f"{where}: the network refuses it ({reason(error)})") from error
+def _numbers_of(content: Any, source: Source, where: str) -> dict[str, Tensor]:
+    state, _ = chosen(content, Source(path=where, field=source.field), where)
+    return _checked(state, where)
 
 
-def _first_bytes(path: Path, where: str) -> bytes:
-    if path.is_dir():
-        raise LandscapeError(f"{where}: is a folder; expected a checkpoint of torch.save")
-    if not path.exists():
-        raise LandscapeError(f"{where}: no such checkpoint (working folder {Path.cwd()})")
-    if not path.is_file():
-        raise LandscapeError(f"{where}: is not a regular file; expected a checkpoint of torch.save")
-    if path.suffix == ".safetensors":
-        raise LandscapeError(f"{where}: is of the kind safetensors; convert it to a checkpoint of torch.save")
-    try:
-        with path.open("rb") as file:
-            first = file.read(len(files.ZIP))
-    except OSError as error:
-        raise LandscapeError(f"{where}: cannot be read ({error.strerror or error})") from error
-    if not first:
-        raise LandscapeError(f"{where}: is empty; expected a checkpoint of torch.save")
-    return first
+def _checked(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The tensors of a state dictionary; extra state is left out."""
+    for name, value in state.items():
+        kind = value.kind if isinstance(value, Unread) else ""
+        if isinstance(value, Tensor) and value.dtype not in _NUMBERS:
+            kind = str(value.dtype)
+        if kind and not name.endswith("_extra_state"):
+            raise LandscapeError(
+                f"{where}: {shown(name[:100])} is {kind}; expected a dense tensor of numbers"
+            )
+    # Detectron2's are arrays of numpy.
+    tensors = {
+        name: value if isinstance(value, Tensor) else array_of(value)
+        for name, value in state.items()
+        if not isinstance(value, Unread) and hasattr(value, "dtype")
+    }
+    return {name: value for name, value in tensors.items() if value.dtype in _NUMBERS}
 
 
 def _foreign(where: str, name: str) -> str:
     named = f" ({name})" if re.fullmatch(r"[\w.]{1,200}", name) else ""
+    if name.startswith("torch.nn."):
+        return (
+            f"{where}: holds Python objects{named}, a whole network, which is not loaded since it could run code; where its "
+            f"classes are, save only the tensors: torch.save(model.state_dict(), path)"
+        )
+    if name == "torch.storage._load_from_bytes":
+        return f"{where}: is a pickle of tensors that pickle.dump wrote, which hold files of their own; write it by torch.save"
     return (
         f"{where}: holds Python objects{named}, which are not loaded since they could run code; "
         "save only the tensors: torch.save(model.state_dict(), path)"
     )
-
-
-def _found(content: Any, depth: int = 0, seen: dict[int, int] | None = None) -> Mapping[str, Any] | None:
-    seen = {} if seen is None else seen
-    # One mapping may be held under many names, in which it would be looked through again and again.
-    if (
-        not isinstance(content, Mapping)
-        or depth > _MOST_WRAPPERS
-        or seen.get(id(content), depth + 1) <= depth
-    ):
-        return None
-    seen[id(content)] = depth
-    if content and all(isinstance(name, str) for name in content):
-        values = [value for name, value in content.items() if not name.endswith("_extra_state")]
-        if values and all(isinstance(value, (Tensor, Unread)) for value in values):
-            return content
-    inner = (_found(content[name], depth + 1, seen) for name in _WRAPPERS if name in content)
-    return next((state for state in inner if state is not None), None)
-
-
-def _key(key: Any) -> str:
-    """A key for messages; the text of a tuple may be a thousand times as long as the file."""
-    is_plain = key is None or isinstance(key, (str, int, float))
-    return shortened(str(key) if is_plain else f"a {type(key).__name__}", 40)
-
-
-def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # One network may have been wrapped several times; only a prefix of all names is one of a wrapper.
-    for _ in range(_MOST_PREFIXES):
-        prefix = next((each for each in _PREFIXES if all(name.startswith(each) for name in state)), "")
-        state = {name.removeprefix(prefix): value for name, value in state.items()} if prefix else state
-    return state
-
-
-def _aligned(state: Mapping[str, Tensor], needed: Sequence[str], where: str) -> dict[str, Tensor]:
-    """A state without the prefix that keeps its names from being those of the network."""
-    if not needed or any(name in state for name in needed):
-        return dict(state)
-    candidates = [name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")]
-    fitting = [prefix for prefix in candidates if all(prefix + name in state for name in needed)]
-    if len(fitting) > 1:
-        raise LandscapeError(
-            f"{where}: holds the network more than once, under {listed(fitting)}; save one of them by itself"
-        )
-    if not fitting:
-        # The network itself has an attribute "module", which read_state took for a wrapper.
-        wrapped = [each for each in _PREFIXES if all(name.removeprefix(each) in state for name in needed)]
-        return {wrapped[0] + name: value for name, value in state.items()} if wrapped else dict(state)
-    return {
-        name.removeprefix(fitting[0]): value for name, value in state.items() if name.startswith(fitting[0])
-    }

@@ -157,7 +157,7 @@ def _counts_of_classes(named: Mapping[str, Any], values: Tensor) -> tuple[Tensor
         return torch.ones_like(values), True
     counted = target != named["ignore_index"]
     if weight is None:
-        return counted.double(), values.ndim == 1 and bool(counted.all())
+        return counted.double(), False
     return torch.where(counted, weight[torch.where(counted, target, 0)].double(), 0.0), False
 
 

@@ -8,7 +8,7 @@ every loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.results import Adapted
+from mpi_landscape.problem.recipes import Recipe, apply, by_sequence, ratio_of, weights_of
 from mpi_landscape.problem.reductions import Reduction, watched
 
 # Relative, of the number that the function gave: float32 sums in another order.
@@ -27,11 +28,15 @@ _EXPECTED = (
 )
 
 
+# Every example is a batch of its own.
+_ALONE = Recipe(used=())
+
+
 class TakenApart(Adapted):
     """A loss that is a scalar of a batch, as one that has a value per example.
 
-    What it finds at its first batch, it holds for all: whether there is anything to be taken apart, and which reductions go
-    over examples rather than over parameters.
+    What it finds at its first batch of several examples, it holds for all: whether there is anything to be taken apart, and
+    how. So a pass does not go by values, and it can be watched and recorded like any other.
 
     Args:
         function: Called as `function(model, batch)`; a tensor, or a mapping with `loss`. What has a value per example already
@@ -53,7 +58,8 @@ class TakenApart(Adapted):
         # Known after the first batch: of a mean of −ln p over what examples have several of.
         self.units: str | None = None
         self._is_scalar: bool | None = None
-        self._of_examples: dict[int, tuple[bool, ...]] = {}
+        # By the number of reductions: a network may take another way for another batch.
+        self._recipes: dict[int, Recipe] = {}
 
     def __call__(self, model: nn.Module, batch: Any) -> Any:
         """The loss of every example, by how much each counts, and how much of it is correct, as far as that is known.
@@ -78,92 +84,95 @@ class TakenApart(Adapted):
             raise LandscapeError(
                 f"loss: {self.name} gives a number for one batch and something else for another; {_EXPECTED}"
             )
-        parts = self._parts(scalar, reductions, model, given, number)
-        return parts or self._one_by_one(scalar, model, given, number)
+        recipe = self._recipes.get(len(reductions))
+        if recipe is None:
+            recipe = self._recipe(scalar, reductions, model, given, number)
+            if number > 1:
+                self._recipes[len(reductions)] = recipe
+        if recipe is _ALONE:
+            return self._one_by_one(model, given, number)
+        parts = apply(recipe, scalar, reductions, number)
+        return by_sequence(parts) if self.per_sequence else parts
 
-    def _parts(
+    def _recipe(
         self, scalar: Tensor, reductions: list[Reduction], model: nn.Module, batch: Any, number: int
-    ) -> dict[str, Tensor] | None:
-        """By example what the scalar is made of; None where no reduction leads to it."""
-        of_examples = self._seen(reductions, model, batch, number)
-        weights = _weights(scalar, reductions)
-        used = [
-            (each, weight)
-            for each, weight, counts in zip(reductions, weights, of_examples, strict=True)
-            if counts and weight is not None and bool(weight != 0)
-        ]
-        if not used:
-            return None
-        ratio = _ratio(scalar, used)
-        parts = (
-            self._linear(scalar, used, number)
-            if ratio is None
-            else {"loss": ratio[0].sums, "count": ratio[1].sums}
+    ) -> Recipe:
+        """How the scalar follows from the reductions.
+
+        Raises:
+            LandscapeError: In no way that has examples.
+        """
+        of_examples = self._over_examples(reductions, model, batch, number)
+        weights = weights_of(scalar, reductions)
+        places = range(len(reductions))
+        used = tuple(
+            place
+            for place in places
+            if of_examples[place] and (each := weights[place]) is not None and bool(each != 0)
         )
-        self._check(scalar, parts, number)
-        if "count" in parts and not self.per_sequence and ratio is None and _is_likelihood(scalar, used):
+        same: int | None = None
+        if not used and not scalar.requires_grad:
+            # Cut off since: one that it equals is what it is.
+            same = next((place for place in places if bool(reductions[place].value.double() == scalar)), None)
+            used = () if same is None else (same,)
+        if not used:
+            self._check_alone(scalar, model, batch, number)
+            return _ALONE
+        recipe = Recipe(
+            used=used,
+            ratio=ratio_of(scalar, reductions, weights, used),
+            divided=all(self._divides(reductions[place], alone=len(used) == 1) for place in used),
+            of_batch=tuple(
+                place for place in used if (each := weights[place]) is not None and bool(each == 1)
+            ),
+            same=same,
+        )
+        if recipe.ratio is None and not recipe.divided:
+            self._check_counts([reductions[place].counts for place in used])
+        self._check(scalar, apply(recipe, scalar, reductions, number), number)
+        if (
+            not recipe.divided
+            and not self.per_sequence
+            and _is_likelihood(scalar, [reductions[place] for place in used])
+        ):
             self.units = (
                 f"nats per {'token' if isinstance(batch, Mapping) and 'input_ids' in batch else 'element'}"
             )
-        return _per_sequence(parts) if self.per_sequence else parts
+        return recipe
 
-    def _seen(
+    def _over_examples(
         self, reductions: list[Reduction], model: nn.Module, batch: Any, number: int
-    ) -> tuple[bool, ...]:
+    ) -> Sequence[bool]:
         """Which reductions go over examples: these change places with the rows of the batch, and parameters do not."""
-        known = self._of_examples.get(len(reductions))
-        if known is not None or number < 2:
-            return known or (True,) * len(reductions)
+        if number < 2:
+            return [True] * len(reductions)
         rows = torch.arange(number - 1, -1, -1)
         turned = nests.mapped(
             lambda leaf: leaf[rows.to(leaf.device)] if isinstance(leaf, Tensor) else leaf[::-1], batch
         )
         with watched(number) as again:
             self.function(model, turned)
-        found = (
-            tuple(
-                _close(first.sums.flip(0), second.sums) or not _close(first.sums, second.sums)
-                for first, second in zip(reductions, again, strict=True)
-            )
-            if len(again) == len(reductions)
-            else (True,) * len(reductions)
-        )
-        self._of_examples[len(reductions)] = found
-        return found
+        if len(again) != len(reductions):
+            return [True] * len(reductions)
+        return [
+            _close(first.sums.flip(0), second.sums) or not _close(first.sums, second.sums)
+            for first, second in zip(reductions, again, strict=True)
+        ]
 
-    def _linear(self, scalar: Tensor, used: list[tuple[Reduction, Tensor]], number: int) -> dict[str, Tensor]:
-        """A sum of reductions, and what remains as a part of its own that has no examples, such as a penalty."""
-        terms = [weight.double() * each.value.double() for each, weight in used]
-        rest = scalar.double() - sum(terms)
-        # Rounding of the sum itself.
-        rest = torch.where(
-            rest.abs() > 1e-6 * sum(term.abs() for term in terms), rest, torch.zeros_like(rest)
-        )
-        counts = [each.counts for each, _ in used]
-        correct, of = next(
-            ((each.correct, each.counts) for each, _ in used if each.correct is not None), (None, None)
-        )
-        if all(self._divides(each) for each, _ in used):
-            parts = {"loss": sum(_alone(each, weight, number) for each, weight in used) + rest}
-            if correct is not None and of is not None:
-                parts["correct"] = correct / of
-            return parts
+    def _divides(self, reduction: Reduction, *, alone: bool) -> bool:
+        """Whether every example counts the same, so that its own mean is its loss."""
+        if reduction.counts is None or (reduction.fixed and not self.ragged):
+            return True
+        # Beside others, labels that all count; one that does not makes its loss NaN.
+        return not alone and bool((reduction.counts == 1).all())
+
+    def _check_counts(self, counts: Sequence[Tensor | None]) -> None:
         first = next(each for each in counts if each is not None)
         if any(each is None or not torch.equal(each, first) for each in counts):
             raise LandscapeError(
                 f"loss: {self.name} is a sum of means over different numbers of elements, which no mean over examples is; "
                 f"{_EXPECTED}"
             )
-        loss = sum(weight.double() * each.sums for each, weight in used) + rest * first
-        return {
-            "loss": loss,
-            "count": first,
-            **({} if correct is None else {"correct": correct}),
-        }
-
-    def _divides(self, reduction: Reduction) -> bool:
-        """Whether every example counts the same, so that its own mean is its loss."""
-        return reduction.counts is None or (reduction.fixed and not self.ragged)
 
     def _check(self, scalar: Tensor, parts: Mapping[str, Tensor], number: int) -> None:
         """Refuse parts that do not make up the number, as where rows are not examples."""
@@ -177,42 +186,25 @@ class TakenApart(Adapted):
                 f"{float(mean):.9g}; {_EXPECTED}"
             )
 
-    def _one_by_one(self, scalar: Tensor, model: nn.Module, batch: Any, number: int) -> dict[str, Tensor]:
-        """Every example as a batch of its own, where the scalar is the mean of these."""
-        alone = [_scalar_of(self.function(model, nests.rows(batch, row, row + 1))) for row in range(number)]
-        losses = torch.stack([each.reshape(()) for each in alone if each is not None])
-        if len(losses) != number or not _close(losses.double().mean(), scalar.double()):
+    def _check_alone(self, scalar: Tensor, model: nn.Module, batch: Any, number: int) -> None:
+        """Refuse a scalar that is not the mean of those of its examples alone."""
+        losses = self._one_by_one(model, batch, number)["loss"]
+        if not _close(losses.double().mean(), scalar.double()):
             raise LandscapeError(
                 f"loss: {self.name} gives one number for a batch, and which part of it is an example's cannot be seen: no "
                 f"loss of torch, no mean and no sum leads to it, and it is not the mean of the numbers of its examples alone; "
                 f"{_EXPECTED}"
             )
-        return {"loss": losses}
+
+    def _one_by_one(self, model: nn.Module, batch: Any, number: int) -> dict[str, Tensor]:
+        """Every example as a batch of its own."""
+        alone = [_scalar_of(self.function(model, nests.rows(batch, row, row + 1))) for row in range(number)]
+        return {"loss": torch.stack([each for each in alone if each is not None])}
 
 
-def _is_likelihood(scalar: Tensor, used: list[tuple[Reduction, Tensor]]) -> bool:
+def _is_likelihood(scalar: Tensor, used: Sequence[Reduction]) -> bool:
     """Whether a scalar is one mean of −ln p of labels, and nothing else: no penalty, no smoothed label."""
-    each = used[0][0]
-    return len(used) == 1 and each.likelihood and bool(each.value.double() == scalar.detach().double())
-
-
-def _alone(reduction: Reduction, weight: Tensor, number: int) -> Tensor:
-    """(N,) what each example is of a mean over examples."""
-    if reduction.counts is None:
-        # A sum divided by the number of examples, or, divided by nothing, that of a batch.
-        factor = weight.double() if bool(weight == 1) else weight.double() * number
-        return factor * reduction.sums
-    return weight.double() * reduction.sums / reduction.counts
-
-
-def _per_sequence(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every example by its own mean; one without a single element has no loss, and does not count."""
-    counts = parts.get("count")
-    if counts is None:
-        return parts
-    there = counts > 0
-    means = {name: each / counts.clamp(min=1e-300) for name, each in parts.items() if name != "count"}
-    return {**{name: torch.where(there, each, 0.0) for name, each in means.items()}, "count": there.double()}
+    return len(used) == 1 and used[0].likelihood and bool(used[0].value.double() == scalar.detach().double())
 
 
 def _scalar_of(result: Any) -> Tensor | None:
@@ -230,32 +222,3 @@ def _close(first: Tensor, second: Tensor) -> bool:
 def num_rows(batch: Any) -> int:
     """The examples in a batch: the rows of its first tensor."""
     return next((leaf.shape[0] for _, leaf in nests.tensors(batch) if leaf.ndim), 1)
-
-
-def _weights(scalar: Tensor, reductions: list[Reduction]) -> list[Tensor | None]:
-    """By how much the scalar changes with each reduction; None where it does not depend on it."""
-    if not reductions:
-        return []
-    if not scalar.requires_grad:
-        # Cut off since: one that it equals is what it is.
-        same = [bool(each.value.double() == scalar.double()) for each in reductions]
-        one = scalar.new_ones(())
-        return [one if each and not any(same[:place]) else None for place, each in enumerate(same)]
-    with torch.enable_grad():
-        found = torch.autograd.grad(
-            scalar, [each.offset for each in reductions], allow_unused=True, retain_graph=True
-        )
-    return [None if each is None else each.detach() for each in found]
-
-
-def _ratio(scalar: Tensor, used: list[tuple[Reduction, Tensor]]) -> tuple[Reduction, Reduction] | None:
-    """Numerator and denominator, where the scalar is one sum divided by another."""
-    if len(used) != 2 or any(each.counts is not None for each, _ in used):
-        return None
-    for (above, slope), (below, _) in (used, used[::-1]):
-        value = above.value.double() / below.value.double()
-        if torch.isclose(value, scalar.detach().double(), rtol=1e-5, atol=0.0) and torch.isclose(
-            slope, 1 / below.value.double(), rtol=1e-5, atol=0.0
-        ):
-            return above, below
-    return None

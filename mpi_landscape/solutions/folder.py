@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage import identity
+from mpi_landscape.storage.checkpoints import HISTORY as HISTORY
+from mpi_landscape.storage.checkpoints import keep_whole
 from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.storage.lock import exclusive
-from mpi_landscape.storage.places import replacing
 
-CONFIGURATION, HISTORY, FINAL, STATE = "configuration.yaml", "history.h5", "final.pt", "state.pt"
+CONFIGURATION, FINAL, STATE = "configuration.yaml", "final.pt", "state.pt"
 _OURS = (CONFIGURATION, HISTORY, FINAL, STATE, "epoch_*.pt", "phase_*.pt")
 _FACTS = {"threads": (1, 2**16), "piece_size": (0, 2**31 - 1), "channels_last": (0, 1)}
 _ADVICE = "choose another training.output, or --overwrite to train again"
@@ -92,14 +94,7 @@ def keep(path: Path, content: Mapping[str, Any]) -> None:
     """
     import torch
 
-    try:
-        with replacing(path) as new, open(new.descriptor, "wb", closefd=False) as stream:
-            torch.save(dict(content), stream)
-    # A full disk is an OSError or, where torch's writer notices it, a RuntimeError.
-    except (OSError, RuntimeError) as error:
-        raise LandscapeError(
-            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
-        ) from error
+    keep_whole(path, partial(torch.save, dict(content)))
 
 
 def read_state(path: Path) -> dict[str, Any]:

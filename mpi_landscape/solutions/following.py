@@ -14,6 +14,7 @@ from mpi_landscape.parallel.stopping import Stopped
 from mpi_landscape.solutions import folder as files
 from mpi_landscape.solutions.member import PreparedTraining
 from mpi_landscape.storage import identity
+from mpi_landscape.storage.checkpoints import epoch_name
 from mpi_landscape.storage.history.records import HistoryWriter, create_history, read_history
 from mpi_landscape.storage.places import write_whole
 from mpi_landscape.storage.provenance import provenance
@@ -139,7 +140,7 @@ def _keep_epoch(prepared: PreparedTraining, history: HistoryWriter, epoch: Epoch
     state = prepared.model.state_dict()
     ends = list(accumulate(phase.epochs for phase in recipe.phases))
     if epoch.number % member.settings.checkpoint_every == 0 or epoch.number in ends:
-        files.keep_network(member.folder / f"epoch_{epoch.number:04d}.pt", state, epoch.number)
+        files.keep_network(member.folder / epoch_name(epoch.number), state, epoch.number)
     if len(recipe.phases) > 1 and epoch.number in ends:
         number = ends.index(epoch.number) + 1
         files.keep_network(member.folder / f"phase_{number}.pt", state, epoch.number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mpi_landscape.parallel.devices import available_cores, device_name, free_me
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.premises import refuse_labels
 from mpi_landscape.problem.build import is_ragged
-from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.problem.checkpoints import Source, load
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.fitting import check_tokens
 from mpi_landscape.problem.losses import build_loss
@@ -129,15 +129,23 @@ def prepare(
     )
 
 
-def build_untrained(member: Member, *, ragged: bool = False) -> tuple[nn.Module, LossFunction]:
-    """The network that a training begins with, and its loss; `ragged` is whether examples may have several sizes."""
+def build_untrained(
+    member: Member, say: Callable[[str], None] = lambda _: None, *, ragged: bool = False
+) -> tuple[nn.Module, LossFunction]:
+    """The network that a training begins with, and its loss; what is to be known of the start is said.
+
+    `ragged` is whether examples may have several sizes.
+    """
     settings = member.settings
     build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)
     model = build_network(member.configuration.model, where=member.where, folders=_folders(member))
     model = converted(model, torch.float32)
     if settings.start is not None:
-        load_state(model, read_state(settings.start), where=settings.start)
+        chosen = member.configuration.model
+        source = Source(path=settings.start, key=chosen.key, part=chosen.part)
+        for line in load(model, source, where=settings.start):
+            say(f"start       {settings.start}: {line}")
     loss = build_loss(
         member.configuration.loss, where=member.where, folders=_folders(member), model=model, ragged=ragged
     )

@@ -47,14 +47,14 @@ class Data:
         return self._splits
 
 
-def check(members: Sequence[Member], data: Data, *, overwrite: bool) -> None:
-    """Refuse what can be refused before anything is trained: on rank 0, which also fetches data.
+def check(members: Sequence[Member], data: Data, say: Callable[[str], None], *, overwrite: bool) -> None:
+    """Refuse what can be refused before anything is trained: on rank 0, which also fetches data, and says of starts.
 
     Raises:
         LandscapeError: A part of a member is bad, or its folder holds something else.
     """
     for member in members:
-        build_untrained(member)
+        build_untrained(member, say)
         check_batches(member, data.splits(member))
         if not overwrite:
             files.standing(member.folder, member.identity)

@@ -25,10 +25,10 @@ from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.parallel.broadcast import sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.ends import ends_of
+from mpi_landscape.placement.ends import ends_of, weights_of
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.tiles import shard_bounds
-from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.problem.checkpoints import load_state
 from mpi_landscape.surfaces.engine import Trials
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.surfaces.rounding import check_rows
@@ -184,18 +184,17 @@ def certify_ends(
 
     def look() -> dict[str, NDArray[np.float64]]:
         model, reference, found = setting.model, setting.reference(), {}
-        for axis, path in ends_of(request.directions).items():
+        for axis, said in ends_of(request.directions).items():
             point = (1.0,) if axis == "alpha" else (0.0, 1.0)
             here = reference.losses(trials.all_batches, point)
             with kept_as_it_is(model):
-                load_state(
-                    model, read_state(path), where=f"{request.problem.where}: directions.{axis}.to: {path}"
-                )
+                weights = weights_of(axis, said, request.problem.ends)
+                load_state(model, weights.state, where=f"{request.problem.where}: directions.{axis}.to")
                 there = reference.losses_here(trials.all_batches)
             if differing(here, there, _END) is not None:
                 ranks.say(
                     f"warning: {axis} = 1 is not the end: the loss of {here.size} examples is {here.mean():.6g} there, and "
-                    f"{there.mean():.6g} with {path}; buffers of the network, or what it keeps besides, stay at the center's"
+                    f"{there.mean():.6g} with {said.to}; buffers of the network, or what it keeps besides, stay at the center's"
                 )
             found[f"checked_{axis}_end"] = np.array([here.mean(), there.mean()])
         return found

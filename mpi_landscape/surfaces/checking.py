@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.center import share_center
+from mpi_landscape.placement.center import Center, share_center
 from mpi_landscape.placement.ends import buffers_move
 from mpi_landscape.placement.placing import placed
+from mpi_landscape.placement.plane import share_plane
+from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.plan.decisions import Decisions
-from mpi_landscape.storage.surface.reader import read_direction, read_surface
+from mpi_landscape.storage.identity import fingerprint, of_attributes
+from mpi_landscape.storage.surface.reader import read_direction, read_names, read_surface, vectors_are_saved
 from mpi_landscape.storage.surface.value import Surface
-from mpi_landscape.surfaces.request import request_of
+from mpi_landscape.surfaces.request import Request, request_of
 
 # Relative, of exact values: another kind of processor rounds otherwise.
 _ROUNDING = 1e-4
@@ -92,13 +96,9 @@ def check(
             ranks,
             normalization_buffers=buffers_move(request.directions, problem.model, ranks, where=where),
         )
-        names = ["alpha"] if surface.is_line else ["alpha", "beta"]
-        vectors = []
-        for name in ("center", *names):
-            vector, tensors = read_direction(path, name)
-            if tensors != [entry.name for entry in center.layout.entries]:
-                raise LandscapeError(f"{path}: is of a network with other tensors than that of {where}")
-            vectors.append(torch.from_numpy(vector))
+        if read_names(path) != [entry.name for entry in center.layout.entries]:
+            raise LandscapeError(f"{path}: is of a network with other tensors than that of {where}")
+        vectors = _vectors(surface, request, center, ranks, where)
         if not torch.equal(vectors[0], center.vector):
             raise LandscapeError(
                 f"{path}: has another center than {where}: its checkpoint has changed, or is another one"
@@ -124,6 +124,34 @@ def check(
                                 allowed=_allowed(surface, split, place, loss))
                     )  # fmt: skip
     return found
+
+
+def _vectors(surface: Surface, request: Request, center: Center, ranks: Ranks, where: str) -> list[Tensor]:
+    """Center and directions of a file; made again as the configuration says, where the file has their fingerprints alone.
+
+    Raises:
+        LandscapeError: What is made again is not what the file was computed with.
+    """
+    names = ("center", "alpha") if surface.is_line else ("center", "alpha", "beta")
+    if vectors_are_saved(surface.attributes):
+        return [torch.from_numpy(read_direction(surface.path, name)[0]) for name in names]
+    said = request.directions
+    if surface.is_line:
+        said = replace(said, beta=None)
+    roles = share_roles(request.problem, said.rules, ranks)
+    buffers = any(entry.kind == "buffer" for entry in center.layout.entries)
+    center = share_center(request.problem.model, ranks, normalization_buffers=buffers, roles=roles)
+    plane = share_plane(said, request.problem.model, center, ranks, where=where)
+    vectors = {"center": plane.center, **plane.directions}
+    known = of_attributes(surface.attributes)
+    for name in names:
+        identity = name if name == "center" else f"direction_{name}"
+        if known.get(identity) != (now := fingerprint(vectors[name].numpy())):
+            raise LandscapeError(
+                f"{surface.path}: holds no vectors, and its {identity} ({known.get(identity, 'nothing')}) is not what {where} "
+                f"makes ({now}): its checkpoint, seeds or rules have changed"
+            )
+    return [vectors[name] for name in names]
 
 
 def advice(found: Sequence[Checked]) -> str:

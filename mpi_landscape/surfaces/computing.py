@@ -98,10 +98,14 @@ def _prepared(
     center = share_center(
         problem.model,
         ranks,
-        normalization_buffers=buffers_move(request.directions, problem.model, ranks, where=problem.where),
+        normalization_buffers=buffers_move(
+            request.directions, problem.model, ranks, where=problem.where, given=problem.ends
+        ),
         roles=share_roles(problem, request.directions.rules, ranks),
     )
-    plane = share_plane(request.directions, problem.model, center, ranks, where=problem.where)
+    plane = share_plane(
+        request.directions, problem.model, center, ranks, where=problem.where, given=problem.ends
+    )
     axes = [(axis.min, axis.max) for axis in (request.grid.alpha, request.grid.beta) if axis is not None]
     with ranks.together():
         plane.check_range(axes, precision_of(compute.precision).data)

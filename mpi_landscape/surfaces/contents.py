@@ -13,8 +13,9 @@ from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.cells import Cells
 from mpi_landscape.storage.provenance import provenance
+from mpi_landscape.storage.surface.constants import check_constants
 from mpi_landscape.storage.surface.creation import Contents, create
-from mpi_landscape.storage.surface.reader import check_constants, read_attributes
+from mpi_landscape.storage.surface.reader import read_attributes
 from mpi_landscape.storage.surface.schema import TARGET
 from mpi_landscape.storage.surface.tiles import open_tiles
 from mpi_landscape.surfaces.losses import Losses
@@ -97,12 +98,13 @@ def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> 
             for entry in plane.layout.entries
         ],
         orders=losses.orders,
+        save_vectors=losses.request.compute.save_vectors,
         attributes={
+            **provenance(),
             **attributes,
             **identity.as_attributes(losses.identity),
             **losses.certificate,
             **losses.facts,
-            **provenance(),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.build import Problem, build
-from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.problem.checkpoints import Source, load
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.networks.table import brings_weights, build_network
 
@@ -34,6 +35,26 @@ class Request:
     directions: DirectionsConfiguration
     grid: Grid
     compute: ComputeConfiguration
+
+
+def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
+    """Put the checkpoint of each configuration into a network, which they share but for that; on one rank.
+
+    Raises:
+        LandscapeError: One cannot be read, or does not fit the network.
+    """
+    network = build_network(configurations[0].model, where=where, folders=[Path(where).resolve().parent])
+    for configuration in configurations:
+        load(network, center_source(configuration), where=str(configuration.model.checkpoint))
+
+
+def center_source(configuration: Configuration) -> Source:
+    """Where the parameters at the center are, of a configuration that names a checkpoint."""
+    model = configuration.model
+    own = configuration.is_own_checkpoint
+    return Source(
+        path=str(model.checkpoint), key=None if own else model.key, part=None if own else model.part
+    )
 
 
 def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Request:
@@ -73,7 +94,8 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
                         f"{checkpoint}: no such checkpoint (working folder {Path.cwd()}); "
                         f"python -m mpi_landscape.train {where} makes it"
                     )
-                load_state(problem.model, read_state(checkpoint), where=checkpoint)
+                for line in load(problem.model, center_source(configuration), where=checkpoint):
+                    ranks.say(f"checkpoint  {checkpoint}: {line}")
     # Once, and when its parameters are there: an adapter may merge itself into a weight.
     problem.model.eval()
     grid = configuration.grid

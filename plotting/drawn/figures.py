@@ -1,6 +1,7 @@
 """Figures: one or several panels with their titles, color bars and legends, and how they are saved."""
 
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,39 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
         # Labels need the final place of every line.
         for ax, contours, (field, *_), scale in zip(axes, lines, panels, scales, strict=True):
             if contours is not None:
-                drawn = np.isin(height(scale.levels, scale.kind), contours.levels)
-                levels = np.array(scale.levels)[drawn].tolist()
-                label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
+                _label(ax, contours, field, scale)
         return figure
+
+
+def draw_into(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> None:
+    """Draw one panel into axes of somebody else's figure, of projection 3d for a surface.
+
+    Raises:
+        LandscapeError: They are no axes, or of another projection.
+    """
+    if not isinstance(ax, Axes) or (ax.name == "3d") != (kind == "surface"):
+        given = f"axes of projection {ax.name}" if isinstance(ax, Axes) else f"a {type(ax).__name__}"
+        needed = (
+            "axes of projection 3d: plt.subplots(subplot_kw={'projection': '3d'})"
+            if kind == "surface"
+            else "plain axes"
+        )
+        raise LandscapeError(f"plot(): ax is {given}; kind {kind!r} needs {needed}")
+    with style():
+        contours = _draw_panel(ax, kind, fields, scale)
+        if kind in ("filled", "heatmap"):
+            _add_color_bar(ax, kind, [fields[0]], scale)
+        if contours is not None:
+            # Labels need the final place of every line; a figure within another knows that one as its own.
+            figure: Any = ax.figure
+            getattr(figure, "figure", figure).draw_without_rendering()
+            _label(ax, contours, fields[0], scale)
+
+
+def _label(ax: Axes, contours: Any, field: Field, scale: Scale) -> None:
+    drawn = np.isin(height(scale.levels, scale.kind), contours.levels)
+    levels = np.array(scale.levels)[drawn].tolist()
+    label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
 
 
 def _size(kind: str, field: Field) -> tuple[float, float]:
@@ -145,6 +175,23 @@ def _add_color_bar(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -
     names = {field.quantity for field in fields}
     label = measure.axis_label(names.pop() if len(names) == 1 else None, log=scale.kind == "log")
     bar.set_label(label, parse_math=False)
+
+
+def in_notebooks(figure: Figure) -> Figure:
+    """The same figure, which a notebook shows where it is the value of a cell; without pyplot nothing tells IPython how."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        pictures = shell.display_formatter.formatters["image/png"]
+        if Figure not in pictures.type_printers:
+            pictures.for_type(Figure, _png)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    memory = io.BytesIO()
+    with style():
+        figure.savefig(memory, format="png", dpi=110, bbox_inches="tight", pad_inches=0.06)
+    return memory.getvalue()
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.value import Surface
 from plotting.picture.levels import drawable, format_value
 from plotting.picture.quantities import Measure, label_of, measure_of, title_of
@@ -153,7 +154,13 @@ def _facts(
     tested = surface.done.get("test")
     if center is not None and accuracy is not None and (tested is None or tested[center]):
         facts.append(f"test error {format_value(1 - float(accuracy[center]), percent=True)}")
-    return (*facts, *precision_facts(surface), *warning_facts(surface))
+    return (*facts, *decay_facts(surface, quantity), *precision_facts(surface), *warning_facts(surface))
+
+
+def decay_facts(surface: Surface, quantity: str) -> tuple[str, ...]:
+    """That weight decay is in a loss."""
+    added = decay.words(surface.attributes)
+    return (added,) if added and quantity.endswith("_loss") else ()
 
 
 def precision_facts(surface: Surface) -> tuple[str, ...]:

@@ -486,7 +486,7 @@ REFUSALS = [
     (
         "directions: {alpha: {kind: file, pth: a}}",
         [
-            "directions.alpha has unknown field 'pth'; valid fields are kind, seed, normalize, ignore, only, to, path"
+            "directions.alpha has unknown field 'pth'; valid fields are kind, seed, normalize, ignore, only, to, key, part, path"
         ],
         "a typo in a field of one kind",
     ),

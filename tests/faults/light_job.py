@@ -32,8 +32,9 @@ from mpi_landscape.storage import identity
 from mpi_landscape.storage.cells import Cells
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.provenance import provenance
+from mpi_landscape.storage.surface.constants import check_constants
 from mpi_landscape.storage.surface.creation import Contents, create
-from mpi_landscape.storage.surface.reader import check_constants, read_attributes
+from mpi_landscape.storage.surface.reader import read_attributes
 from mpi_landscape.storage.surface.tiles import open_tiles
 from mpi_landscape.surfaces.account import Exact
 from mpi_landscape.work.job import Job

@@ -10,6 +10,7 @@ import torchvision
 
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.problem.checkpoints import read_state
 from mpi_landscape.problem.networks.table import build_network
 
 
@@ -107,6 +108,21 @@ def test_offline_a_download_is_refused_with_the_place_for_the_file(cache):
 def test_a_cached_file_that_would_run_code_is_refused(published):
     _, file = published
     torch.save({"weight": Path}, file)
+    assert "could run code" in refusal("torchvision/squeezenet1_1", weights="DEFAULT")
+
+
+class FromElsewhere:
+    """Pickles to a call of a function of a package."""
+
+    def __reduce__(self):
+        return torchvision.io.read_file, ("x",)
+
+
+@pytest.mark.parametrize("beside", [Path("x"), FromElsewhere()], ids=lambda each: type(each).__name__)
+def test_what_this_program_would_leave_unread_is_refused_in_a_file_that_torchvision_reads(published, beside):
+    network, file = published
+    torch.save({"state_dict": network.state_dict(), "beside": beside}, file)
+    assert len(read_state(file)) == len(network.state_dict())
     assert "could run code" in refusal("torchvision/squeezenet1_1", weights="DEFAULT")
 
 

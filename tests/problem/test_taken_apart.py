@@ -37,8 +37,8 @@ class Identity(nn.Module):
 MODEL = Identity()
 # Criterion, outputs, targets, and by what each example counts; None where all count the same.
 CRITERIA = {
-    "cross-entropy": (nn.CrossEntropyLoss(), REAL, CLASSES, None),
-    "smoothed": (nn.CrossEntropyLoss(label_smoothing=0.2), REAL, CLASSES, None),
+    "cross-entropy": (nn.CrossEntropyLoss(), REAL, CLASSES, torch.ones(N)),
+    "smoothed": (nn.CrossEntropyLoss(label_smoothing=0.2), REAL, CLASSES, torch.ones(N)),
     "weighted": (nn.CrossEntropyLoss(weight=WEIGHT), REAL, CLASSES, WEIGHT[CLASSES]),
     "weighted and smoothed": (
         nn.CrossEntropyLoss(weight=WEIGHT, label_smoothing=0.1),
@@ -52,7 +52,7 @@ CRITERIA = {
     "tokens": (nn.CrossEntropyLoss(), TOKENS, LABELS, torch.full((N,), 5.0)),
     "padded tokens": (nn.CrossEntropyLoss(), TOKENS, PADDED, (PADDED >= 0).sum(1).float()),
     "weighted tokens": (nn.CrossEntropyLoss(weight=WEIGHT), TOKENS, LABELS, WEIGHT[LABELS].sum(1)),
-    "nll": (nn.NLLLoss(), REAL.log_softmax(1), CLASSES, None),
+    "nll": (nn.NLLLoss(), REAL.log_softmax(1), CLASSES, torch.ones(N)),
     "squares": (nn.MSELoss(), REAL, OTHER, None),
     "absolutes": (nn.L1Loss(), REAL, OTHER, None),
     "Huber": (nn.HuberLoss(delta=0.5), REAL, OTHER, None),

@@ -8,7 +8,7 @@ import pytest
 from mpi_landscape import LandscapeError
 from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.storage import cells
-from mpi_landscape.storage.surface import reader
+from mpi_landscape.storage.surface import progress
 from mpi_landscape.storage.surface.reader import read_attributes, read_direction, read_surface, verify_tiles
 from mpi_landscape.storage.surface.tiles import open_tiles
 from mpi_landscape.storage.surface.value import Surface
@@ -122,7 +122,7 @@ def test_points_are_looked_at_block_by_block_to_the_same_end(surface_file, sums_
     whole = read_surface(path)
     assert 0 < whole.progress < 1
     # Not a divisor of 12 points, nor of the 5 of a tile.
-    monkeypatch.setattr(reader, "_BLOCK", 7)
+    monkeypatch.setattr(progress, "_BLOCK", 7)
     for split, done in read_surface(path).done.items():
         np.testing.assert_array_equal(done, whole.done[split])
 

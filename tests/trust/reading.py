@@ -21,8 +21,8 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.problem.checkpoints import read_state
 from mpi_landscape.storage.history.records import is_history
 from mpi_landscape.storage.surface import schema
+from mpi_landscape.storage.surface.constants import check_constants
 from mpi_landscape.storage.surface.reader import (
-    check_constants,
     read_attributes,
     read_beginning,
     read_direction,

@@ -30,7 +30,7 @@ def test_files_made_by_chance_are_taken_or_refused(seeds):
 @EXHAUSTIVE
 @pytest.mark.parametrize("seed", [1, 2])
 def test_many_files_made_by_chance_are_taken_or_refused(seeds, seed):
-    check(fuzzing.fuzz(240, seed, seeds))
+    check(fuzzing.fuzz(120, seed, seeds))
 
 
 @pytest.mark.parametrize(

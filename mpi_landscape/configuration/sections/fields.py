@@ -17,7 +17,7 @@ _LARGEST_COUNT = 2**31 - 1
 _LARGEST_SEED = 2**63 - 1
 # Each of these is multiplied by memory or time that is taken at once: a history has a row for every epoch, an image is
 # framed by its shift, a thread has a network of its own.
-MOST_EPOCHS = 1_000_000
+MOST_EPOCHS, MOST_CHECKPOINTS = 1_000_000, 10_000
 _LARGEST_SHIFT, _MOST_THREADS = 512, 4096
 
 _whole = partial(Field, strict=True)

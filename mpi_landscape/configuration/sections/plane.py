@@ -50,7 +50,8 @@ class RandomDirection:
 class DifferenceDirection:
     """The direction from the center to another checkpoint, `to`; normalized and ignoring as a random one.
 
-    It moves `all` unless said otherwise: its end is the other checkpoint.
+    It moves `all` unless said otherwise: its end is the other checkpoint, of which `key` and `part` are those of the model's
+    unless said here; "." is none.
     """
 
     __pydantic_config__ = STRICT
@@ -60,11 +61,16 @@ class DifferenceDirection:
     ignore: Names = ()
     only: Only = "all"
     to: Text = field(metadata={"description": "a file"})
+    key: Text | None = None
+    part: Text | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileDirection:
-    """A direction that was made before, at `path`: a surface file, an .npy array, or a state dictionary."""
+    """A direction that was made before, at `path`: a surface file, an .npy array, or a state dictionary.
+
+    It is found in a checkpoint of any kind as that of a `DifferenceDirection` is.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -73,6 +79,8 @@ class FileDirection:
     ignore: Names = ()
     only: Only = "all"
     path: Text = field(metadata={"description": "a file"})
+    key: Text | None = None
+    part: Text | None = None
 
 
 # `placement.plane` has a function for each kind, which makes the vector.

@@ -16,7 +16,9 @@ class ModelConfiguration:
         name: Name of a network of this package, such as "resnet56"; None with a target.
         target: "package.module:callable" that returns the network; None with a name.
         arguments: Keyword arguments of either.
-        checkpoint: File of trained parameters, relative to the working folder; None leaves the initial ones.
+        checkpoint: File or folder of trained parameters, relative to the working folder; None leaves the initial ones.
+        key: Where in it the state dictionary is, as a dotted path such as "ema.module"; None finds it.
+        part: What names in the state dictionary begin with that belong to this network, such as "student".
 
     Raises:
         InvalidSectionError: Not exactly one of name and target is given.
@@ -29,6 +31,8 @@ class ModelConfiguration:
     target: Text | None = None
     arguments: Arguments = field(default_factory=dict)
     checkpoint: Text | None = None
+    key: Text | None = None
+    part: Text | None = None
 
     def __post_init__(self) -> None:
         _refuse_unless_one_of(self.name, self.target)

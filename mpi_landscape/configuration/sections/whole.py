@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
+from typing import TypeVar
 
 from mpi_landscape.configuration.sections.fields import STRICT, Text
 from mpi_landscape.configuration.sections.plane import (
+    DifferenceDirection,
     Directions,
     DirectionsConfiguration,
+    FileDirection,
     GridConfiguration,
 )
 from mpi_landscape.configuration.sections.sources import (
@@ -18,6 +21,7 @@ from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import InvalidSectionError
 
+_Any = TypeVar("_Any")
 # The largest number of 32 bits.
 _FLOAT32 = (2 - 2**-23) * 2.0**127
 
@@ -76,8 +80,23 @@ class Configuration:
         directions, model, output = self.directions, self.model, self.output
         if self.grid.beta is None:
             directions = replace(directions, beta=None)
+        directions = replace(
+            directions, alpha=self._as_the_model(directions.alpha), beta=self._as_the_model(directions.beta)
+        )
         if self.training is not None:
             folder = PurePath(self.training.output)
             model = model if model.checkpoint else replace(model, checkpoint=str(folder / "final.pt"))
             output = output or str(folder / "surface.h5")
         return replace(self, directions=directions, model=model, output=output)
+
+    @property
+    def is_own_checkpoint(self) -> bool:
+        """Whether the checkpoint is what the training of the same file leaves, in which model.key and part find nothing."""
+        own = None if self.training is None else str(PurePath(self.training.output) / "final.pt")
+        return own is not None and self.model.checkpoint == own
+
+    def _as_the_model(self, direction: _Any) -> _Any:
+        """A direction that ends in a checkpoint, with the key and the part of the model's where it says none."""
+        if not isinstance(direction, (DifferenceDirection, FileDirection)):
+            return direction
+        return replace(direction, key=direction.key or self.model.key, part=direction.part or self.model.part)

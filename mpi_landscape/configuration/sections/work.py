@@ -25,6 +25,8 @@ class ComputeConfiguration:
         threads: Threads of a rank on the CPU.
         relative_error: The largest standard error of a loss, relative to that loss, with which a surface of samples is
             good enough; None for exact values.
+        save_vectors: Whether the file holds center and directions; without them it holds their fingerprints and this
+            configuration, from which a resumed run makes them again, and no other surface can take a direction of it.
     """
 
     __pydantic_config__ = fields.STRICT
@@ -39,6 +41,7 @@ class ComputeConfiguration:
     points_per_tile: fields.CountOrAuto = "auto"
     threads: fields.ThreadsOrAuto = "auto"
     relative_error: fields.BelowOne | None = None
+    save_vectors: fields.Flag = True
 
     def __post_init__(self) -> None:
         whole = [name for name in self.quantities if name in COMPUTED]

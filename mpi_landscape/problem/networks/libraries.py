@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.checkpoints import load_state, read_state
+from mpi_landscape.problem.checkpoints import check_harmless, load_state, read_state
 from mpi_landscape.problem.sizes import checked_count
 from mpi_landscape.wording import listed, reason, shown, suggestion
 
@@ -124,4 +124,4 @@ def _ensure_cached(weights: Any, download: bool) -> None:
                 f"offline, put the file at {cached}"
             ) from error
     # torchvision would unpickle anything; what this accepts is only tensors.
-    read_state(cached)
+    check_harmless(cached)

@@ -44,9 +44,34 @@ def entries(content: memoryview, room: Room) -> dict[str, Entry]:
         LandscapeError: There are too many to be true.
         DamagedError: It is no archive, or lies beyond the end of the file.
     """
-    position, stop = _directory(content)
     found: dict[str, Entry] = {}
     folder: str | None = None
+    for name, entry in _all(content, room):
+        top, slash, rest = name.partition("/")
+        folder = top if folder is None else folder
+        if not slash or top != folder or rest in found:
+            raise DamagedError("entries that torch.save does not write")
+        found[rest] = entry
+    return found
+
+
+def named_entries(content: memoryview, room: Room) -> dict[str, Entry]:
+    """All entries by name, of an archive of any kind.
+
+    Raises:
+        LandscapeError: There are too many to be true.
+        DamagedError: It is no archive, lies beyond the end of the file, or has a name twice.
+    """
+    found: dict[str, Entry] = {}
+    for name, entry in _all(content, room):
+        if name in found:
+            raise DamagedError("an archive with a name twice")
+        found[name] = entry
+    return found
+
+
+def _all(content: memoryview, room: Room) -> Iterator[tuple[str, Entry]]:
+    position, stop = _directory(content)
     while position < stop:
         room.take(_EACH)
         fields = _unpacked(_ENTRY, content, position, _ENTRY_SIGN)
@@ -54,13 +79,8 @@ def entries(content: memoryview, room: Room) -> dict[str, Entry]:
         name_at = position + _ENTRY.size
         name = bytes(content[name_at : name_at + lengths[0]]).decode()
         extra = content[name_at + lengths[0] : name_at + lengths[0] + lengths[1]]
-        top, slash, rest = name.partition("/")
-        folder = top if folder is None else folder
-        if not slash or top != folder or rest in found:
-            raise DamagedError("entries that torch.save does not write")
-        found[rest] = _entry(content, fields, extra)
+        yield name, _entry(content, fields, extra)
         position = name_at + sum(lengths)
-    return found
 
 
 def _directory(content: memoryview) -> tuple[int, int]:

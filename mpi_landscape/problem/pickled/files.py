@@ -26,29 +26,38 @@ _COUNT = struct.Struct("<q")
 _LONGEST_WORD = 64
 
 
-def read(path: Path, where: str) -> Any:
+def read(path: Path, where: str, *, is_strict: bool = False) -> Any:
     """All values of a file, without running what it names.
 
-    Tensors are the file itself, mapped into memory, and change with it no longer once they are written to.
+    Tensors are the file itself, mapped into memory, and change with it no longer once they are written to. What is
+    not read has an `Unread` in its place, or is refused where that `is_strict`.
 
     Raises:
         LandscapeError: It is compressed, TorchScript, nested too deeply, or stands for more than it holds.
         OSError: It cannot be read.
         DamagedError: It is no such file.
-        ForeignError: It names Python objects.
-        NewerProtocolError: It is of a newer protocol.
+        ForeignError: It names Python objects that are refused.
     """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    mapped = mapped_bytes(path)
     content = memoryview(mapped)
     storage = torch.frombuffer(mapped, dtype=torch.uint8).untyped_storage()
     if bytes(content[:4]) == ZIP:
-        return _of_archive(content, storage, where)
-    return _of_sequence(content, storage, where)
+        return _of_archive(content, storage, Room(where, len(content), is_strict=is_strict))
+    return _of_sequence(content, storage, lambda: Room(where, len(content), is_strict=is_strict))
 
 
-def _of_archive(content: memoryview, whole: torch.UntypedStorage, where: str) -> Any:
-    room = Room(where, len(content))
+def mapped_bytes(path: Path) -> mmap.mmap:
+    """The bytes of a file, which is left as it is by whatever is written to them.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _of_archive(content: memoryview, whole: torch.UntypedStorage, room: Room) -> Any:
+    where = room.where
     entries = archive.entries(content, room)
     # It compresses its code.
     if "constants.pkl" in entries:
@@ -85,15 +94,18 @@ def _of_archive(content: memoryview, whole: torch.UntypedStorage, where: str) ->
     return Machine(content[: pickled.stop], pickled.start, room=room, storage=storage).load()
 
 
-def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -> Any:
+def _of_sequence(content: memoryview, whole: torch.UntypedStorage, make_room: Callable[[], Room]) -> Any:
     """The values of a file in which pickles follow one another, and then the storages, whose places the last pickle names.
 
     The tensors come before the places: the pickle that holds them is read once to come behind it, and then once more.
+    A pickle alone, as pickle.dump writes it, is its own value.
     """
     begin = 0
     for expected in (_MAGIC, _PROTOCOL, None):
-        machine = _machine(content, begin, where)
+        machine = _machine(content, begin, make_room())
         found = machine.load()
+        if expected == _MAGIC and isinstance(found, Mapping) and machine.position == len(content):
+            return found
         if type(found) is not dict if expected is None else type(found) is not int or found != expected:
             raise DamagedError("it does not begin as a file of torch.save")
         begin = machine.position
@@ -104,9 +116,9 @@ def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -
         claimed.setdefault(key, (kind, count))
         return _part(identifier, *claimed[key], None)
 
-    machine = _machine(content, begin, where, claim)
+    machine = _machine(content, begin, make_room(), claim)
     machine.load()
-    machine = _machine(content, machine.position, where)
+    machine = _machine(content, machine.position, make_room())
     places = _places(content, machine.load(), machine.position, claimed)
 
     def storage(identifier: tuple[Any, ...]) -> Storage:
@@ -114,7 +126,7 @@ def _of_sequence(content: memoryview, whole: torch.UntypedStorage, where: str) -
         start = places[identifier[2]]
         return _part(identifier, kind, count, whole[start : start + count * kind.itemsize])
 
-    return _machine(content, begin, where, storage).load()
+    return _machine(content, begin, make_room(), storage).load()
 
 
 def _no_storage(_: tuple[Any, ...]) -> Storage:
@@ -124,10 +136,10 @@ def _no_storage(_: tuple[Any, ...]) -> Storage:
 def _machine(
     content: memoryview,
     start: int,
-    where: str,
+    room: Room,
     storage: Callable[[tuple[Any, ...]], Storage] = _no_storage,
 ) -> Machine:
-    return Machine(content, start, room=Room(where, len(content)), storage=storage)
+    return Machine(content, start, room=room, storage=storage)
 
 
 def _identified(identifier: tuple[Any, ...]) -> tuple[torch.dtype, str, str, int]:

@@ -1,4 +1,4 @@
-"""The operations of a pickle, one after the other, for those that torch.save writes.
+"""The operations of a pickle, one after the other, for those that torch.save and pickle.dump write, from protocol 2 on.
 
 A pickle is a program: it may nest, repeat and name anything, and Python's own reader would crash on a deep key and take a
 gigabyte for five megabytes of empty sets. Here every value is counted before it is made.
@@ -12,8 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from mpi_landscape.problem.pickled.room import DamagedError, NewerProtocolError, Room
-from mpi_landscape.problem.pickled.values import Values
+from mpi_landscape.problem.pickled.room import DamagedError, Room
+from mpi_landscape.problem.pickled.tensors import Unread
+from mpi_landscape.problem.pickled.values import Name, Values
 
 # Bytes of memory, or a little more, as CPython 3.10 to 3.14 take them: of any value with its place on the stack, of what is
 # empty, of a pair in a mapping that grows, of a name under which a value is kept.
@@ -36,7 +37,7 @@ _NUMBERS = {
     )
 }
 _TUPLES = {pickle.TUPLE1[0]: 1, pickle.TUPLE2[0]: 2, pickle.TUPLE3[0]: 3}
-_SHORT, _LONG = struct.Struct("<B"), struct.Struct("<I")
+_SHORT, _LONG, _LONGEST = struct.Struct("<B"), struct.Struct("<I"), struct.Struct("<Q")
 
 
 class Machine:
@@ -66,7 +67,6 @@ class Machine:
             LandscapeError: The value would be larger than the file accounts for, or is nested too deeply.
             DamagedError: It is no such pickle.
             ForeignError: It names what is not known.
-            NewerProtocolError: It is of protocol 4 or above.
         """
         while True:
             operation = self._bytes(1)[0]
@@ -90,8 +90,6 @@ class Machine:
             self._stack.append(self._values.tuple_of(self._popped(_TUPLES[operation])))
         elif operation in _OTHERS:
             _OTHERS[operation](self)
-        elif operation == pickle.FRAME[0]:
-            raise NewerProtocolError
         else:
             raise DamagedError(f"an operation {operation}, which torch.save does not write")
 
@@ -133,14 +131,30 @@ class Machine:
         items = self._popped_to_mark()
         self._stack.append(self._values.tuple_of(items))
 
-    def _text(self) -> None:
-        text = self._bytes(self._number(_LONG))
+    def _text(self, form: struct.Struct) -> None:
+        text = self._bytes(self._number(form))
         # Letters beyond Latin-1 take two or four bytes each, and so do all others beside them.
         self._room.take(64 + 4 * len(text) * (not bytes(text).isascii()))
         self._stack.append(str(text, "utf-8", "surrogatepass"))
 
-    def _old_text(self) -> None:
-        self._stack.append(str(self._bytes(self._number(_SHORT)), "utf-8"))
+    def _old_text(self, form: struct.Struct) -> None:
+        text = bytes(self._bytes(self._number(form)))
+        self._room.take(64 + 4 * len(text))
+        try:
+            self._stack.append(text.decode())
+        except UnicodeDecodeError:
+            # Python 2 had no other bytes.
+            self._stack.append(text.decode("latin1"))
+
+    def _plain_bytes(self, form: struct.Struct) -> None:
+        content = self._bytes(self._number(form))
+        self._room.take(64 + len(content))
+        self._stack.append(bytes(content))
+
+    def _changeable_bytes(self) -> None:
+        content = self._bytes(self._number(_LONGEST))
+        self._room.take(64 + len(content))
+        self._stack.append(bytearray(content))
 
     def _whole_number(self) -> None:
         self._room.take(256)
@@ -148,18 +162,37 @@ class Machine:
 
     def _append(self, items: list[Any]) -> None:
         target = self._stack[-1]
+        if type(target) is Unread:
+            return
         if type(target) is not list:
             raise DamagedError("it appends to what is no list")
         target.extend(items)
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
+        if type(target) is Unread:
+            return
         if type(target) not in (dict, OrderedDict) or len(items) % 2:
             raise DamagedError("it sets pairs of what is no mapping")
         self._room.take(_PAIR * (len(items) // 2) * (1 + (type(target) is OrderedDict)))
         for key, value in zip(items[::2], items[1::2], strict=True):
             self._values.check_key(key)
             target[key] = value
+
+    def _add_items(self) -> None:
+        items = self._popped_to_mark()
+        target = self._stack[-1]
+        if type(target) is Unread:
+            return
+        if type(target) is not set:
+            raise DamagedError("it adds to what is no set")
+        self._room.take(_PAIR * len(items))
+        for each in items:
+            self._values.check_key(each)
+            target.add(each)
+
+    def _frozen(self) -> None:
+        self._stack.append(self._values.called(Name("builtins.frozenset"), (self._popped_to_mark(),)))
 
     def _get(self, form: struct.Struct) -> None:
         place = self._number(form)
@@ -171,6 +204,16 @@ class Machine:
         self._room.take(_MEMO)
         self._memo[self._number(form)] = self._stack[-1]
 
+    def _memoize(self) -> None:
+        self._room.take(_MEMO)
+        self._memo[len(self._memo)] = self._stack[-1]
+
+    def _stacked_name(self) -> None:
+        module, name = self._popped(2)
+        if type(module) is not str or type(name) is not str or len(module) + len(name) > _LONGEST_NAME:
+            raise DamagedError("a name that is none")
+        self._stack.append(self._values.named(f"{module}.{name}"))
+
     def _name(self) -> None:
         module = self._line()
         self._stack.append(self._values.named(f"{module}.{self._line()}"))
@@ -178,6 +221,13 @@ class Machine:
     def _call(self) -> None:
         function, arguments = self._popped(2)
         self._stack.append(self._values.called(function, arguments))
+
+    def _call_with_names(self) -> None:
+        function, arguments, _ = self._popped(3)
+        made = self._values.called(function, arguments)
+        if type(made) is not Unread:
+            raise DamagedError("it calls with names what is called without")
+        self._stack.append(made)
 
     def _build(self) -> None:
         (state,) = self._popped(1)
@@ -194,8 +244,17 @@ _OTHERS: dict[int, Callable[[Machine], None]] = {
     pickle.PROTO[0]: lambda machine: machine._number(_SHORT),
     pickle.MARK[0]: Machine._mark,
     pickle.TUPLE[0]: Machine._tuple,
-    pickle.BINUNICODE[0]: Machine._text,
-    pickle.SHORT_BINSTRING[0]: Machine._old_text,
+    # Where frames begin, which only save reads of a stream.
+    pickle.FRAME[0]: lambda machine: machine._number(_LONGEST),
+    pickle.SHORT_BINUNICODE[0]: lambda machine: machine._text(_SHORT),
+    pickle.BINUNICODE[0]: lambda machine: machine._text(_LONG),
+    pickle.BINUNICODE8[0]: lambda machine: machine._text(_LONGEST),
+    pickle.SHORT_BINSTRING[0]: lambda machine: machine._old_text(_SHORT),
+    pickle.BINSTRING[0]: lambda machine: machine._old_text(_LONG),
+    pickle.SHORT_BINBYTES[0]: lambda machine: machine._plain_bytes(_SHORT),
+    pickle.BINBYTES[0]: lambda machine: machine._plain_bytes(_LONG),
+    pickle.BINBYTES8[0]: lambda machine: machine._plain_bytes(_LONGEST),
+    pickle.BYTEARRAY8[0]: Machine._changeable_bytes,
     pickle.LONG1[0]: Machine._whole_number,
     pickle.APPEND[0]: lambda machine: machine._append(machine._popped(1)),
     pickle.APPENDS[0]: lambda machine: machine._append(machine._popped_to_mark()),
@@ -205,9 +264,14 @@ _OTHERS: dict[int, Callable[[Machine], None]] = {
     pickle.LONG_BINGET[0]: lambda machine: machine._get(_LONG),
     pickle.BINPUT[0]: lambda machine: machine._put(_SHORT),
     pickle.LONG_BINPUT[0]: lambda machine: machine._put(_LONG),
+    pickle.ADDITEMS[0]: Machine._add_items,
+    pickle.FROZENSET[0]: Machine._frozen,
+    pickle.MEMOIZE[0]: Machine._memoize,
     pickle.GLOBAL[0]: Machine._name,
+    pickle.STACK_GLOBAL[0]: Machine._stacked_name,
     pickle.REDUCE[0]: Machine._call,
     pickle.NEWOBJ[0]: Machine._call,
+    pickle.NEWOBJ_EX[0]: Machine._call_with_names,
     pickle.BUILD[0]: Machine._build,
     pickle.BINPERSID[0]: Machine._persistent,
 }

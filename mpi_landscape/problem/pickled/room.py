@@ -22,20 +22,17 @@ class ForeignError(Exception):
         self.name = name
 
 
-class NewerProtocolError(Exception):
-    """A pickle is of a protocol that torch.load reads only where it may run code."""
-
-
 class Room:
     """What is left of the memory that the values of a file may take: its own bytes and `MARGIN`.
 
     Args:
         where: The file, for messages.
         num_bytes: Its size.
+        is_strict: Whether what would be left unread is refused, as another reader may load the file afterwards.
     """
 
-    def __init__(self, where: str, num_bytes: int) -> None:
-        self.where, self._num_bytes = where, num_bytes
+    def __init__(self, where: str, num_bytes: int, *, is_strict: bool = False) -> None:
+        self.where, self.is_strict, self._num_bytes = where, is_strict, num_bytes
         self._left = num_bytes + MARGIN
 
     def take(self, num_bytes: int) -> None:

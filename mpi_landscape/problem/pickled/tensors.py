@@ -46,9 +46,13 @@ _PARAMETER = "torch.nn.parameter.Parameter"
 
 @dataclass(frozen=True)
 class Unread:
-    """What stands for something that is no dense tensor of numbers, and is not read: its kind, for messages."""
+    """What stands for something that is no dense tensor of numbers, and is not read: its kind, for messages.
+
+    An object of Python, which may stand beside a state dictionary, is no tensor.
+    """
 
     kind: str
+    is_tensor: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +188,8 @@ REBUILT: dict[str, Callable[..., Any]] = {
     "torch.Size": _size,
     "torch._utils._rebuild_qtensor": _unread("quantized"),
     "torch._utils._rebuild_sparse_tensor": _unread("sparse"),
+    # A tensor of several processes, of which a file of one holds a part.
+    "torch._utils._rebuild_wrapper_subclass": _unread("sharded over processes"),
     "torch._utils._rebuild_nested_tensor": _unread("nested"),
     "torch._utils._rebuild_meta_tensor_no_storage": _unread("without values"),
 }

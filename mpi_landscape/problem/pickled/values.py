@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.pickled import tensors
+from mpi_landscape.problem.pickled import arrays, tensors
+from mpi_landscape.problem.pickled.beside import stands_unread
 from mpi_landscape.problem.pickled.room import DamagedError, ForeignError, Room
 from mpi_landscape.problem.pickled.tensors import Unread
 
@@ -20,13 +21,7 @@ from mpi_landscape.problem.pickled.tensors import Unread
 DEEPEST = 100
 # A tuple of forty tuples, each of which holds the next one twice, has a million million items for whoever walks it.
 _MOST_IN_A_KEY = 1000
-# Of numpy's arrays and numbers; u4 is that of its random state.
-_ARRAYS = {
-    np.dtype(kind).str[1:]
-    for kind in ("f2", "f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
-}
-_MOST_DIMENSIONS = 32
-_CONTAINERS = (list, tuple, dict, OrderedDict, set, argparse.Namespace)
+_CONTAINERS = (list, tuple, dict, OrderedDict, set, frozenset, argparse.Namespace)
 _LATIN = ("latin1", "latin-1")
 
 
@@ -56,8 +51,9 @@ class Values:
             ForeignError: It is not known.
         """
         # As Python 2 named it.
-        text = re.sub("^__builtin__[.]", "builtins.", text)
-        if text not in _CALLED and text not in _BESIDE and not tensors.is_known(text):
+        text = re.sub("^copy_reg[.]", "copyreg.", re.sub("^__builtin__[.]", "builtins.", text))
+        is_known = text in _CALLED or text in arrays.CALLED or text in _BESIDE or tensors.is_known(text)
+        if not is_known and (self._room.is_strict or not stands_unread(text)):
             raise ForeignError(text.removeprefix("builtins."))
         return Name(text)
 
@@ -75,7 +71,11 @@ class Values:
             return self.called(arguments[0], arguments[2])
         if function.text in tensors.REBUILT:
             return tensors.rebuilt(function.text, self._plain(arguments), self._room)
+        if function.text in arrays.CALLED:
+            return arrays.CALLED[function.text](self._room, *arguments)
         call = _CALLED.get(function.text)
+        if call is None and stands_unread(function.text):
+            return self.unread(function.text)
         if call is None:
             raise DamagedError("it calls what torch.save does not call")
         return call(self, *arguments)
@@ -88,19 +88,23 @@ class Values:
             DamagedError: It has none of that kind.
             ForeignError: It is an array of other values than numbers.
         """
+        if type(value) is Unread:
+            return
         if isinstance(value, np.dtype):
-            order = state[1] if type(state) is tuple and len(state) > 1 else None
-            if type(order) is not str or order not in "<>|=" or state[2:] != (None, None, None, -1, -1, 0):
-                raise DamagedError("a type of numbers that is none")
-            value.__setstate__((3, order, None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
+            arrays.set_order(value, state)
         elif type(value) is np.ndarray:
-            self._fill(value, state)
+            arrays.fill(self._room, value, state)
         elif type(value) is argparse.Namespace and type(state) is dict and all(type(k) is str for k in state):
             self._room.take(256 * (1 + len(state)))
             vars(value).update(state)
         # Attributes of a state dictionary: versions of its layers, which are not needed.
         elif type(value) is not OrderedDict or type(state) is not dict:
             raise DamagedError("it gives a state to what has none")
+
+    def unread(self, name: str) -> Unread:
+        """What stands for an object that is not read."""
+        self._room.take(128)
+        return Unread(name[:200], is_tensor=False)
 
     def tuple_of(self, items: list[Any]) -> tuple[Any, ...]:
         """A tuple, refused where tuples are nested too deeply in it."""
@@ -208,46 +212,11 @@ class Values:
             raise DamagedError("a complex number that is none")
         return complex(real, imaginary)
 
-    def _dtype(self, kind: Any, *_: Any) -> np.dtype[Any]:
-        if kind not in _ARRAYS:
-            is_one = type(kind) is str and re.fullmatch("[A-Za-z][0-9]{0,9}", kind)
-            known = f"numpy.dtypes.{type(np.dtype(kind)).__name__}" if is_one else "numpy.dtype"
-            raise ForeignError(known)
-        self._room.take(128)
-        # A copy, whose order of bytes can be another one.
-        made: np.dtype[Any] = np.dtype(kind, False, True)
-        return made
-
-    def _number(self, kind: Any, content: Any) -> Any:
-        if not isinstance(kind, np.dtype) or type(content) is not bytes or len(content) != kind.itemsize:
-            raise DamagedError("a number of numpy that is none")
-        self._room.take(128)
-        return np.ndarray((), kind, content)[()]
-
-    def _array(self, kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
-        if kind != Name("numpy.ndarray") or shape != (0,) or type(code) not in (bytes, str):
-            raise DamagedError("an array that is not begun empty")
-        self._room.take(256)
-        return np.empty(0)
-
-    def _fill(self, array: np.ndarray[Any, Any], state: Any) -> None:
-        if type(state) is not tuple or len(state) != 5:
-            raise DamagedError("an array without its shape, type and values")
-        _, shape, kind, is_fortran, content = state
-        is_shape = (
-            type(shape) is tuple and len(shape) <= _MOST_DIMENSIONS and all(map(tensors.is_count, shape))
-        )
-        if not is_shape or not isinstance(kind, np.dtype) or type(content) is not bytes:
-            raise DamagedError("an array without its shape, type and values")
-        if len(content) != tensors.product(shape) * kind.itemsize:
-            raise DamagedError("an array with other values than its shape says")
-        self._room.take(len(content))
-        checked: Any = (1, shape, kind, bool(is_fortran), content)
-        array.__setstate__(checked)
+    def _frozen(self, items: Any = ()) -> frozenset[Any]:
+        return frozenset(self._set(items))
 
     def _beside(self, *_: Any) -> Unread:
-        self._room.take(128)
-        return Unread("no tensor")
+        return self.unread("no tensor")
 
 
 def _items(value: Any) -> Iterable[Any]:
@@ -265,14 +234,14 @@ _CALLED: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": Values._with_default,
     "argparse.Namespace": Values._namespace,
     "builtins.set": Values._set,
+    "builtins.frozenset": Values._frozen,
     "builtins.bytearray": Values._changeable,
     "builtins.complex": Values._complex,
     "_codecs.encode": Values._encoded,
-    "numpy.dtype": Values._dtype,
-    # numpy 2 moved its core; a checkpoint names the place of the numpy that wrote it.
-    **{f"numpy.{core}.multiarray.scalar": Values._number for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray._reconstruct": Values._array for core in ("core", "_core")},
     "torch.device": Values._beside,
     "torch.serialization._get_layout": Values._beside,
 }
-_BESIDE = {"numpy.ndarray", "torch._tensor._rebuild_from_type_v2"}
+# Named and not called: types of arrays and tensors, and what a mapping makes where it has nothing.
+_BESIDE = {"numpy.ndarray", "torch._tensor._rebuild_from_type_v2"} | {
+    f"builtins.{name}" for name in ("int", "float", "bool", "str", "list", "dict", "tuple", "object")
+}

@@ -72,15 +72,23 @@ def quantities(splits: Sequence[str]) -> list[str]:
 
 
 def create_history(
-    path: Path, *, num_epochs: int, splits: Sequence[str], attributes: Mapping[str, str | int | float]
+    path: Path,
+    *,
+    num_epochs: int,
+    splits: Sequence[str],
+    attributes: Mapping[str, str | int | float],
+    rows: Mapping[str, NDArray[Any]] | None = None,
+    advice: str = "choose another training.output",
 ) -> None:
-    """Write a complete history with no epoch done in it, and move it into place.
+    """Write a complete history, with no epoch done in it unless rows are given, and move it into place.
 
     Args:
         path: Where; an existing file is replaced.
         num_epochs: Of the whole training; there is one row more, for the initial network.
         splits: `train`, and any others that are looked at.
         attributes: Identity, provenance, configuration: texts and numbers by name.
+        rows: `phase` and all quantities by name: (num_epochs + 1,) each.
+        advice: What a user may do when it cannot be written.
 
     Raises:
         LandscapeError: The folder cannot be written.
@@ -88,12 +96,14 @@ def create_history(
     size = 8 * (num_epochs + 1) * (len(quantities(splits)) + 2)
     # Generous for what is small: attributes and the headers of datasets.
     size += sum(len(str(value)) for value in attributes.values()) + 2**16
-    with files.appearing(path, size=size, advice="choose another training.output") as file:
+    with files.appearing(path, size=size, advice=advice) as file:
         dimensions = Dimensions(file)
         dimensions.coordinate("epoch", np.arange(num_epochs + 1, dtype=np.int64), "epochs of training")
         _add(file, dimensions, "phase", np.dtype(np.int64), NOT_DONE)
         for name in quantities(splits):
             _add(file, dimensions, name, np.dtype(np.float64), np.nan)
+        for name, column in (rows or {}).items():
+            file[name][...] = column
         of_the_schema = {"kind": KIND, "schema": SCHEMA, "splits": ", ".join(splits)}
         files.write_attributes(file, {**attributes, **of_the_schema})
 

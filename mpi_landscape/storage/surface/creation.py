@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from mpi_landscape.plan.quantities import Quantities, units_of
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.dimensions import Dimensions
 from mpi_landscape.storage.files import allocated, appearing, write_attributes
+from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.schema import SCHEMA, TARGET, arrays, results, size_of_arrays
 from mpi_landscape.storage.texts import stored, stored_all
 
@@ -33,6 +35,7 @@ class Contents:
         layout: One mapping per tensor of the flat vectors: name, shape, offset, kind.
         attributes: Identity, provenance, certificate: texts and numbers by name.
         orders: For a plan of samples, the order in which each split's examples are held: (N,) int64 by split.
+        save_vectors: Whether center and directions are stored, or only what they are made of and their fingerprints.
     """
 
     grid: Grid
@@ -43,6 +46,12 @@ class Contents:
     layout: Sequence[Mapping[str, Any]]
     attributes: Mapping[str, Any]
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    save_vectors: bool = True
+
+    @property
+    def vectors(self) -> dict[str, NDArray[np.float32]]:
+        """Center and directions, by their names in the file."""
+        return {"center": self.center, **self.directions}
 
 
 def create(path: Path, contents: Contents) -> None:
@@ -65,7 +74,7 @@ def _size(contents: Contents) -> int:
     """Bytes that a file takes, or more."""
     size = size_of_arrays(contents.grid, contents.plan, contents.quantities)
     size += sum(2 * order.nbytes + 2**14 for order in contents.orders.values())
-    size += contents.center.nbytes + sum(vector.nbytes for vector in contents.directions.values())
+    size += sum(vector.nbytes for vector in contents.vectors.values()) if contents.save_vectors else 0
     # Generous for what is small: coordinates, layout and attributes.
     return size + sum(len(str(fact)) for fact in [*contents.attributes.values(), *contents.layout]) + 2**16
 
@@ -99,8 +108,20 @@ def _fill(file: h5py.File, contents: Contents) -> None:
         "points_per_tile": plan.points_per_tile,
         "splits": ", ".join(split for split, _ in plan.shards),
         "shards": np.array([count for _, count in plan.shards], dtype=np.int64),
+        # Not said where they are: so are all files of before.
+        **({} if contents.save_vectors else {"vectors": "recipe"}),
     }
-    write_attributes(file, {**contents.attributes, **of_the_schema})
+    write_attributes(
+        file, {**contents.attributes, **decay.as_attributes(_products(contents)), **of_the_schema}
+    )
+
+
+def _products(contents: Contents) -> dict[str, NDArray[np.float64]]:
+    """From which ‖θ(α, β)‖² follows at every point."""
+    tensors = [
+        (row["kind"], row["offset"], row["offset"] + math.prod(row["shape"])) for row in contents.layout
+    ]
+    return decay.products(tensors, list(contents.vectors.values()))
 
 
 def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
@@ -120,7 +141,7 @@ def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) 
 def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
     """The flat vectors, and the table that says which tensor lies where in them."""
     group = file.create_group("directions")
-    for name, vector in {"center": contents.center, **contents.directions}.items():
+    for name, vector in contents.vectors.items() if contents.save_vectors else ():
         dimensions.name(group.create_dataset(name, data=vector), ("parameter",), "directions/")
     columns = {
         "tensor_name": stored_all(row["name"] for row in contents.layout),

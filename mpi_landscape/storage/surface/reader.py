@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError, printable
-from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.quantities import Quantities, derived
 from mpi_landscape.plan.samples import Sample
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage import files, identity
 from mpi_landscape.storage.cells import DONE
 from mpi_landscape.storage.soundness import check_attributes, check_datasets, damage_named, holds
-from mpi_landscape.storage.surface import schema
-from mpi_landscape.storage.surface.tiles import add_shards, tiles_of
+from mpi_landscape.storage.surface import decay, schema
+from mpi_landscape.storage.surface.ending import Ended
+from mpi_landscape.storage.surface.progress import done_points
+from mpi_landscape.storage.surface.tiles import tiles_of
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.storage.texts import attribute, plain
 
-# A file of this program has two levels of groups.
-_DEEPEST = 3
-# What a file says of each tensor, and of which type.
-_TENSORS = {"shape": "O", "offset": "i8"}
-# Points that are looked at together.
-_BLOCK = 2**20
+# The flat vectors of a file.
+VECTORS = ("center", "alpha", "beta")
 
 
 def read_surface(path: str | Path) -> Surface:
@@ -47,7 +44,7 @@ def read_surface(path: str | Path) -> Surface:
     Raises:
         LandscapeError: No such file, or not one of ours.
     """
-    with _reading(path) as file:
+    with reading(path) as file:
         grid, plan, quantities = schema.read_plan(file)
         attributes = files.read_attributes(file)
         check_attributes(Path(path), attributes)
@@ -58,16 +55,30 @@ def read_surface(path: str | Path) -> Surface:
         values = {name: read[name] for name in names}
         units = {name: printable(plain(attribute(file[name], "units")) or "") for name in names}
         further, their_units = derived(values, units)
-        return Surface(
+        surface = Surface(
             path=str(path),
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
             values=values | further,
-            done=_done(file, grid, plan, quantities, status, values),
+            done=done_points(file, grid, plan, quantities, status, values),
             attributes=files.readable(attributes),
             units=units | their_units,
+            tiles_left=int(plan.num_tiles - status.sum()),
+            find_products=_products(Path(path), attributes, len(grid.shape) + 1),
             **_sampling(file, plan),
         )
+    return replace(surface, ending=_ending(surface))
+
+
+def _ending(surface: Surface) -> Ended:
+    """Whether a surface is all that was asked for, as far as its file tells."""
+    if surface.evaluations is None:
+        is_finished = surface.tiles_left == 0 and surface.progress == 1
+    elif surface.evaluations == 1 or not surface.target:
+        is_finished = surface.evaluations == 1 and surface.progress == 1
+    else:
+        is_finished = surface.progress == 1 and max(surface.relative_errors.values()) <= surface.target
+    return Ended.FINISHED if is_finished else Ended.UNFINISHED
 
 
 def _sampling(file: h5py.File, plan: Plan) -> dict[str, Any]:
@@ -94,7 +105,7 @@ def read_beginning(
         Its attributes; what it has at a point; how its splits are cut into samples, and the order of their examples by
         split: both empty without samples.
     """
-    with _reading(path) as file:
+    with reading(path) as file:
         attributes = _attributes(path, file)
         _, plan, quantities = schema.read_plan(file)
         splits = [split for split, _ in plan.shards] if plan.samples else []
@@ -106,7 +117,7 @@ def read_beginning(
 
 def verify_tiles(path: str | Path) -> tuple[int, int, int]:
     """How many tiles there are, how many are marked as done, and how many of those fail their checksum."""
-    with _reading(path) as file:
+    with reading(path) as file:
         _, plan, _ = schema.read_plan(file)
         tiles = tiles_of(file)
         marked = tiles.marked()
@@ -115,7 +126,7 @@ def verify_tiles(path: str | Path) -> tuple[int, int, int]:
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """What a file says of itself, letter by letter: identity, provenance, certificate."""
-    with _reading(path) as file:
+    with reading(path) as file:
         return _attributes(path, file)
 
 
@@ -125,23 +136,89 @@ def _attributes(path: str | Path, file: h5py.File) -> dict[str, Any]:
     return attributes
 
 
+def vectors_are_saved(attributes: Mapping[str, Any]) -> bool:
+    """Whether a file holds center and directions, or their recipe and their fingerprints alone."""
+    return attributes.get("vectors") != "recipe"
+
+
 def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], list[str]]:
     """One flat vector of a file (`center`, `alpha` or `beta`) and the names of its tensors.
 
     Raises:
         LandscapeError: The file has no such vector, or it is damaged.
     """
-    with _reading(path) as file:
-        there = [known for known in ("center", "alpha", "beta") if holds(file, f"directions/{known}")]
+    with reading(path) as file:
+        there = [known for known in VECTORS if holds(file, f"directions/{known}")]
         if name not in there:
+            if not vectors_are_saved(files.read_attributes(file)):
+                raise LandscapeError(
+                    f"{path}: holds no vectors, as it was computed with compute.save_vectors: false; make the direction again as "
+                    f"its configuration says (inspect --json shows it), or use a file that was computed with them"
+                )
             raise LandscapeError(f"{path}: holds no direction {name!r}; it has {', '.join(there)}")
-        vector, names = f"directions/{name}", "directions/tensor_name"
-        check_datasets(Path(path), file, {vector: ((None,), "f4"), names: ((None,), "O")})
-        return _vector(file, path, name), [text.decode() for text in file[names][...]]
+        return vector_of(file, path, name), names_of(file, path)
+
+
+def names_of(file: h5py.File, path: str | Path) -> list[str]:
+    """The names of the tensors in the order of the flat vectors."""
+    check_datasets(Path(path), file, {"directions/tensor_name": ((None,), "O")})
+    return [text.decode() for text in file["directions/tensor_name"][...]]
+
+
+def read_names(path: str | Path) -> list[str]:
+    """As `names_of`, also of a file without vectors."""
+    with reading(path) as file:
+        return names_of(file, path)
+
+
+def vector_of(file: h5py.File, path: str | Path, name: str) -> NDArray[np.float32]:
+    """A flat vector whose values fit the fingerprint that the file has of it, if it has one.
+
+    Raises:
+        LandscapeError: It is not there, or damaged.
+    """
+    check_datasets(Path(path), file, {f"directions/{name}": ((None,), "f4")})
+    vector: NDArray[np.float32] = file[f"directions/{name}"][...]
+    known = identity.of_attributes(files.read_attributes(file)).get(
+        name if name == "center" else f"direction_{name}"
+    )
+    if known is not None and identity.fingerprint(vector) != known:
+        raise damaged(path, f"directions/{name}")
+    return vector
+
+
+def _products(path: Path, attributes: Mapping[str, Any], num_vectors: int) -> Any:
+    """What finds the products of the vectors: in the attributes, or of before from the vectors themselves."""
+    if decay.are_in(attributes):
+        return partial(decay.of_attributes, str(path), decay.only(attributes), num_vectors)
+    return partial(read_products, path.absolute(), num_vectors)
+
+
+def read_products(path: Path, num_vectors: int) -> dict[str, NDArray[np.float64]]:
+    """The products of a file's vectors, computed anew; see `decay.products`.
+
+    Raises:
+        LandscapeError: It has no vectors, or they are damaged.
+    """
+    with reading(path) as file:
+        if not all(holds(file, f"directions/{name}") for name in VECTORS[:num_vectors]):
+            raise LandscapeError(f"{path}: holds no vectors, and nothing of their norms")
+        vectors = [vector_of(file, path, name) for name in VECTORS[:num_vectors]]
+        check_datasets(
+            path,
+            file,
+            {"directions/tensor_kind": ((None,), "O"), "directions/tensor_offset": ((None,), "i8")},
+        )
+        kinds = [text.decode() for text in file["directions/tensor_kind"][...]]
+        starts = file["directions/tensor_offset"][...].tolist()
+        ends = [*starts[1:], vectors[0].size]
+        if len(kinds) != len(starts) or starts[:1] != [0] or any(map(operator.gt, starts, ends)):
+            raise damaged(path, "directions/tensor_offset")
+        return decay.products(list(zip(kinds, starts, ends, strict=True)), vectors)
 
 
 @contextmanager
-def _reading(path: str | Path) -> Iterator[h5py.File]:
+def reading(path: str | Path) -> Iterator[h5py.File]:
     """A surface file, open for as long as the `with` lasts; what goes wrong in it names the file."""
     with damage_named(Path(path)), schema.open_file(Path(path), "r") as file:
         yield file
@@ -154,138 +231,9 @@ def _check_order(path: Path, file: h5py.File, name: str, num_examples: int) -> N
         raise LandscapeError(f"{path}: is damaged: {name} is no order of {num_examples} examples")
 
 
-def check_constants(path: Path, grid: Grid, plan: Plan) -> None:
-    """Refuse a file whose vectors, coordinates or tiles are not the ones that it was made with.
-
-    Tiles have checksums and are done again where they are damaged; what defines them has its fingerprints.
-
-    Args:
-        path: A file of this very run, as `identity.check_same` has found.
-        grid: The points.
-        plan: The tiles.
-
-    Raises:
-        LandscapeError: One of them is damaged; names it.
-    """
-    with _reading(path) as file:
-        _, stored, _ = schema.read_plan(file)
-        # Samples are held against their fingerprint.
-        if replace(stored, samples=()) != replace(plan, samples=()):
-            raise _damaged(path, "the plan of tiles")
-        # Every object, also those that only other programs read: HDF5 checks what it looks at.
-        _look_at_all(path, file, set())
-        for name, axis in (("alpha", grid.alpha), ("beta", grid.beta)):
-            if axis is not None and file[name][...].tobytes() != axis.values.tobytes():
-                raise _damaged(path, name)
-        check_datasets(
-            path, file, {f"directions/tensor_{name}": ((None,), kind) for name, kind in _TENSORS.items()}
-        )
-        for name in ("center", "alpha", "beta"):
-            if holds(file, f"directions/{name}"):
-                check_datasets(path, file, {f"directions/{name}": ((None,), "f4")})
-                _vector(file, path, name)
-        # The tensors lie one after the other.
-        shapes = [text.decode() for text in file["directions/tensor_shape"][...]]
-        sizes = [math.prod(int(side) for side in shape.split(",") if side) for shape in shapes]
-        if file["directions/tensor_offset"][...].tolist() != list(accumulate([0, *sizes]))[: len(sizes)]:
-            raise _damaged(path, "directions/tensor_offset or tensor_shape")
-
-
-def _look_at_all(path: Path, group: h5py.Group, seen: set[int], depth: int = 0) -> None:
-    """Open every object of a file. HDF5's own walk ends the process where groups lie a hundred thousand deep."""
-    if depth > _DEEPEST:
-        raise LandscapeError(f"{path}: is damaged: its groups lie more than {_DEEPEST} deep")
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.HardLink):
-            found = group[name]
-            place = h5py.h5o.get_info(found.id).addr
-            # A group may be held under many names.
-            if isinstance(found, h5py.Group) and place not in seen:
-                seen.add(place)
-                _look_at_all(path, found, seen, depth + 1)
-
-
-def _vector(file: h5py.File, path: str | Path, name: str) -> NDArray[np.float32]:
-    """A flat vector whose values fit the fingerprint that the file has of it, if it has one."""
-    vector: NDArray[np.float32] = file[f"directions/{name}"][...]
-    known = identity.of_attributes(files.read_attributes(file)).get(
-        name if name == "center" else f"direction_{name}"
-    )
-    if known is not None and identity.fingerprint(vector) != known:
-        raise _damaged(path, f"directions/{name}")
-    return vector
-
-
-def _damaged(path: str | Path, name: str) -> LandscapeError:
+def damaged(path: str | Path, name: str) -> LandscapeError:
+    """What to say of a part of a file that is not as it was made."""
     return LandscapeError(
         f"{path}: {name} is damaged, its values are not those that the file was made with; use another copy of the file, "
         f"or --overwrite to compute it anew"
     )
-
-
-def _done(
-    file: h5py.File,
-    grid: Grid,
-    plan: Plan,
-    quantities: Quantities,
-    status: NDArray[np.bool_],
-    values: Mapping[str, NDArray[np.float64]],
-) -> dict[str, NDArray[np.bool_]]:
-    """Per split, which points have all their shards done, or an estimate, and their values written.
-
-    Args:
-        file: The surface file.
-        grid: The points.
-        plan: The tiles.
-        quantities: What is known at a point.
-        status: (num_tiles,) which are marked as done.
-        values: By quantity, as read after the status.
-    """
-    if plan.samples:
-        return {split: ~np.isnan(values[f"{split}_loss_stderr"]) for split, _ in plan.shards}
-    per_chunk = status.reshape(plan.num_chunks, plan.num_units)
-    done = {split: np.zeros(grid.num_points, dtype=bool) for split, _ in plan.shards}
-    # Block by block: tables over all of 10^8 points would take 10 GB.
-    for start in range(0, grid.num_points, _BLOCK):
-        positions = np.arange(start, min(start + _BLOCK, grid.num_points))
-        flat, chunk, unit = grid.points(positions), positions // plan.points_per_tile, 0
-        for split, shards in plan.shards:
-            marked: NDArray[np.bool_] = np.all(per_chunk[chunk, unit : unit + shards], axis=1)
-            done[split][flat] = marked & ~_unwritten(file, split, quantities, flat, marked, values, start)
-            unit += shards
-    return {split: mask.reshape(grid.shape) for split, mask in done.items()}
-
-
-def _unwritten(
-    file: h5py.File,
-    split: str,
-    quantities: Quantities,
-    flat: NDArray[np.int64],
-    marked: NDArray[np.bool_],
-    values: Mapping[str, NDArray[np.float64]],
-    start: int,
-) -> NDArray[np.bool_]:
-    """Which marked points are NaN only because a writer, at work or killed, has not come to them yet.
-
-    Args:
-        file: The surface file.
-        split: Name of the split.
-        quantities: What is known at a point.
-        flat: (n,) flat index of each of consecutive positions.
-        marked: (n,) all shards are marked as done.
-        values: By quantity.
-        start: The first position.
-
-    Returns:
-        (n,) bool.
-    """
-    read = {kind: values[f"{split}_{kind}"] for kind in quantities.kinds}
-    empty = {kind: marked & np.isnan(value.reshape(-1)[flat]) for kind, value in read.items()}
-    result = np.zeros_like(marked)
-    if any(mask.any() for mask in empty.values()):
-        totals = add_shards(file[schema.sums_name(split)][:, start : start + flat.size])
-        means = quantities.values(totals)
-        for kind, mask in empty.items():
-            # A count of examples is never NaN, once it is written.
-            result |= mask & (~np.isnan(means[kind]) | np.isnan(totals[:, 2]))
-    return result

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from mpi_landscape.storage.identity import of_attributes
+from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.again import command_again
+from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.value import Surface
 
 
@@ -19,7 +21,9 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
         surface: The surface.
         tiles: Number of tiles, of those marked as done, and of those whose checksum fails.
     """
-    attributes = dict(surface.attributes)
+    attributes = decay.without(surface.attributes)
+    added = decay.words(attributes)
+    strength, of = attributes.pop("weight_decay", None), attributes.pop("weight_decay_of", None)
     certificate = {
         name.removeprefix("certificate_"): attributes.pop(name)
         for name in list(attributes)
@@ -44,6 +48,7 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
             for name, axis in (("alpha", surface.alpha), ("beta", surface.beta))
             if axis is not None
         },
+        **({"weight_decay": {"strength": strength, "of": of, "words": added}} if added else {}),
         "quantities": {name: _range(surface, name) for name in surface.quantities},
         "certificate": certificate,
         "identity": identity,
@@ -68,6 +73,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
     text.append(f"grid         {axes}")
     if "sampling" in facts:
         text.append(f"sampled      {_accuracy(facts['sampling'])}")
+    if "weight_decay" in facts:
+        text.append(f"losses       {facts['weight_decay']['words']}: (λ/2)·‖θ‖² is added")
     width = max(16, *map(len, facts["quantities"]))
     for name, values in facts["quantities"].items():
         text.append(f"{name:<{width}} {_describe(values)}")
@@ -130,7 +137,6 @@ def _sampling(surface: Surface) -> dict[str, Any]:
     if surface.evaluations is None:
         return {}
     errors = surface.relative_errors
-    worst = max(errors.values())
     target = surface.target if surface.target is not None else np.nan
     return {
         "sampling": {
@@ -138,8 +144,7 @@ def _sampling(surface: Surface) -> dict[str, Any]:
             "relative_errors": errors,
             "target": target,
             "exact": surface.evaluations == 1.0,
-            "finished": surface.progress == 1.0
-            and (surface.evaluations == 1.0 if target == 0 else worst <= target),
+            "finished": surface.ending is Ended.FINISHED,
         }
     }
 

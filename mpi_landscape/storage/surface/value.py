@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.surface import decay
+from mpi_landscape.storage.surface.ending import Ended
+from mpi_landscape.wording import listed
 
-@dataclass(frozen=True, kw_only=True)
+if TYPE_CHECKING:
+    import xarray
+
+# Computed norms of gradients are those of the loss alone.
+_OF_THE_LOSS_ALONE = "_gradient_norm"
+
+
+class Minimum(NamedTuple):
+    """The lowest value of a quantity, and where it is; `beta` is None on a line."""
+
+    value: float
+    alpha: float
+    beta: float | None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Surface:
     """Loss and accuracy over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
+
+    Every quantity is also an attribute: `surface.train_loss` is `surface.values["train_loss"]`.
 
     Attributes:
         path: Where it was read from.
@@ -27,6 +49,19 @@ class Surface:
         attributes: Everything else the file says of itself.
         target: The relative error that the last run was asked for, 0 for exact values; None where the plan has no samples.
         evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
+        ending: Whether it is finished, or why not; `surface.ending.sentence` says it in words.
+        tiles_left: How many tiles are not done; of a surface of samples that is finished, some may be.
+        kept_by: What keeps the file, where it is a temporary one; gone with the last surface of it.
+        find_products: Finds the coefficients of ‖θ‖², by set of parameters; see `decay.products`.
+
+    Example:
+        >>> line = Surface(path="a.h5", alpha=np.array([-1.0, 0, 1]), beta=None, values={"train_loss": np.array([2.0, 0.5, 3])},
+        ...     done={"train": np.ones(3, bool)})
+        >>> line
+        Surface('a.h5', line of 3 points, train; finished)
+          lowest train loss 0.5 at 0
+        >>> line.train_loss[2], line.minimum
+        (np.float64(3.0), Minimum(value=0.5, alpha=0.0, beta=None))
     """
 
     path: str
@@ -38,6 +73,43 @@ class Surface:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: float | None = None
     evaluations: float | None = None
+    ending: Ended = Ended.FINISHED
+    tiles_left: int = 0
+    find_products: Callable[[], Mapping[str, NDArray[np.float64]]] | None = None
+    kept_by: Any = None
+
+    def __getattr__(self, name: str) -> NDArray[np.float64]:
+        # Before there is anything, as when it is copied or unpickled, there is no quantity either.
+        values: Mapping[str, NDArray[np.float64]] = self.__dict__.get("values", {})
+        if name in values:
+            return values[name]
+        known = f"; its quantities are {listed(list(values))}" if values and not name.startswith("_") else ""
+        raise AttributeError(f"a surface has no attribute {name!r}{known}", name=name, obj=self)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.values]
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(len(axis)) for axis in (self.alpha, self.beta) if axis is not None)
+        grid = f"line of {shape} points" if self.is_line else f"{shape} points"
+        share = min(99, int(100 * self.progress))
+        state = (
+            "finished" if self.ending is Ended.FINISHED else f"{share} % done, {self.tiles_left} tiles left"
+        )
+        notes = "".join(f"; {each}" for each in (state, decay.words(self.attributes)) if each)
+        text = (
+            f"Surface({self.path!r}, {grid}, {listed(list(self.done)) if self.done else 'no split'}{notes})"
+        )
+        return f"{text}\n  {self._lowest}" if self._lowest else text
+
+    @property
+    def _lowest(self) -> str:
+        name = self._usual
+        if name is None or not self._finite(name).any():
+            return ""
+        value, *place = self.minimum_of(name)
+        where = ", ".join(f"{each:g}" for each in place if each is not None)
+        return f"lowest {name.replace('_', ' ')} {value:.6g} at {where if self.is_line else f'({where})'}"
 
     @property
     def quantities(self) -> list[str]:
@@ -54,6 +126,45 @@ class Surface:
         """The share of the cells that are done, over all splits, in [0, 1]."""
         masks = list(self.done.values()) or [self.done_of(name) for name in self.values]
         return sum(int(done.sum()) for done in masks) / sum(done.size for done in masks)
+
+    @property
+    def minimum(self) -> Minimum:
+        """The lowest train loss that is known, and where it is; of the first loss, where no split is called train.
+
+        Raises:
+            LandscapeError: There is no finite one.
+        """
+        name = self._usual
+        if name is None:
+            raise LandscapeError(
+                f"{self.path}: there is no loss; valid is minimum_of one of {listed(self.quantities)}"
+            )
+        return self.minimum_of(name)
+
+    def minimum_of(self, quantity: str) -> Minimum:
+        """The lowest value of a quantity that is known and finite, and where it is.
+
+        Raises:
+            LandscapeError: There is no such quantity, or no finite value of it.
+        """
+        if quantity not in self.values:
+            raise LandscapeError(
+                f"{self.path}: there is no quantity {quantity!r}; valid quantities are {listed(self.quantities)}"
+            )
+        finite, values = self._finite(quantity), self.values[quantity]
+        if not finite.any():
+            raise LandscapeError(f"{self.path}: {quantity} has no finite value yet, so no minimum")
+        place = np.unravel_index(int(np.argmin(np.where(finite, values, np.inf))), values.shape)
+        beta = None if self.beta is None else float(self.beta[place[1]])
+        return Minimum(float(values[place]), float(self.alpha[place[0]]), beta)
+
+    def _finite(self, quantity: str) -> NDArray[np.bool_]:
+        return self.done_of(quantity) & np.isfinite(self.values[quantity])
+
+    @property
+    def _usual(self) -> str | None:
+        losses = [name for name in self.values if name.endswith("_loss")]
+        return "train_loss" if "train_loss" in losses else next(iter(losses), None)
 
     @property
     def relative_errors(self) -> dict[str, float]:
@@ -79,3 +190,85 @@ class Surface:
         """Where a quantity's value is a result; where it is a number, for one of no split."""
         split = self.split_of(quantity)
         return ~np.isnan(self.values[quantity]) if split is None else self.done[split]
+
+    def with_weight_decay(self, weight_decay: float, *, of: str = "all") -> Surface:
+        """The same with (λ/2)·‖θ(α, β)‖² added to every loss: what a training with weight decay has minimized.
+
+        Norms of gradients are left out, as they are of the loss alone.
+
+        Args:
+            weight_decay: λ, as torch.optim.SGD takes it; its gradient is λθ.
+            of: `all` parameters, as there, or `weights`: without biases and normalizations.
+
+        Raises:
+            LandscapeError: It is no number of 0 or above, or the losses have some already, or nothing of the parameters is known.
+        """
+        strength, chosen = decay.checked(weight_decay, of, where="with_weight_decay()")
+        if "weight_decay" in self.attributes:
+            raise LandscapeError(
+                f"{self.path}: its losses are {decay.words(self.attributes)} already; add it to those of the file"
+            )
+        if self.find_products is None:
+            raise LandscapeError(f"{self.path}: says nothing of the norm of its parameters")
+        norm = decay.squared_norm(self.find_products()[chosen], self.alpha, self.beta)
+        values = {
+            name: value + strength / 2 * norm if name.endswith("_loss") else value
+            for name, value in self.values.items()
+            if not name.endswith(_OF_THE_LOSS_ALONE)
+        }
+        said = {**self.attributes, "weight_decay": strength, "weight_decay_of": chosen}
+        return replace(self, values=values, attributes=said)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """All quantities as an xarray.Dataset with labelled axes, as `xarray.open_dataset` makes it of the file.
+
+        Raises:
+            LandscapeError: xarray is not installed.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise LandscapeError("to_xarray() needs xarray: pip install xarray") from error
+        axes = {"alpha": self.alpha} | ({} if self.beta is None else {"beta": self.beta})
+        names = dict(zip(axes, ("first", "second"), strict=False))
+        return xarray.Dataset(
+            {
+                name: (
+                    tuple(axes),
+                    value,
+                    {"units": self.units.get(name, ""), "long_name": name.replace("_", " ")},
+                )
+                for name, value in self.values.items()
+            },
+            coords={
+                name: (name, axis, {"long_name": f"{name}: coordinate along the {names[name]} direction"})
+                for name, axis in axes.items()
+            },
+            attrs=dict(self.attributes),
+        )
+
+    def plot(
+        self, kind: str | None = None, *, quantity: str | None = None, ax: Any = None, **options: Any
+    ) -> Any:
+        """Draw it as `python -m plotting` does.
+
+        Args:
+            kind: `contour`, `filled`, `surface`, `heatmap` or `line`; by default contour, or line for a line.
+            quantity: Such as `test_loss`; by default the first loss, in a line with its accuracy.
+            ax: Axes of matplotlib to draw into, of projection 3d for a surface; by default a figure of its own.
+            options: As those of the command line: scale, levels, vmin, vmax, title.
+
+        Returns:
+            The matplotlib figure, which a notebook shows; or `ax`, where it is given.
+
+        Raises:
+            LandscapeError: matplotlib is not installed, or kind and quantity do not fit.
+        """
+        try:
+            # By name, as nothing below the pictures knows of them.
+            drawing = import_module("plotting.asked.single")
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "matplotlib":
+                raise
+            raise LandscapeError("plot() needs matplotlib: pip install matplotlib") from error
+        return drawing.draw(self, kind=kind, quantity=quantity, ax=ax, **options)

@@ -1,0 +1,65 @@
+"""One picture of a surface for a script or a notebook: that of the command line, as a figure or in given axes."""
+
+from dataclasses import fields
+from typing import Any
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.wording import listed, shown, suggestion
+from plotting.asked.pictures import fields_and_scales, plan_pictures
+from plotting.asked.request import Request
+from plotting.drawn.figures import draw_figure, draw_into, in_notebooks
+from plotting.picture.levels import parse_levels
+from plotting.picture.quantities import kinds_of
+
+_OPTIONS = ("scale", "levels", "vmin", "vmax", "title")
+_SCALES = ("auto", "linear", "log")
+
+
+def draw(surface: Surface, *, kind: str | None, quantity: str | None, ax: Any, **options: Any) -> Any:
+    """The figure of one picture, attached to no window; or the axes, where some are given.
+
+    Args:
+        surface: What to draw.
+        kind: One that fits its grid; None for the usual one.
+        quantity: One of its quantities; None for the usual one.
+        ax: Axes of matplotlib; None for a new figure.
+        options: Fields of `Request` that one picture has.
+
+    Raises:
+        LandscapeError: An option is not valid, or does not fit.
+    """
+    fitting = kinds_of(surface)
+    if kind is not None and kind not in fitting:
+        raise LandscapeError(
+            f"{surface.path}: plot(): kind is {shown(kind)}; valid for its grid are {listed(fitting)}"
+        )
+    for name in options:
+        if name not in _OPTIONS:
+            raise LandscapeError(
+                f"{surface.path}: plot(): has no option {name!r}{suggestion(name, _OPTIONS)}; valid are {listed(_OPTIONS)}"
+            )
+    if options.get("scale", "auto") not in _SCALES:
+        raise LandscapeError(
+            f"{surface.path}: plot(): scale is {shown(options['scale'])}; valid are {listed(_SCALES)}"
+        )
+    request = _request(kind or fitting[0], quantity, options)
+    (picture, *_) = plan_pictures([surface], request)
+    ((panels, scales),) = fields_and_scales([picture], request)
+    if ax is None:
+        return in_notebooks(draw_figure(picture.kind, panels, scales))
+    draw_into(ax, picture.kind, panels[0], scales[0])
+    return ax
+
+
+def _request(kind: str, quantity: str | None, options: dict[str, Any]) -> Request:
+    said = {
+        field.name: options[field.name] for field in fields(Request) if options.get(field.name) is not None
+    }
+    levels = said.get("levels")
+    if levels is not None:
+        text = (
+            levels if isinstance(levels, str | int) else ",".join(map(str, levels)) + "," * (len(levels) == 1)
+        )
+        said["levels"] = parse_levels(str(text))
+    return Request(kinds=(kind,), quantities=() if quantity is None else (quantity,), **said)
