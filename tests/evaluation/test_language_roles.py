@@ -14,7 +14,9 @@ from mpi_landscape.geometry.normalization import filter_norms
 from mpi_landscape.placement.roles import ruled
 from mpi_landscape.problem.build import Problem
 
-transformers = pytest.importorskip("transformers", reason="pip install 'mpi_landscape[language]'")
+transformers = pytest.importorskip(
+    "transformers", minversion="5", reason="pip install 'mpi_landscape[language]'"
+)
 
 IDS = torch.arange(1, 17).reshape(2, 8)
 SIZES = {"vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 32}

@@ -10,7 +10,9 @@ from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.problem.networks.table import build_network
 
-transformers = pytest.importorskip("transformers", reason="pip install 'mpi_landscape[language]'")
+transformers = pytest.importorskip(
+    "transformers", minversion="5", reason="pip install 'mpi_landscape[language]'"
+)
 
 SMALL = {
     "gpt2": {"vocab_size": 40, "n_positions": 16, "n_embd": 24, "n_layer": 1, "n_head": 2},

@@ -151,7 +151,9 @@ def test_labels_stand_before_a_tab(poem):
 
 
 def test_a_tokenizer_of_transformers_gives_what_it_gives_itself(poem):
-    transformers = pytest.importorskip("transformers", reason="pip install 'mpi_landscape[language]'")
+    transformers = pytest.importorskip(
+        "transformers", minversion="5", reason="pip install 'mpi_landscape[language]'"
+    )
     folder = minilm()
     own = transformers.AutoTokenizer.from_pretrained(folder)
     lines = POEM.split("\n")[:2]
@@ -216,7 +218,9 @@ def test_what_is_wrong_is_said(poem, arguments, said, why):
 
 
 def test_a_network_with_too_small_a_vocabulary_or_too_few_places_is_refused(poem):
-    transformers = pytest.importorskip("transformers", reason="pip install 'mpi_landscape[language]'")
+    transformers = pytest.importorskip(
+        "transformers", minversion="5", reason="pip install 'mpi_landscape[language]'"
+    )
     splits = built(poem, length=32)
 
     def network(**values):

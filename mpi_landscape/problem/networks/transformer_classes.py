@@ -27,6 +27,8 @@ TASKS = {
 ATTENTION = "eager"
 # A loop over the experts; a product of all at once there is in float32 and below alone.
 EXPERTS = "eager"
+# Releases before it name types, experts and tokenizers otherwise.
+_OLDEST = 5
 
 
 def new_network(*, config: Mapping[str, Any], task: str = "auto", attention: str = ATTENTION) -> nn.Module:
@@ -70,6 +72,11 @@ def library(name: str) -> Any:
         raise LandscapeError(
             f"name {shown(name)} needs transformers ({reason(error)}); pip install 'mpi_landscape[language]'"
         ) from error
+    if int(transformers.__version__.split(".")[0]) < _OLDEST:
+        raise LandscapeError(
+            f"name {shown(name)} needs transformers {_OLDEST} or later, and {transformers.__version__} is installed; "
+            f"pip install 'mpi_landscape[language]', or build the network in a target of your own"
+        )
     return transformers
 
 
