@@ -70,11 +70,14 @@ LIBRARIES = {
     "psutil": {"parallel", "problem.datasets.given"},
     "torchvision": {"problem"},
     "timm": {"problem"},
+    "transformers": {"problem.networks.transformer_classes", "problem.datasets.tokens", "recording"},
+    "huggingface_hub": {"problem.networks.hugging_face"},
+    "peft": {"problem.networks.hugging_face"},
+    "mnist1d": {"problem.datasets.signals"},
     "safetensors": {"problem.weights"},
     "sklearn": {"problem"},
     "lightning": {"recording"},
     "pytorch_lightning": {"recording"},
-    "transformers": {"recording"},
 }
 # Rooms that never import torch.
 TORCHLESS = {"configuration", "plan", "storage", "command", "work"}

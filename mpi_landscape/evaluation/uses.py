@@ -53,10 +53,13 @@ _PRODUCTS = {
     "addmv": ("bias", "left", "right"),
     "addbmm": ("bias", "left", "right"),
     "baddbmm": ("bias", "left", "right"),
+    # Of a mixture of experts, tokens after tokens; the second where a machine has not the first (transformers).
+    "grouped_mm": ("left", "right"),
+    "grouped_mm_fallback": ("left", "right"),
 }
 _KEYWORDS = {
-    "left": ("mat1", "batch1", "mat", "left"),
-    "right": ("other", "mat2", "batch2", "vec", "right"),
+    "left": ("mat1", "batch1", "mat", "left", "mat_a"),
+    "right": ("other", "mat2", "batch2", "vec", "right", "mat_b"),
     "bias": ("input", "self"),
 }
 _ATTENTION = {5: "in_proj_weight", 6: "in_proj_bias", 11: "out_proj_weight", 12: "out_proj_bias"}

@@ -11,9 +11,11 @@ filter is the weights that generate one feature map. For each tensor that is:
 | attention                     | in_proj_weight        | (3·embed, embed)       | weight | rows, axis 0     |
 | recurrent                     | weight_ih, weight_hh  | (gates·hidden, ...)    | weight | rows, axis 0     |
 | embedding                     | weight                | (tokens, embed)        | weight | rows, axis 0     |
+| any other                     | tokens, positions     | (1, number, embed)     | weight | rows, axis 1     |
 | normalization                 | all parameters        | any                    | norm   | one              |
 | normalization, when asked     | running statistics    | (channels,)            | buffer | one              |
 | any other                     | named …bias…          | 0 or 1 axes            | bias   | one              |
+| any other                     | named …bias           | any (by expert, say)   | bias   | one              |
 | any other                     | of one element        | any                    | scalar | one              |
 | any other (scales, tokens)    | any                   | 0 or 1 axes            | weight | one              |
 | any other                     | any                   | 2 axes or more         | weight | axis 0           |
@@ -25,6 +27,8 @@ a class it derives from, has a name that ends in Norm, Norm1d, Norm2d or Norm3d:
 the custom ones. A parametrized tensor (`torch.nn.utils.parametrize`) follows the layer that owns it. A tensor of one
 element is a scale or a temperature (CLIP's logit_scale, a PReLU's slope), and a filter's norm would be the number itself;
 weights of PyTorch's own layers stay weights, however small.
+
+What follows for language models, architecture by architecture and with reasons, stands in docs/language.md.
 
 For the layers of PyTorch the table is what is known of them. For a user's own it is a guess by shape and name, which gives
 way to what is seen of a tensor's use, or is said of it: see `layout_of`.
@@ -72,7 +76,7 @@ def division(layer: nn.Module, local: str, shape: tuple[int, ...]) -> Division:
     """
     if is_normalization(layer):
         return whole("norm", shape)
-    if len(shape) < 2 and "bias" in local:
+    if (len(shape) < 2 and "bias" in local) or (local.endswith("bias") and not is_known(layer)):
         return whole("bias", shape)
     if prod(shape) == 1 and (len(shape) < 2 or not is_known(layer)):
         return whole("scalar", shape)
@@ -83,7 +87,9 @@ def division(layer: nn.Module, local: str, shape: tuple[int, ...]) -> Division:
         # Not every tensor of the layer is its weight: weight_g of weight_norm is (in, 1, ...).
         if shape[:2] == (layer.in_channels, layer.out_channels // groups):
             return transposed(shape, groups)
-    return Division(kind="weight", view=shape, axes=(0,))
+    # A table of vectors that are added or put in front, such as positions: no layer of PyTorch has one.
+    is_table = len(shape) == 3 and shape[0] == 1 and min(shape[1:]) > 1 and not is_known(layer)
+    return Division(kind="weight", view=shape, axes=(1 if is_table else 0,))
 
 
 def whole(kind: Kind, shape: tuple[int, ...]) -> Division:

@@ -20,7 +20,7 @@ from mpi_landscape.loading.batches import Examples
 from mpi_landscape.loading.resident import Resident
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.quantities import Quantities
-from mpi_landscape.problem.build import Problem
+from mpi_landscape.problem.build import Problem, units_of_loss
 from mpi_landscape.problem.criteria import outputs_and_targets, split_batch
 from mpi_landscape.problem.losses import check_targets
 from mpi_landscape.vocabulary import COMPUTED
@@ -166,4 +166,5 @@ def _quantities(
         # A file of before further numbers were kept goes on without them.
         returned=tuple(name for name in names if decided is None or name in decided),
         computed=tuple(name for name in COMPUTED if name in asked),
+        loss_units=units_of_loss(problem),
     )

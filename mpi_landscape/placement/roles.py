@@ -13,7 +13,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call
 from mpi_landscape.evaluation.engine.dataflow import observed
 from mpi_landscape.evaluation.roles import roles_of
-from mpi_landscape.geometry.filters import Division, division, owner, whole
+from mpi_landscape.geometry.filters import Division, Kind, division, owner, whole
 from mpi_landscape.geometry.naming import wrapping
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.reading import collate, read_items
@@ -131,9 +131,25 @@ def _by_rule(rule: TensorRule, before: Division, name: str, shape: tuple[int, ..
         if any(not -len(shape) <= axis < len(shape) for axis in axes):
             valid = f"from {-len(shape)} to {len(shape) - 1}" if shape else "whole: true"
             raise LandscapeError(f"{here}: {name} of shape {shape} has no axis {rule.axis}; valid is {valid}")
-        return Division(kind=kind, view=shape, axes=tuple(sorted({axis % len(shape) for axis in axes})))
+        chosen = tuple(sorted({axis % len(shape) for axis in axes}))
+        if rule.groups is not None:
+            return _grouped(kind, shape, chosen[0], rule.groups, f"{here}: {name}")
+        return Division(kind=kind, view=shape, axes=chosen)
     if rule.whole or kind != "weight":
         return whole(kind, shape)
     if before.kind == "weight":
         return replace(before, kind=kind)
     return Division(kind=kind, view=shape, axes=(0,)) if len(shape) > 1 else whole(kind, shape)
+
+
+def _grouped(kind: Kind, shape: tuple[int, ...], axis: int, groups: int, subject: str) -> Division:
+    """Neighbors along an axis as one filter, such as the rows of a head."""
+    length = shape[axis]
+    if length % groups:
+        raise LandscapeError(
+            f"{subject} of shape {shape} has {length} along axis {axis}, which is not {groups} groups of one size; valid are "
+            f"numbers that divide {length}"
+        )
+    return Division(
+        kind=kind, view=(*shape[:axis], groups, length // groups, *shape[axis + 1 :]), axes=(axis,)
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ Floats = NDArray[np.float64]
 
 # The columns that every row begins with: what a mean and its standard error need.
 SUMS = ("loss_sum", "correct", "examples", "loss_squares")
+# Of a loss that is the mean over tokens of −ln p: its exponential is the perplexity.
+PER_TOKEN = "nats per token"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Quantities:
         accuracy: Whether the loss tells which examples are correct.
         returned: Further numbers that it returns for each example, by name; their means are kept.
         computed: Names of `vocabulary.COMPUTED`.
+        loss_units: Of the loss, which a new file says.
 
     Example:
         >>> both = Quantities(accuracy=True, returned=("top5",))
@@ -35,6 +39,8 @@ class Quantities:
     accuracy: bool = False
     returned: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
+    # Words, by which no number becomes another one.
+    loss_units: str = field(default="nats per example", compare=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -64,7 +70,29 @@ class Quantities:
         return values
 
 
-def units_of(kind: str) -> str:
-    """The units of a result array, without its split in the name."""
-    known = {"accuracy": "1", "loss": "nats per example", "loss_stderr": "nats per example", **COMPUTED}
+def units_of(kind: str, loss: str = "nats per example") -> str:
+    """The units of a result array, without its split in the name, by those of the loss.
+
+    Example:
+        >>> units_of("gradient_norm", PER_TOKEN)
+        'nats per token and unit of the parameters'
+    """
+    computed = {name: each.replace("nats per example", loss) for name, each in COMPUTED.items()}
+    known = {"accuracy": "1", "loss": loss, "loss_stderr": loss, **computed}
     return known.get(kind, "per example")
+
+
+def derived(
+    values: Mapping[str, Floats], units: Mapping[str, str]
+) -> tuple[dict[str, Floats], dict[str, str]]:
+    """What follows from results and is stored nowhere, with its units: the perplexity exp(loss), of a loss per token.
+
+    Example:
+        >>> found, _ = derived({"train_loss": np.array([0.0, np.log(4)])}, {"train_loss": PER_TOKEN})
+        >>> {name: each.round(12).tolist() for name, each in found.items()}
+        {'train_perplexity': [1.0, 4.0]}
+    """
+    losses = [name for name in values if name.endswith("_loss") and units.get(name) == PER_TOKEN]
+    with np.errstate(over="ignore"):
+        found = {f"{name.removesuffix('_loss')}_perplexity": np.exp(values[name]) for name in losses}
+    return found, dict.fromkeys(found, "equally likely tokens")

@@ -13,6 +13,7 @@ from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.loading.collated import Collated
 from mpi_landscape.loading.results import LossFunction, users_own
 from mpi_landscape.problem.datasets.table import build_data
+from mpi_landscape.problem.fitting import check_tokens
 from mpi_landscape.problem.loss_text import loss_text
 from mpi_landscape.problem.losses import LOSSES, OF_NETWORKS, build_loss
 from mpi_landscape.problem.networks.table import build_network
@@ -58,6 +59,7 @@ def build(configuration: Configuration, *, where: str, folders: Sequence[Path]) 
     build_loss(configuration.loss, where=where, folders=folders)
     model = build_network(configuration.model, where=where, folders=folders)
     data = build_data(configuration.data, where=where, folders=folders)
+    check_tokens(model, data.splits, where=where)
     loss = build_loss(
         configuration.loss, where=where, folders=folders, model=model, ragged=is_ragged(data.splits)
     )
@@ -84,3 +86,10 @@ def text_of(configuration: LossConfiguration, loss: LossFunction) -> str:
     text = f"{configuration.name or configuration.target}({', '.join(arguments)})"
     own = configuration.target is not None or configuration.name in OF_NETWORKS
     return loss_text(users_own(loss), text) if own else text
+
+
+def units_of_loss(problem: Problem) -> str:
+    """The units of a loss that was tried: a user's own is taken for nats per example."""
+    if problem.loss_name in ("mse", "hinge"):
+        return "per example"
+    return getattr(problem.loss, "units", None) or "nats per example"

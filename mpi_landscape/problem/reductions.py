@@ -45,6 +45,7 @@ class Reduction:
         offset: (), a zero that was added to what it gave.
         value: (), what it gave.
         correct: (N,) float64, how many of an example's labels the largest output names; None where there are none.
+        likelihood: Whether it is the mean of −ln p of labels, in nats.
     """
 
     sums: Tensor
@@ -53,6 +54,7 @@ class Reduction:
     offset: Tensor
     value: Tensor
     correct: Tensor | None = None
+    likelihood: bool = False
 
 
 @contextmanager
@@ -129,7 +131,14 @@ def _parts_of(func: Any, args: Any, kwargs: Mapping[str, Any], number: int) -> d
         counts = torch.ones_like(rows[:, 0])
     if reduction == "sum":
         correct = None
-    return {"sums": rows.sum(1), "counts": counts, "fixed": fixed, "correct": correct}
+    likelihood = correct is not None and not named.get("label_smoothing")
+    return {
+        "sums": rows.sum(1),
+        "counts": counts,
+        "fixed": fixed,
+        "correct": correct,
+        "likelihood": likelihood,
+    }
 
 
 def _rows(values: Any, number: int) -> Tensor | None:

@@ -55,6 +55,8 @@ class TakenApart(Adapted):
         per_sequence: bool = False,
     ) -> None:
         self.function, self.name, self.ragged, self.per_sequence = function, name, ragged, per_sequence
+        # Known after the first batch: of a mean of −ln p over what examples have several of.
+        self.units: str | None = None
         self._is_scalar: bool | None = None
         # By the number of reductions: a network may take another way for another batch.
         self._recipes: dict[int, Recipe] = {}
@@ -128,6 +130,14 @@ class TakenApart(Adapted):
         if recipe.ratio is None and not recipe.divided:
             self._check_counts([reductions[place].counts for place in used])
         self._check(scalar, apply(recipe, scalar, reductions, number), number)
+        if (
+            not recipe.divided
+            and not self.per_sequence
+            and _is_likelihood(scalar, [reductions[place] for place in used])
+        ):
+            self.units = (
+                f"nats per {'token' if isinstance(batch, Mapping) and 'input_ids' in batch else 'element'}"
+            )
         return recipe
 
     def _over_examples(
@@ -220,6 +230,11 @@ class TakenApart(Adapted):
         (reduction, weight), counts = used[0], used[0][0].counts
         rest = scalar.double() - weight.double() * reduction.value.double()
         return (weight.double() * reduction.sums + rest * counts)[0], counts[0]
+
+
+def _is_likelihood(scalar: Tensor, used: Sequence[Reduction]) -> bool:
+    """Whether a scalar is one mean of −ln p of labels, and nothing else: no penalty, no smoothed label."""
+    return len(used) == 1 and used[0].likelihood and bool(used[0].value.double() == scalar.detach().double())
 
 
 def _scalar_of(result: Any) -> Tensor | None:

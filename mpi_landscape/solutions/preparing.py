@@ -21,8 +21,10 @@ from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.premises import refuse_labels
+from mpi_landscape.problem.build import is_ragged
 from mpi_landscape.problem.checkpoints import Source, load
 from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.problem.fitting import check_tokens
 from mpi_landscape.problem.losses import build_loss
 from mpi_landscape.problem.networks.table import build_network
 from mpi_landscape.solutions.member import Member, PreparedTraining
@@ -77,7 +79,8 @@ def prepare(
         LandscapeError: A part does not fit the others.
     """
     settings = member.settings
-    model, loss = build_untrained(member)
+    model, loss = build_untrained(member, ragged=is_ragged(splits))
+    check_tokens(model, splits, where=member.where)
     model = model.to(device)
     trial = network_on(model, device, torch.float32)
     inputs = {
@@ -127,9 +130,12 @@ def prepare(
 
 
 def build_untrained(
-    member: Member, say: Callable[[str], None] = lambda _: None
+    member: Member, say: Callable[[str], None] = lambda _: None, *, ragged: bool = False
 ) -> tuple[nn.Module, LossFunction]:
-    """The network that a training begins with, and its loss; what is to be known of the start is said."""
+    """The network that a training begins with, and its loss; what is to be known of the start is said.
+
+    `ragged` is whether examples may have several sizes.
+    """
     settings = member.settings
     build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)
@@ -140,7 +146,9 @@ def build_untrained(
         source = Source(path=settings.start, key=chosen.key, part=chosen.part)
         for line in load(model, source, where=settings.start):
             say(f"start       {settings.start}: {line}")
-    loss = build_loss(member.configuration.loss, where=member.where, folders=_folders(member), model=model)
+    loss = build_loss(
+        member.configuration.loss, where=member.where, folders=_folders(member), model=model, ragged=ragged
+    )
     return model, loss
 
 

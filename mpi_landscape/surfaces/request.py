@@ -17,7 +17,7 @@ from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.build import Problem, build
 from mpi_landscape.problem.checkpoints import Source, load
 from mpi_landscape.problem.datasets.table import build_splits
-from mpi_landscape.problem.networks.table import build_network
+from mpi_landscape.problem.networks.table import brings_weights, build_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,11 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
         problem = build(configuration, where=where, folders=folders)
     checkpoint = configuration.model.checkpoint
     if checkpoint is None:
-        ranks.say(
-            f"warning: {where}: model.checkpoint is not given; the parameters at the center are untrained"
-        )
+        if not brings_weights(configuration.model):
+            ranks.say(
+                f"warning: {where}: model.checkpoint is not given; the parameters at the center are untrained"
+                + (", unless the target has trained ones" if configuration.model.target is not None else "")
+            )
     else:
         with ranks.together():
             if ranks.is_root:

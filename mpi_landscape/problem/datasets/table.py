@@ -16,6 +16,8 @@ from mpi_landscape.problem.datasets.forms import splits_of
 from mpi_landscape.problem.datasets.given import EXPECTED, Given
 from mpi_landscape.problem.datasets.image_folders import image_folder, imagenet
 from mpi_landscape.problem.datasets.images import digits
+from mpi_landscape.problem.datasets.signals import mnist1d
+from mpi_landscape.problem.datasets.texts import python, text
 from mpi_landscape.problem.datasets.torchvision_sets import SETS, small_images
 from mpi_landscape.problem.sizes import checked_count, is_number
 from mpi_landscape.problem.targets import call, invoke
@@ -42,9 +44,12 @@ DATASETS: dict[str, Callable[..., Mapping[str, Any]]] = {
     **{name: functools.partial(small_images, which) for name, which in SETS.items()},
     "imagenet": imagenet,
     "image_folder": image_folder,
+    "text": text,
+    "python": python,
+    "mnist1d": mnist1d,
     "constant": constant,
 }
-_IN_MEMORY = ("digits", "constant")
+_IN_MEMORY = ("digits", "python", "mnist1d", "constant")
 
 
 def build_splits(

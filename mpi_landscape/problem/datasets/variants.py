@@ -69,17 +69,25 @@ def read_variant(
             f"{listed(splits)}"
         )
     means, stds = _statistics(preprocessing, mean, std, usual)
-    return Variant(limit=_limit(limit, splits), noise=noise, seed=seed, mean=means, std=stds)
+    return Variant(limit=read_limit(limit, splits), noise=noise, seed=seed, mean=means, std=stds)
 
 
-def varied(build: Build) -> Build:
-    """Name in a data set's signature the arguments that it passes on as `**variant`, so that others are refused."""
-    own = inspect.signature(build)
-    named = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    shared = inspect.signature(read_variant).parameters.values()
-    named += [each for each in shared if each.kind is each.KEYWORD_ONLY]
-    build.__signature__ = own.replace(parameters=named)  # type: ignore[attr-defined]
-    return build
+def passing_on(to: Callable[..., Any]) -> Callable[[Build], Build]:
+    """Name in a data set's signature the arguments that it passes on, so that others are refused."""
+
+    def named_in(build: Build) -> Build:
+        own = inspect.signature(build)
+        named = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        shared = inspect.signature(to).parameters.values()
+        named += [each for each in shared if each.kind is each.KEYWORD_ONLY]
+        build.__signature__ = own.replace(parameters=named)  # type: ignore[attr-defined]
+        return build
+
+    return named_in
+
+
+# Of images: `**variant`.
+varied = passing_on(read_variant)
 
 
 def first_labels(variant: Variant, split: str, labels: Labels, *, num_classes: int) -> Labels:
@@ -111,7 +119,8 @@ def first_labels(variant: Variant, split: str, labels: Labels, *, num_classes: i
     return np.where(choice < variant.noise, drawn, kept)
 
 
-def _limit(limit: Any, splits: Sequence[str]) -> dict[str, int]:
+def read_limit(limit: Any, splits: Sequence[str]) -> dict[str, int]:
+    """The most examples of each split, from one number or a mapping; a split that it does not name is whole."""
     if limit is None:
         return {}
     if not isinstance(limit, Mapping):

@@ -1,4 +1,4 @@
-"""Plain networks of convolutions: AlexNet, a VGG-like one, and a small one with and without shortcuts."""
+"""Plain networks of convolutions: AlexNet, a VGG-like one, a small one with and without shortcuts, one for signals."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.sizes import checked_count, checked_size, halved
+from mpi_landscape.problem.sizes import checked_count, checked_counts, checked_size, halved
 from mpi_landscape.wording import shown
 
 Shortcut = Literal["identity", "none"]
@@ -120,6 +120,26 @@ def cnn(
         layers += [PlainBlock(width, shortcut=shortcut), _pooling()]
     classifier = nn.Linear(width, checked_count(num_classes, "num_classes"))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier)
+
+
+def cnn1d(*, width: int = 25, input_size: Sequence[int] = (1, 40), num_classes: int = 10) -> nn.Sequential:
+    """Build a network of three convolutions over signals, each of which halves their length, and a linear layer.
+
+    Source: Greydanus and Kobak (2024), arXiv:2011.14439, the convolutional baseline for MNIST-1D: filters of 5, 3 and 3,
+    stride 2, padding 1. Takes (N, channels, length). Initial parameters are PyTorch's.
+    """
+    sizes = checked_counts(input_size, "input_size")
+    if len(sizes) != 2 or sizes[1] < 3:
+        raise LandscapeError(
+            f"input_size is {shown(list(sizes))}; expected [channels, length], at least 3 long"
+        )
+    (channels, length), layers = sizes, list[nn.Module]()
+    checked_count(width, "width")
+    for size in (5, 3, 3):
+        layers += [nn.Conv1d(channels, width, size, stride=2, padding=1), nn.ReLU(inplace=True)]
+        channels, length = width, (length + 2 - size) // 2 + 1
+    classifier = nn.Linear(width * length, checked_count(num_classes, "num_classes"))
+    return nn.Sequential(*layers, nn.Flatten(), classifier)
 
 
 def _convolution(in_channels: int, channels: int, size: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:

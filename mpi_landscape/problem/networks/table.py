@@ -10,19 +10,25 @@ from torch import nn
 
 from mpi_landscape.configuration.sections.sources import ModelConfiguration
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.problem.networks.convolutional import alexnet, cnn, vgg9
+from mpi_landscape.problem.networks.convolutional import alexnet, cnn, cnn1d, vgg9
 from mpi_landscape.problem.networks.densenet import densenet
+from mpi_landscape.problem.networks.hugging_face import hugging_face_network
 from mpi_landscape.problem.networks.libraries import timm_network, torchvision_network
 from mpi_landscape.problem.networks.perceptron import linear, mlp
 from mpi_landscape.problem.networks.product import product
 from mpi_landscape.problem.networks.resnet import resnet
+from mpi_landscape.problem.networks.transformer_classes import new_network
 from mpi_landscape.problem.targets import call, invoke
 from mpi_landscape.wording import listed, shown, suggestion
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    each.__name__: each for each in (linear, mlp, resnet, densenet, vgg9, alexnet, cnn, product)
+    each.__name__: each for each in (linear, mlp, resnet, densenet, vgg9, alexnet, cnn, cnn1d, product)
 }
-LIBRARIES: dict[str, Callable[..., nn.Module]] = {"torchvision": torchvision_network, "timm": timm_network}
+LIBRARIES: dict[str, Callable[..., nn.Module]] = {
+    "torchvision": torchvision_network,
+    "timm": timm_network,
+    "hub": hugging_face_network,
+}
 
 # Names that say some of the arguments, and the network that takes them. A wide network of Li et al. (2018),
 # arXiv:1712.09913, section 6, is a residual network with k times as many filters.
@@ -42,7 +48,7 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
     """Build the network that a configuration names, with its initial parameters: the checkpoint is not read.
 
     A name is one of `NETWORKS`, one that says some of their arguments (`resnet56_noshort`, `wrn56_2`, ...),
-    `torchvision/<model>` or `timm/<model>`; `where` and `folders` are as in `problem.build.build`.
+    `torchvision/<model>`, `timm/<model>`, `hub/<folder or name>` or `hub`; `where` and `folders` are as in `problem.build.build`.
 
     Raises:
         LandscapeError: The name is unknown, an argument is not valid, or a target cannot be called or returns
@@ -58,6 +64,18 @@ def build_network(configuration: ModelConfiguration, *, where: str, folders: Seq
         f"{section}.target {shown(configuration.target)}: returned {shown(network)} of type "
         f"{type(network).__name__}; expected a torch.nn.Module"
     )
+
+
+def brings_weights(configuration: ModelConfiguration) -> bool:
+    """Whether a network comes with parameters that somebody has trained; of a target's that is not known."""
+    if configuration.target is not None:
+        return False
+    library, arguments = str(configuration.name).partition("/")[0], configuration.arguments
+    return {
+        "hub": str(configuration.name) != "hub" and arguments.get("pretrained", True) is True,
+        "timm": arguments.get("pretrained") is True,
+        "torchvision": arguments.get("weights") is not None,
+    }.get(library, False)
 
 
 def _named(name: str, arguments: dict[str, Any], section: str) -> nn.Module:
@@ -78,6 +96,8 @@ def _found(name: str, section: str) -> tuple[Callable[..., nn.Module], dict[str,
         return functools.partial(LIBRARIES[library], model), {}, name
     if name in NETWORKS:
         return NETWORKS[name], {}, name
+    if name == "hub":  # without a name: one of transformers' types, made anew
+        return new_network, {}, name
     for pattern, general in _PATTERNS.items():
         match = pattern.fullmatch(name)
         if match:
@@ -85,7 +105,7 @@ def _found(name: str, section: str) -> tuple[Callable[..., nn.Module], dict[str,
     raise LandscapeError(
         f"{section}.name is {shown(name)}; valid names are {listed(NETWORKS)}, resnet<6n+2> (resnet56, ...), "
         "wrn<6n+2>_<k> (wrn56_2, ...), each of these two and cnn also with _noshort, densenet121, product<n>, "
-        f"{listed(f'{each}/<model>' for each in LIBRARIES)}{suggestion(name, _NAMES)}"
+        f"{listed(f'{each}/<model>' for each in LIBRARIES)}, hub{suggestion(name, _NAMES)}"
     )
 
 

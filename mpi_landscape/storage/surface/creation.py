@@ -98,7 +98,7 @@ def _fill(file: h5py.File, contents: Contents) -> None:
             dimensions.name(dataset, places, "tiles/")
         else:
             dimensions.name(dataset, axes, "")
-            dataset.attrs["units"] = stored(units_of(kind_of[name]))
+            dataset.attrs["units"] = stored(units_of(kind_of[name], contents.quantities.loss_units))
             dataset.attrs["long_name"] = stored(name.replace("_", " "))
     file["tiles"].attrs["sums"] = stored(", ".join(contents.quantities.columns))
     _write_samples(file, contents, dimensions)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError, printable
-from mpi_landscape.plan.quantities import Quantities
+from mpi_landscape.plan.quantities import Quantities, derived
 from mpi_landscape.plan.samples import Sample
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage import files, identity
@@ -53,14 +53,16 @@ def read_surface(path: str | Path) -> Surface:
         names = list(schema.results(plan, quantities))
         read = {name: file[name][...] for name in reversed(names)}
         values = {name: read[name] for name in names}
+        units = {name: printable(plain(attribute(file[name], "units")) or "") for name in names}
+        further, their_units = derived(values, units)
         surface = Surface(
             path=str(path),
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
-            values=values,
+            values=values | further,
             done=done_points(file, grid, plan, quantities, status, values),
             attributes=files.readable(attributes),
-            units={name: printable(plain(attribute(file[name], "units")) or "") for name in names},
+            units=units | their_units,
             tiles_left=int(plan.num_tiles - status.sum()),
             find_products=_products(Path(path), attributes, len(grid.shape) + 1),
             **_sampling(file, plan),
