@@ -197,9 +197,12 @@ def launcher():
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     }
+    # From nothing: a process that has opened Open MPI, as one that computes a surface has, leaves what makes a job inside of a
+    # job of it, which is refused without a word, and Python's own list of the environment does not have it.
     return lambda size: [
         "env",
-        *(f"{name}={value}" for name, value in settings.items()),
+        "-i",
+        *(f"{name}={value}" for name, value in {**os.environ, **settings}.items()),
         program,
         "-n",
         str(size),
