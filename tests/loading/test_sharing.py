@@ -96,9 +96,11 @@ def test_the_first_error_is_raised_nothing_is_begun_after_it_and_the_workers_can
     with Workers(["caller", "other"]) as workers:
         with pytest.raises(kind, match="the first"):
             workers.share_out(range(100), work)
-        assert len(begun) == 2
+        # The other thread may not have begun yet.
+        assert len(begun) <= 2
         time.sleep(0.01)
-        assert len(begun) == 2
+        # The other thread may not have begun yet.
+        assert len(begun) <= 2
         assert workers.share_out(range(5), lambda _, item, __: item) == [0, 1, 2, 3, 4]
 
 

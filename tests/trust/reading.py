@@ -55,7 +55,12 @@ def configuration(path: str) -> None:
 def surface(path: str) -> None:
     for as_json in (False, True):
         with redirect_stdout(io.StringIO()) as out:
-            inspect.run(argparse.Namespace(file=path, configuration=None, check=False, json=as_json), Ranks())
+            inspect.run(
+                argparse.Namespace(
+                    file=path, configuration=None, check=False, json=as_json, weight_decay=None
+                ),
+                Ranks(),
+            )
         if as_json:
             json.loads(out.getvalue())
     if not is_history(path):
