@@ -71,7 +71,7 @@ def check_loss(result: Any, num_examples: int) -> Returned:
 
     Example:
         >>> check_loss({"loss": torch.zeros(3), "top5": torch.ones(3, dtype=torch.bool)}, 3)
-        Returned(accuracy=False, further=('top5',))
+        Returned(accuracy=False, further=('top5',), counted=False)
     """
     if isinstance(result, Mapping) and "loss" not in result:
         raise LandscapeError(
