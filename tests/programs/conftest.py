@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -197,12 +198,18 @@ def launcher():
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     }
-    # From nothing: a process that has opened Open MPI, as one that computes a surface has, leaves what makes a job inside of a
-    # job of it, which is refused without a word, and Python's own list of the environment does not have it.
+
+    def left() -> list[str]:
+        # A process that has opened Open MPI, as one that computes a surface has, leaves what makes a job inside of a job of it,
+        # which is refused without a word. Python's own list of the environment does not have it.
+        there = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout.splitlines()
+        names = {line.partition("=")[0] for line in there} - set(os.environ)
+        return [f"--unset={name}" for name in sorted(names) if re.match("(OMPI|ORTE|PMIX|PRTE)_", name)]
+
     return lambda size: [
         "env",
-        "-i",
-        *(f"{name}={value}" for name, value in {**os.environ, **settings}.items()),
+        *left(),
+        *(f"{name}={value}" for name, value in settings.items()),
         program,
         "-n",
         str(size),
