@@ -218,7 +218,7 @@ def check_rereading(
     """
     most = REREAD if isinstance(examples, Resident) else REREAD_STREAMED
     if not examples.whole_rows():
-        _check_rereading_batches(examples, dataset, device, dtype, max(1, most // examples.batch_size))
+        _check_rereading_batches(examples, max(1, most // examples.batch_size))
         return
     for index in nests.evenly_spaced(examples.num_examples, most):
         item = collate(
@@ -228,26 +228,17 @@ def check_rereading(
             raise _read_otherwise(examples.split, f"item {index}")
 
 
-def _check_rereading_batches(
-    examples: Examples, dataset: Dataset[Any], device: torch.device, dtype: torch.dtype | None, most: int
-) -> None:
-    """The same of padded batches, of which a row depends on the longest item."""
+def _check_rereading_batches(examples: Examples, most: int) -> None:
+    """The same of padded batches, of which a row depends on the longest item, and which are put together anew of their items."""
     for number in nests.evenly_spaced(examples.num_batches, most):
         start = number * examples.batch_size
-        items = read_items(
-            examples.split,
-            dataset,
-            range(start, min(start + examples.batch_size, examples.num_examples)),
-        )
-        again = collate(
-            examples.split,
-            items + items[-1:] * (examples.batch_size - len(items)),
-            dtype=dtype,
-            dataset=dataset,
-        )
+        # The last batch repeats its last item.
+        indices = [
+            min(index, examples.num_examples - 1) for index in range(start, start + examples.batch_size)
+        ]
         with closing(examples.pieces(number, number + 1)) as pieces:
             held = next(pieces)[0].data
-        if not nests.equal(nests.map_tensors(lambda t: t.to(device), again), held):
+        if not nests.equal(examples.together(indices), held):
             raise _read_otherwise(examples.split, f"batch {number}")
 
 
