@@ -55,12 +55,10 @@ class Returned:
     Attributes:
         accuracy: Whether it tells which examples are correct.
         further: Names of its further numbers per example, sorted.
-        counted: Whether it says by how much an example counts.
     """
 
     accuracy: bool
     further: tuple[str, ...]
-    counted: bool = False
 
 
 def check_loss(result: Any, num_examples: int) -> Returned:
@@ -71,7 +69,7 @@ def check_loss(result: Any, num_examples: int) -> Returned:
 
     Example:
         >>> check_loss({"loss": torch.zeros(3), "top5": torch.ones(3, dtype=torch.bool)}, 3)
-        Returned(accuracy=False, further=('top5',), counted=False)
+        Returned(accuracy=False, further=('top5',))
     """
     if isinstance(result, Mapping) and "loss" not in result:
         raise LandscapeError(
@@ -95,11 +93,7 @@ def check_loss(result: Any, num_examples: int) -> Returned:
     further = [name for name, value in given.items() if name not in _KNOWN and value is not None]
     for name in further:
         _check_further(name, given[name], num_examples)
-    return Returned(
-        accuracy=given.get("correct") is not None,
-        further=tuple(sorted(further)),
-        counted=counts is not None,
-    )
+    return Returned(accuracy=given.get("correct") is not None, further=tuple(sorted(further)))
 
 
 def _check_further(name: Any, value: Any, num_examples: int) -> None:
