@@ -12,6 +12,17 @@ KIND, TITLE = 10, "mistakes that were answered by raw errors"
 MISTAKE = "a mistake"
 
 
+def on_vectors(made, loss="cross_entropy"):
+    """A problem whose data are made of the vectors on which the right mean is taken, all at once."""
+    net, data = mlp(), vectors()
+    return Asked(
+        net=net,
+        loss=loss,
+        data=made(data),
+        mean=lambda net: float(cross_entropy(net, data[:]).detach().double().mean()),
+    )
+
+
 def mistake(what, says):
     return refused(what, MISTAKE, says=says)
 
@@ -68,9 +79,9 @@ def numpy_axis(folder):
     return Asked(net=mlp(), data=vectors(), options={"alpha": alpha, "beta": np.array([-1, 2, 3])})
 
 
-@mistake("nn.CrossEntropyLoss() as the loss", "CrossEntropyLoss")
+@right("nn.CrossEntropyLoss() as the loss")
 def loss_module(folder):
-    return Asked(net=mlp(), loss=nn.CrossEntropyLoss(), data=vectors())
+    return on_vectors(lambda data: data, nn.CrossEntropyLoss())
 
 
 @mistake("a loss that is a class", "class")
@@ -78,9 +89,20 @@ def loss_class(folder):
     return Asked(net=mlp(), loss=nn.CrossEntropyLoss, data=vectors())
 
 
-@mistake("a loss that returns its mean", "reduction='none'")
+@right("a loss that returns its mean")
 def mean_loss(folder):
-    return Asked(net=mlp(), loss=lambda model, batch: cross_entropy(model, batch).mean(), data=vectors())
+    def loss(model, batch):
+        return cross_entropy(model, batch).mean()
+
+    return on_vectors(lambda data: data, loss)
+
+
+@mistake("a loss that returns the root of a mean", "must not depend on the other examples")
+def root_of_mean_loss(folder):
+    def loss(model, batch):
+        return cross_entropy(model, batch).square().mean().sqrt()
+
+    return Asked(net=mlp(), loss=loss, data=vectors())
 
 
 @mistake("a loss that returns nothing", "NoneType")
@@ -103,18 +125,21 @@ def unknown_loss(folder):
     return Asked(net=mlp(), loss="crossentropy", data=vectors())
 
 
-@mistake("a DataLoader as the data", "DataLoader")
+@right("a DataLoader as the data, shuffled, without its last batch", says="not its order and drop_last")
 def loader(folder):
-    return Asked(net=mlp(), data=DataLoader(vectors(), batch_size=8))
+    return on_vectors(lambda data: DataLoader(data, batch_size=8, shuffle=True, drop_last=True))
 
 
-@mistake("an iterable data set", "__getitem__")
+@right("an iterable data set")
 def iterable(folder):
     class Stream(IterableDataset):
-        def __iter__(self):
-            return iter(vectors())
+        def __init__(self, data):
+            self.data = data
 
-    return Asked(net=mlp(), data=Stream())
+        def __iter__(self):
+            return iter(self.data)
+
+    return on_vectors(Stream)
 
 
 @mistake("no examples", "empty")
@@ -161,7 +186,12 @@ def short_axis(folder):
 
 @mistake("a tensor as the data", "data")
 def tensor_data(folder):
-    return Asked(net=mlp(), data=(torch.randn(60, 4), torch.randint(0, 3, (60,))))
+    return Asked(net=mlp(), data=torch.randn(60, 4))
+
+
+@right("a pair of tensors as the data")
+def pair_of_tensors(folder):
+    return on_vectors(lambda data: data.tensors)
 
 
 @mistake("a network that raises for some examples alone", "loss")
