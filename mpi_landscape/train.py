@@ -2,13 +2,17 @@
 
 python -m mpi_landscape.train configs/quickstart.yaml
 mpiexec -n 4 python -m mpi_landscape.train configs/sharp_flat/*.yaml
+
+In a script, `mpi_landscape.train(model, loss, data, "runs/mine", epochs=10)`: see `mpi_landscape.scripting.training.train`.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
@@ -88,5 +92,16 @@ def _members(options: argparse.Namespace) -> list[Member]:
     return members
 
 
+class _Called(ModuleType):
+    """This module, which a script calls: `mpi_landscape.train(model, loss, data, "runs/mine", epochs=10)`."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from mpi_landscape.scripting.training import train
+
+        return train(*arguments, **options)
+
+
 if __name__ == "__main__":
     main()
+else:
+    sys.modules[__name__].__class__ = _Called

@@ -20,7 +20,7 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "inspect", "doctor", "scripting", "callbacks"}
+PROGRAMS = {"surface", "train", "inspect", "doctor", "callbacks"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
@@ -53,6 +53,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     "solutions": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
+    # The doors: the same verbs as the programs'.
+    "scripting": (GROUND | ROOMS | {"placement", "surfaces", "solutions"}) - {"training"},
     # Beside somebody else's training: no network, no data and no ranks of ours.
     "recording": {"storage"},
     "plotting.picture": {"storage"},
@@ -179,7 +181,7 @@ def violations(module: Module, modules: dict[str, Module]) -> list[str]:
             drawing = within(other, "plotting") or within(other, "storage") or other in FREE
             allowed = other not in PROGRAMS and (place != "plotting.__main__" or drawing)
         elif module.name == "mpi_landscape":
-            allowed = within("recording.recorder", other) or other == "scripting"  # on demand
+            allowed = within("recording.recorder", other) or within(other, "scripting")  # on demand
         elif room is None:
             allowed = False
         else:

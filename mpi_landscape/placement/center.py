@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +15,7 @@ from mpi_landscape.geometry.filters import Division
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.placement.sharing import share_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +82,7 @@ def _check_same(layout: Layout, ranks: Ranks) -> None:
 
 def _share_buffers(model: nn.Module, ranks: Ranks) -> None:
     """Rank 0's buffers (running statistics and the like) on every rank."""
-    if ranks.size == 1:
-        return
-    packed = None
-    if ranks.is_root:
-        stream = io.BytesIO()
-        torch.save(dict(model.named_buffers()), stream)
-        packed = np.frombuffer(stream.getvalue(), dtype=np.uint8)
-    received = broadcast(ranks, packed)
+    shared = share_tensors(dict(model.named_buffers()), ranks)
     if not ranks.is_root:
-        state = torch.load(io.BytesIO(received.tobytes()), weights_only=True)
         for name, buffer in model.named_buffers():
-            buffer.copy_(state[name])
+            buffer.copy_(shared[name])

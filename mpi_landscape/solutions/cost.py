@@ -36,7 +36,7 @@ def describe(prepared: PreparedTraining, splits: Splits) -> list[str]:
     layout = "channels last" if prepared.channels_last else "as given"
     return [
         f"folder      {prepared.member.folder}",
-        f"network     {prepared.member.configuration.title}: {prepared.facts['num_parameters']:,} parameters; images {layout}",
+        f"network     {prepared.member.title}: {prepared.facts['num_parameters']:,} parameters; images {layout}",
         f"data        {', '.join(f'{name} ({len(each)} examples)' for name, each in data.items())}",
         f"training    {', then '.join(phases)}{pieces}",
         f"expected    {duration(trained * step + looked * look)} on {prepared.facts['device']}: "

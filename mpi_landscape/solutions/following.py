@@ -105,7 +105,7 @@ def _begin(prepared: PreparedTraining) -> None:
         num_epochs=num_epochs(prepared.recipe),
         splits=list(prepared.feeds),
         attributes={
-            "title": member.configuration.title,
+            "title": member.title,
             "configuration": text,
             **identity.as_attributes(member.identity),
             **prepared.facts,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
@@ -22,16 +23,42 @@ _UNDECIDED = ("model.checkpoint", "data.download", "training.output", "training.
 
 
 @dataclass(frozen=True, kw_only=True)
+class Handed:
+    """What a script hands over, where a file would name it.
+
+    Attributes:
+        model: Trained in place; its parameters are those to begin with.
+        loss: Called as `loss(model, batch)`.
+        splits: The data by split.
+        identity: What decides the solution, by name, as a file's words would.
+        title: What is trained, in a few words.
+    """
+
+    model: nn.Module
+    loss: LossFunction
+    splits: Mapping[str, Dataset[Any]]
+    identity: Mapping[str, str]
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """One training that was asked for.
 
     Attributes:
         where: The configuration's file, for messages; targets are also looked for beside it.
         configuration: With a section `training`.
+        handed: Network, loss and data, where a script has them; None where the configuration says what they are.
     """
 
     where: str
     configuration: Configuration
+    handed: Handed | None = None
+
+    @property
+    def title(self) -> str:
+        """What is trained, in a few words."""
+        return self.configuration.title if self.handed is None else self.handed.title
 
     @property
     def settings(self) -> TrainingConfiguration:
@@ -49,7 +76,8 @@ class Member:
         """What decides the solution, by dotted name: a training goes on only where all of it is the same."""
         parts = {name: getattr(self.configuration, name) for name in ("model", "data", "loss", "training")}
         leaves = _flat({name: asdict(part) for name, part in parts.items()})
-        return {name: str(value) for name, value in leaves if value is not None and name not in _UNDECIDED}
+        said = {name: str(value) for name, value in leaves if value is not None and name not in _UNDECIDED}
+        return said if self.handed is None else {**said, **self.handed.identity}
 
 
 @dataclass(frozen=True, kw_only=True)

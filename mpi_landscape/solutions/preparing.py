@@ -43,7 +43,10 @@ Splits = Mapping[str, Dataset[Any]]
 
 def read_splits(member: Member) -> Splits:
     """The data of a member with a split `train`; may fetch them, so one rank must come first."""
-    splits = build_splits(member.configuration.data, where=member.where, folders=_folders(member))
+    if member.handed is not None:
+        splits = member.handed.splits
+    else:
+        splits = build_splits(member.configuration.data, where=member.where, folders=_folders(member))
     if "train" not in splits:
         raise LandscapeError(
             f"{member.where}: data has no split 'train' to train on; it has {', '.join(splits)}"
@@ -136,6 +139,8 @@ def build_untrained(
 
     `ragged` is whether examples may have several sizes.
     """
+    if member.handed is not None:
+        return member.handed.model, member.handed.loss
     settings = member.settings
     build_loss(member.configuration.loss, where=member.where, folders=_folders(member))
     torch.manual_seed(settings.seed)

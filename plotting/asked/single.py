@@ -4,11 +4,14 @@ from dataclasses import fields
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import listed, shown, suggestion
+from plotting.asked.history_pictures import plan_histories
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import Request
 from plotting.drawn.figures import draw_figure, draw_into, in_notebooks
+from plotting.drawn.history import draw_history
 from plotting.picture.levels import parse_levels
 from plotting.picture.quantities import kinds_of
 
@@ -50,6 +53,15 @@ def draw(surface: Surface, *, kind: str | None, quantity: str | None, ax: Any, *
         return in_notebooks(draw_figure(picture.kind, panels, scales))
     draw_into(ax, picture.kind, panels[0], scales[0])
     return ax
+
+
+def draw_training(history: History, *, title: str | None = None) -> Any:
+    """The figure of a training's curves, attached to no window."""
+    request = Request(kinds=("history",), title=title)
+    (picture,) = plan_histories([history], request)
+    return in_notebooks(
+        draw_history(picture.histories, picture.panels, title=picture.title, labels=picture.labels)
+    )
 
 
 def _request(kind: str, quantity: str | None, options: dict[str, Any]) -> Request:

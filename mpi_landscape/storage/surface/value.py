@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.drawing import drawing
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.wording import listed
@@ -264,11 +264,4 @@ class Surface:
         Raises:
             LandscapeError: matplotlib is not installed, or kind and quantity do not fit.
         """
-        try:
-            # By name, as nothing below the pictures knows of them.
-            drawing = import_module("plotting.asked.single")
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "matplotlib":
-                raise
-            raise LandscapeError("plot() needs matplotlib: pip install matplotlib") from error
-        return drawing.draw(self, kind=kind, quantity=quantity, ax=ax, **options)
+        return drawing().draw(self, kind=kind, quantity=quantity, ax=ax, **options)

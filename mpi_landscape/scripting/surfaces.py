@@ -1,12 +1,10 @@
-"""The same computation from a Python script: one process, or all ranks of an mpiexec."""
+"""A surface from a Python script."""
 
 from __future__ import annotations
 
 import os
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -14,19 +12,19 @@ from typing import Any
 
 from torch import nn
 
-from mpi_landscape.command.door import in_one_line, is_debugging
+from mpi_landscape.command.door import in_one_line
 from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
-from mpi_landscape.errors import AgreedError, LandscapeError
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.parallel.launcher import open_ranks
-from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, lent_ends
 from mpi_landscape.problem.build import Problem, is_ragged
+from mpi_landscape.scripting.together import nobody_waits
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.reader import read_surface
@@ -115,7 +113,7 @@ def landscape(
     ranks = open_ranks()
     named = loss if isinstance(loss, str | Mapping) else None
     with ExitStack() as resources:
-        resources.enter_context(_nobody_waits(ranks))
+        resources.enter_context(nobody_waits(ranks))
         all_here(ranks, _WHERE)
         ranks = resources.enter_context(watched(ranks))
         with ranks.together():
@@ -229,20 +227,3 @@ def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> None:
         raise LandscapeError(
             f"{_WHERE}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
         )
-
-
-@contextmanager
-def _nobody_waits(ranks: Ranks) -> Iterator[None]:
-    """End the whole job when one rank alone raises; the others would wait for it for ever."""
-    try:
-        yield
-    except AgreedError:
-        raise
-    except (Exception, KeyboardInterrupt) as error:
-        if ranks.size == 1:
-            raise
-        if isinstance(error, LandscapeError) and not is_debugging():
-            sys.stderr.write(f"error: rank {ranks.rank} ({ranks.host}): {error}\n")
-        else:
-            traceback.print_exc()
-        ranks.abort(1)
