@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from mpi_landscape.configuration.sections.training import Phase
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading.results import LossFunction, counts_of, losses_of
 from mpi_landscape.training.augmentation import Augment
 from mpi_landscape.training.divergence import DivergedError, LossWatch
@@ -190,19 +189,25 @@ class Training:
         """One step along the gradient of the mean loss of a batch."""
         seed_all(mixed(STEP, self._recipe.seed, number, self._step))
         optimizer.zero_grad(set_to_none=True)
-        shares = []
+        shares, totals = [], []
         for piece in pieces:
             result = self._loss(self._model, self._prepare(piece))
             counts, losses = counts_of(result), losses_of(result)
-            if counts is not None and len(losses) < size:
-                raise LandscapeError(
-                    "training: a batch goes through in pieces, and the loss says by how much each example counts, which is "
-                    "known of the whole batch alone; valid is a training.batch_size that fits in one piece"
-                )
-            share = losses.sum() / (size if counts is None else counts.sum())
+            share = losses.sum() if counts is not None else losses.sum() / size
             torch.autograd.backward(share)
             shares.append(share.detach())
-        self._watch.note(torch.stack(shares).sum(), step=self._step + 1, epoch=number)
+            if counts is not None:
+                totals.append(counts.sum())
+        loss = torch.stack(shares).sum()
+        if totals:
+            # By how much a batch counts is known after its last piece alone.
+            total = torch.stack(totals).sum()
+            loss = loss / total
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.div_(total)
+        self._watch.note(loss, step=self._step + 1, epoch=number)
         optimizer.step()
         self._step += 1
 

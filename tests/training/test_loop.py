@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import default_collate
 
 from mpi_landscape.configuration.sections.training import Augmentation, Phase, Schedule
 from mpi_landscape.errors import LandscapeError
@@ -219,6 +220,29 @@ def test_pieces_of_a_batch_give_the_step_of_the_whole(piece_size, classification
         return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
     torch.testing.assert_close(weights(piece_size), weights(None), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("piece_size", [1, 2, 3, None])
+def test_a_batch_that_counts_in_parts_is_divided_by_all_that_counts_in_it(piece_size, classification):
+    def counted(model, batch):
+        weights = torch.tensor([0.0, 3.0], dtype=torch.float64)[batch[1]] + 0.5
+        return {"loss": weights * cross_entropy(model, batch)["loss"], "count": weights}
+
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    mine = copy.deepcopy(model)
+    data = classification(7)
+    run(model, counted, data, recipe(batch_size="all", epochs=3, learning_rate=0.3, piece_size=piece_size))
+    inputs, labels = default_collate([data[i] for i in range(7)])
+    inputs = inputs.double()
+    criterion = nn.CrossEntropyLoss(weight=torch.tensor([0.5, 3.5], dtype=torch.float64))
+    optimizer = torch.optim.SGD(mine.parameters(), 0.3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        criterion(mine(inputs), labels).backward()
+        optimizer.step()
+    for found, wanted in zip(model.parameters(), mine.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
 class Parabola(nn.Module):
