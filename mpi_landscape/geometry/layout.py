@@ -225,7 +225,7 @@ def layout_of(
     own = [(name, each) for name, each in moving if name not in further]
     own.sort(key=lambda pair: not pair[1].is_complex())  # stable
     if not any(each.numel() for _, each in own):
-        raise LandscapeError("the network has no parameters, so it has no landscape")
+        raise LandscapeError(_nothing_to_move(model))
     statistics = list(_running_statistics(model)) if normalization_buffers else []
     prefix = wrapping(model, parameters)
     trained = {further.get(name, name) for name, each in moving if each.requires_grad}
@@ -266,3 +266,18 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
         raise LandscapeError(
             f"parameter {name} is not initialised yet; pass one batch through the lazy layers first"
         )
+
+
+def _nothing_to_move(model: nn.Module) -> str:
+    whole = next((f"{name} is of {each.dtype}" for name, each in model.named_parameters()), None)
+    # Layers of torch.ao keep their weights packed, as no parameters at all.
+    packed = next(
+        (name for name, each in model.named_modules() if ".quantized" in f".{type(each).__module__}"), None
+    )
+    if whole is None and packed is None:
+        return "the network has no parameters, so it has no landscape"
+    found = whole or f"{packed} is quantized"
+    return (
+        f"the network has no parameters in floating-point numbers ({found.replace('torch.', '')}), so nothing can move; valid is "
+        f"the network as it was before it was quantized, or dequantized"
+    )

@@ -13,6 +13,8 @@ from mpi_landscape.configuration.sections.plane import (
     DirectionsConfiguration,
     FileDirection,
 )
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.lending import tensors_of
 from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.ranks import Ranks
@@ -79,10 +81,29 @@ def end_along(
     """The network at the end of a difference, and lines for people; messages begin with `where`.
 
     Raises:
-        LandscapeError: As `weights_of` and `end_of`.
+        LandscapeError: As `weights_of` and `end_of`, or weights in whole numbers would have to move.
     """
     here = f"{where}: directions.{axis}.to"
-    return end_of(model, weights_of(axis, said, given), where=here if axis in given else f"{here}: {said.to}")
+    here = here if axis in given else f"{here}: {said.to}"
+    end, lines = end_of(model, weights_of(axis, said, given), where=here)
+    _refuse_whole_numbers(model, end, where=here)
+    return end, lines
+
+
+def _refuse_whole_numbers(model: nn.Module, end: nn.Module, *, where: str) -> None:
+    """Refuse an end with other weights of int8 and the like; a buffer of wider integers counts something, and is said later."""
+    there = tensors_of(end)
+    parameters = {name for name, _ in model.named_parameters()}
+    for name, tensor in tensors_of(model).items():
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            continue
+        is_weight = name in parameters or tensor.dtype.itemsize == 1
+        if is_weight and name in there and not torch.equal(tensor, there[name]):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise LandscapeError(
+                f"{where}: {name} is another there, and of {kind}: weights in whole numbers, such as quantized ones, cannot "
+                f"move; valid is a line between networks in floating-point numbers, dequantized"
+            )
 
 
 def buffers_move(

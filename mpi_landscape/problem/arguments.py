@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -30,7 +31,8 @@ def check_network(model: Any, *, where: str) -> None:
         where: Who was given it, for messages.
 
     Raises:
-        LandscapeError: It is a class, a function, a state dictionary, something else, on the meta device, or not initialized.
+        LandscapeError: It is a class, a function, a state dictionary, something else, on the meta device, on several devices, or
+            not initialized.
     """
     if isinstance(model, nn.Module):
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -38,6 +40,15 @@ def check_network(model: Any, *, where: str) -> None:
         if absent is not None:
             raise LandscapeError(
                 f"{where}: model: {absent} is on the meta device and has no values; load them first (to_empty, load_state_dict)"
+            )
+        places: dict[torch.device, str] = {}
+        for name, tensor in model.named_parameters():
+            places.setdefault(tensor.device, name)
+        if len(places) > 1:
+            found = listed([f"{name} on {device}" for device, name in places.items()])
+            raise LandscapeError(
+                f"{where}: model: has parameters on several devices ({found}); valid is a network on one, which a rank can hold "
+                f"whole: model.cpu(), from where it is moved to what computes"
             )
         lazy = next((name for name, tensor in tensors.items() if is_lazy(tensor)), None)
         if lazy is not None:

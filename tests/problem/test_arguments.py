@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from mpi_landscape.errors import LandscapeError
@@ -32,6 +33,14 @@ def refusal(check, value):
 )
 def test_what_is_no_network_is_named(model, words):
     assert words in refusal(check_network, model)
+
+
+def test_parameters_on_several_devices_are_named():
+    with FakeTensorMode():  # of devices that this machine need not have
+        parts = [nn.Linear(3, 3, device=device) for device in ("cuda:0", "cuda:1", "cpu")]
+        text = refusal(check_network, nn.Sequential(*parts))
+    assert "0.weight on cuda:0, 1.weight on cuda:1, 2.weight on cpu" in text
+    assert "model.cpu()" in text
 
 
 def test_a_network_is_taken():

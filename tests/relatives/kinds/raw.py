@@ -58,6 +58,50 @@ def no_parameters(folder):
     return Asked(net=nn.Tanh(), data=vectors())
 
 
+class WholeNumbers(nn.Module):
+    """A layer with weights of int8, as a buffer or as a parameter, and a scale."""
+
+    def __init__(self, *, trainable=False):
+        super().__init__()
+        weight = torch.randint(-127, 127, (8, 4), dtype=torch.int8)
+        if trainable:
+            self.weight = nn.Parameter(weight, requires_grad=False)
+        else:
+            self.register_buffer("weight", weight)
+
+    def forward(self, x):
+        return x @ (self.weight.float() / 100).T
+
+
+def on_whole_numbers(**options):
+    return nn.Sequential(WholeNumbers(**options), nn.Tanh(), nn.Linear(8, 3))
+
+
+@right("a base in int8, as a buffer, which stays")
+def whole_numbers(folder):
+    return Asked(net=on_whole_numbers(), data=vectors())
+
+
+@right("a base in int8, as a parameter, which stays", says="no floating-point numbers")
+def whole_numbers_as_parameter(folder):
+    return Asked(net=on_whole_numbers(trainable=True), data=vectors())
+
+
+@mistake("a line that would move a base in int8", "cannot move")
+def line_of_whole_numbers(folder):
+    end = on_whole_numbers()
+    return Asked(
+        net=on_whole_numbers(),
+        data=vectors(),
+        options={"directions": {"alpha": {"kind": "difference", "to": end}}},
+    )
+
+
+@mistake("a network that is quantized as a whole", "0 is quantized")
+def quantized_network(folder):
+    return Asked(net=torch.ao.quantization.quantize_dynamic(mlp(), {nn.Linear}), data=vectors())
+
+
 @mistake("a split called 0", "0")
 def split_zero(folder):
     return Asked(net=mlp(), data={0: vectors()})
