@@ -166,5 +166,5 @@ def _quantities(
         # A file of before further numbers were kept goes on without them.
         returned=tuple(name for name in names if decided is None or name in decided),
         computed=tuple(name for name in COMPUTED if name in asked),
-        loss_units=units_of_loss(problem),
+        loss_units=units_of_loss(problem.loss, problem.loss_name),
     )

@@ -88,8 +88,8 @@ def text_of(configuration: LossConfiguration, loss: LossFunction) -> str:
     return loss_text(users_own(loss), text) if own else text
 
 
-def units_of_loss(problem: Problem) -> str:
-    """The units of a loss that was tried: a user's own is taken for nats per example."""
-    if problem.loss_name in ("mse", "hinge"):
+def units_of_loss(loss: LossFunction, name: str | None) -> str:
+    """The units of a loss that was tried, and of its name where it has one: a user's own is taken for nats per example."""
+    if name in ("mse", "hinge"):
         return "per example"
-    return getattr(problem.loss, "units", None) or "nats per example"
+    return getattr(loss, "units", None) or "nats per example"

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, lent_ends
 from mpi_landscape.problem.build import Problem, is_ragged
-from mpi_landscape.scripting.together import nobody_waits
+from mpi_landscape.scripting.together import check_title_and_limit, nobody_waits
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.reader import read_surface
@@ -219,11 +218,6 @@ def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> None:
         raise LandscapeError(
             f"{_WHERE}: output is {shown(output)}; expected the path of a file, or None for a temporary one"
         )
-    if title is not None and not isinstance(title, str):
-        raise LandscapeError(f"{_WHERE}: title is {shown(title)}; expected text")
     if writer not in CHOICES:
         raise LandscapeError(f"{_WHERE}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
-    if time_limit is not None and not (isinstance(time_limit, Real) and float(time_limit) > 0):
-        raise LandscapeError(
-            f"{_WHERE}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
-        )
+    check_title_and_limit(title, time_limit, where=_WHERE)

@@ -1,4 +1,4 @@
-"""What every door has in common: nobody is left waiting."""
+"""What every door has in common: what it is told besides, and that nobody is left waiting."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
+from typing import Any
 
 from mpi_landscape.command.door import is_debugging
 from mpi_landscape.errors import AgreedError, LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.wording import shown
 
 
 @contextmanager
@@ -27,3 +30,13 @@ def nobody_waits(ranks: Ranks) -> Iterator[None]:
         else:
             traceback.print_exc()
         ranks.abort(1)
+
+
+def check_title_and_limit(title: Any, time_limit: Any, *, where: str) -> None:
+    """Refuse a title that is no text, and a time limit that is no time."""
+    if title is not None and not isinstance(title, str):
+        raise LandscapeError(f"{where}: title is {shown(title)}; expected text")
+    if time_limit is not None and not (isinstance(time_limit, Real) and float(time_limit) > 0):
+        raise LandscapeError(
+            f"{where}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
+        )

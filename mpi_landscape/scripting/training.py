@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mpi_landscape.command.door import in_one_line
 from mpi_landscape.configuration.reading import from_mapping
@@ -24,21 +22,16 @@ from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.sharing import share_tensors
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss
 from mpi_landscape.problem.build import is_ragged
-from mpi_landscape.problem.checkpoints import read_content
 from mpi_landscape.problem.datasets.given import Given
-from mpi_landscape.scripting.together import nobody_waits
-from mpi_landscape.solutions import folder as files
+from mpi_landscape.scripting.together import check_title_and_limit, nobody_waits
 from mpi_landscape.solutions.member import Handed, Member
+from mpi_landscape.solutions.newest import BEGINNING, beginning_of, fingerprint_of, history_of, newest
 from mpi_landscape.solutions.sweep import Data, check, train_all
-from mpi_landscape.storage.history.records import History, read_history
 from mpi_landscape.storage.history.solution import Solution
-from mpi_landscape.storage.identity import fingerprint, of_attributes
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.wording import shown
 
 _WHERE = "train()"
-# In an identity: the parameters to begin with.
-_BEGINNING = "parameters"
 # Where neither the call nor a loader says it.
 _BATCH = 128
 
@@ -153,14 +146,14 @@ def train(
         reason, diverged = train_all([member], data_of_members, ranks, overwrite=overwrite, stopping=stopping)
         if diverged:
             raise AgreedError(f"{_WHERE}: the training diverged; the last checkpoint in {folder} is good")
-        newest = ranks.on_root(lambda: _newest(folder))
+        kept = ranks.on_root(lambda: newest(folder))
         # Of tied ones a state dictionary has every name.
         known = tensors_of(model)
-        found = share_tensors(newest or {}, ranks)
+        found = share_tensors(kept or {}, ranks)
         restore(model, {name: value for name, value in found.items() if name in known})
         if reason is not None:
             ranks.say(f"stopped by {reason}; call it again with output={str(folder)!r} to go on")
-        history = ranks.share(_history(folder, given) if ranks.is_root else None)
+        history = ranks.share(history_of(folder, list(given.splits)) if ranks.is_root else None)
         assert history is not None
         return Solution(folder=folder, history=history, ending=Ended.of(reason))
 
@@ -169,12 +162,7 @@ def _checked(output: Any, title: Any, time_limit: Any) -> Path:
     """The folder; refuses what is no part of a configuration."""
     if not isinstance(output, str | os.PathLike) or not str(output):
         raise LandscapeError(f"{_WHERE}: output is {shown(output)}; expected the path of a folder")
-    if title is not None and not isinstance(title, str):
-        raise LandscapeError(f"{_WHERE}: title is {shown(title)}; expected text")
-    if time_limit is not None and not (isinstance(time_limit, Real) and float(time_limit) > 0):
-        raise LandscapeError(
-            f"{_WHERE}: time_limit is {shown(time_limit)}; expected seconds, a number above 0"
-        )
+    check_title_and_limit(title, time_limit, where=_WHERE)
     return Path(output)
 
 
@@ -229,7 +217,7 @@ def _member(
 ) -> Member:
     named = configuration.loss if isinstance(loss, str | Mapping) else None
     function, _, text = given_loss(loss, model, named, ragged=is_ragged(given.splits), where=_WHERE)
-    beginning = _fingerprint(model.state_dict())
+    beginning = fingerprint_of(model.state_dict())
     return Member(
         where=_WHERE,
         configuration=configuration,
@@ -239,52 +227,11 @@ def _member(
             splits=given.splits,
             identity={
                 "loss": text,
-                _BEGINNING: beginning if overwrite else _beginning_of(folder, beginning),
+                BEGINNING: beginning if overwrite else beginning_of(folder, beginning),
             },
             title=title or type(model).__name__,
         ),
     )
-
-
-def _fingerprint(state: Mapping[str, Any]) -> str:
-    return fingerprint(*(_bytes_of(each) for _, each in sorted(state.items()) if isinstance(each, Tensor)))
-
-
-def _bytes_of(tensor: Tensor) -> Any:
-    # numpy has no bfloat16.
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-
-
-def _beginning_of(folder: Path, now: str) -> str:
-    """With what the training began that has led to the parameters of now; of a notebook, a cell is run again and again."""
-    newest = _newest(folder)
-    if newest is None or not (folder / files.HISTORY).exists() or _fingerprint(newest) != now:
-        return now
-    attributes = read_history(folder / files.HISTORY).attributes
-    return of_attributes(attributes).get(_BEGINNING, now)
-
-
-def _newest(folder: Path) -> dict[str, Tensor] | None:
-    """Parameters and buffers at the end of a training, or as far as it has come; None where it has not begun."""
-    if (folder / files.FINAL).exists():
-        state = read_content(folder / files.FINAL)["state_dict"]
-    elif (folder / files.STATE).exists():
-        state = files.read_state(folder / files.STATE)["model"]
-    else:
-        return None
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def _history(folder: Path, given: Given) -> History:
-    """What the folder has; without an epoch, where the training was stopped before it began."""
-    path = folder / files.HISTORY
-    if path.exists():
-        return read_history(path)
-    none = np.empty(0, dtype=np.int64)
-    return History(
-        path=str(path), epoch=none, phase=none, values={}, done=none.astype(bool), attributes={},
-        splits=tuple(given.splits),
-    )  # fmt: skip
 
 
 @contextmanager

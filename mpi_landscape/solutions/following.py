@@ -11,6 +11,7 @@ from typing import Any
 from mpi_landscape.configuration import reading
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.stopping import Stopped
+from mpi_landscape.problem.build import units_of_loss
 from mpi_landscape.solutions import folder as files
 from mpi_landscape.solutions.member import PreparedTraining
 from mpi_landscape.storage import identity
@@ -104,6 +105,7 @@ def _begin(prepared: PreparedTraining) -> None:
         member.folder / files.HISTORY,
         num_epochs=num_epochs(prepared.recipe),
         splits=list(prepared.feeds),
+        loss_units=units_of_loss(prepared.loss, member.configuration.loss.name),
         attributes={
             "title": member.title,
             "configuration": text,

@@ -5,12 +5,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 import yaml
 
 from mpi_landscape.configuration import reading
 from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.storage.surface.reader import read_surface
 
 transformers = pytest.importorskip(
@@ -145,3 +147,10 @@ def test_a_study_can_be_trained_and_computed(study, tmp_path):
     surface = read_surface(tmp_path / "runs" / "language" / study / "surface.h5")
     assert surface.progress == 1.0
     assert surface.values["train_loss"].shape == (3, 3)
+    units = {"gpt": "nats per token"}.get(study, "nats per example")
+    assert surface.units["train_loss"] == units
+    history = Path(surface.path).with_name("history.h5")
+    with h5py.File(history) as file:
+        assert file["train_loss"].attrs["units"].decode() == units
+    if study == "gpt":
+        assert surface.attributes["title"] == read_history(history).attributes["title"] == "gpt2 on python"

@@ -1,5 +1,6 @@
 """The configuration as a whole."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TypeVar
@@ -73,6 +74,10 @@ class Configuration:
     def title(self) -> str:
         """What it is of, in a few words: the network and the data."""
         network, data = (each.name or str(each.target).split(":")[-1] for each in (self.model, self.data))
+        if network == "hub":  # one of transformers' types, made anew
+            configuration = self.model.arguments.get("config")
+            kind = configuration.get("type") if isinstance(configuration, Mapping) else None
+            network = str(kind or network)
         return f"{network} on {data}"
 
     def completed(self) -> "Configuration":

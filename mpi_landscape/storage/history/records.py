@@ -77,6 +77,7 @@ def create_history(
     num_epochs: int,
     splits: Sequence[str],
     attributes: Mapping[str, str | int | float],
+    loss_units: str = "nats per example",
     rows: Mapping[str, NDArray[Any]] | None = None,
     advice: str = "choose another training.output",
 ) -> None:
@@ -87,6 +88,7 @@ def create_history(
         num_epochs: Of the whole training; there is one row more, for the initial network.
         splits: `train`, and any others that are looked at.
         attributes: Identity, provenance, configuration: texts and numbers by name.
+        loss_units: Of the losses, such as "nats per token".
         rows: `phase` and all quantities by name: (num_epochs + 1,) each.
         advice: What a user may do when it cannot be written.
 
@@ -99,20 +101,23 @@ def create_history(
     with files.appearing(path, size=size, advice=advice) as file:
         dimensions = Dimensions(file)
         dimensions.coordinate("epoch", np.arange(num_epochs + 1, dtype=np.int64), "epochs of training")
-        _add(file, dimensions, "phase", np.dtype(np.int64), NOT_DONE)
+        _add(file, dimensions, "phase", np.dtype(np.int64), NOT_DONE, "1")
         for name in quantities(splits):
-            _add(file, dimensions, name, np.dtype(np.float64), np.nan)
+            units = loss_units if name.endswith("_loss") else "1"
+            _add(file, dimensions, name, np.dtype(np.float64), np.nan, units)
         for name, column in (rows or {}).items():
             file[name][...] = column
         of_the_schema = {"kind": KIND, "schema": SCHEMA, "splits": ", ".join(splits)}
         files.write_attributes(file, {**attributes, **of_the_schema})
 
 
-def _add(file: h5py.File, dimensions: Dimensions, name: str, dtype: np.dtype[Any], empty: Any) -> None:
-    """A dataset with one value per epoch, its unit and its meaning."""
+def _add(
+    file: h5py.File, dimensions: Dimensions, name: str, dtype: np.dtype[Any], empty: Any, units: str
+) -> None:
+    """A dataset with one value per epoch, its unit and its meaning; those of the epoch itself have their own."""
     dataset = files.allocated(file, name, file["epoch"].shape, dtype, empty)
     dimensions.name(dataset, ("epoch",), "")
-    usual = ("nats per example" if name.endswith("_loss") else "1", name.replace("_", " "))
+    usual = (units, name.replace("_", " "))
     dataset.attrs["units"], dataset.attrs["long_name"] = map(stored, _OF_THE_EPOCH.get(name, usual))
 
 
