@@ -119,6 +119,11 @@ def placed(
         )
         for line in _inputs(inputs):
             ranks.say(line)
+        if getattr(problem.loss, "is_one_by_one", False):
+            ranks.say(
+                "warning: loss: no reduction leads to its number, so every example is a batch of its own, which is slow; a loss "
+                "that returns one value per example goes through the network once for all"
+            )
         num_examples = max(len(dataset) for dataset in problem.splits.values())  # type: ignore[arg-type]
         with ranks.together():
             batch = choose_batch(

@@ -94,6 +94,11 @@ class TakenApart(Adapted):
         parts = apply(recipe, scalar, reductions, number)
         return by_sequence(parts) if self.per_sequence else parts
 
+    @property
+    def is_one_by_one(self) -> bool:
+        """Whether batches were met that go through the network example by example."""
+        return any(each is _ALONE for each in self._recipes.values())
+
     def _recipe(
         self, scalar: Tensor, reductions: list[Reduction], model: nn.Module, batch: Any, number: int
     ) -> Recipe:

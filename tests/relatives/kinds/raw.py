@@ -141,6 +141,15 @@ def mean_loss(folder):
     return on_vectors(lambda data: data, loss)
 
 
+@right("a loss that is known example by example alone", says="every example is a batch of its own")
+def opaque_loss(folder):
+    def loss(model, batch):
+        losses = cross_entropy(model, batch)
+        return torch.dot(losses, torch.full_like(losses, 1 / len(losses)))
+
+    return on_vectors(lambda data: data, loss)
+
+
 @mistake("a loss that returns the root of a mean", "must not depend on the other examples")
 def root_of_mean_loss(folder):
     def loss(model, batch):
