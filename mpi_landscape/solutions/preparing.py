@@ -16,6 +16,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import premises
 from mpi_landscape.evaluation.conversion import converted
 from mpi_landscape.evaluation.inputs import find_inputs
+from mpi_landscape.evaluation.lending import in_evaluation
 from mpi_landscape.evaluation.replica import network_on
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.parallel.devices import available_cores, device_name, free_memory
@@ -25,7 +26,7 @@ from mpi_landscape.problem.build import is_ragged
 from mpi_landscape.problem.checkpoints import Source, load
 from mpi_landscape.problem.datasets.table import build_splits
 from mpi_landscape.problem.fitting import check_tokens
-from mpi_landscape.problem.losses import build_loss
+from mpi_landscape.problem.losses import LOSSES, build_loss
 from mpi_landscape.problem.networks.table import build_network
 from mpi_landscape.solutions.member import Member, PreparedTraining
 from mpi_landscape.training.feed import Feed, FeedFromMemory, make_feed
@@ -85,13 +86,15 @@ def prepare(
     model, loss = build_untrained(member, ragged=is_ragged(splits))
     check_tokens(model, splits, where=member.where)
     model = model.to(device)
-    trial = network_on(model, device, torch.float32)
-    inputs = {
-        split: find_inputs(loss, trial, split, dataset, device=device, dtype=torch.float32).dtype
-        for split, dataset in splits.items()
-    }
-    for split, dataset in splits.items():
-        premises.try_two_examples(loss, model, split, dataset, device=device, dtype=inputs[split])
+    # A loss that is one number is taken apart where the network draws nothing: in training, dropout gives another one every time.
+    with in_evaluation(model):
+        trial = network_on(model, device, torch.float32)
+        inputs = {
+            split: find_inputs(loss, trial, split, dataset, device=device, dtype=torch.float32).dtype
+            for split, dataset in splits.items()
+        }
+        for split, dataset in splits.items():
+            premises.try_two_examples(loss, model, split, dataset, device=device, dtype=inputs[split])
     feeds = {
         split: make_feed(
             split,
@@ -181,7 +184,7 @@ def _folders(member: Member) -> list[Path]:
 def _check_labels(member: Member, model: nn.Module, feeds: Mapping[str, Feed]) -> None:
     """Refuse labels that the loss cannot take; where data stream, of the first examples only."""
     name = member.configuration.loss.name
-    if name is None:
+    if name not in LOSSES:
         return
     model.eval()
     for split, feed in feeds.items():

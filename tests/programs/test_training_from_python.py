@@ -202,6 +202,52 @@ def test_items_of_several_sizes_are_padded(tmp_path):
     assert solution.train_loss[-1] == pytest.approx(right, rel=1e-5)
 
 
+class Stepping(nn.Module):
+    """As of Lightning: a step and no forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = normalized()
+
+    def training_step(self, batch, index):
+        inputs, targets = batch
+        return F.cross_entropy(self.net(inputs), targets)
+
+
+class OfItself(nn.Module):
+    """As of Hugging Face: its output has the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = normalized()
+
+    def forward(self, x, labels):
+        return {"loss": F.cross_entropy(self.net(x), labels)}
+
+
+def scalar(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "form"),
+    [
+        (normalized, nn.CrossEntropyLoss(), tuple),
+        (normalized, scalar, tuple),
+        (Stepping, "training_step", tuple),
+        (OfItself, "output", lambda data: dict(zip(("x", "labels"), data, strict=True))),
+    ],
+    ids=["criterion", "scalar", "training_step", "output"],
+)
+def test_dropout_draws_the_same_whatever_form_the_loss_has(problem, tmp_path, make, loss, form):
+    _, data = problem
+    net, named = make(), normalized()
+    call = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05}
+    mpi_landscape.train(named, "cross_entropy", data, tmp_path / "named", **call)
+    mpi_landscape.train(net, loss, form(data), tmp_path / "run", **call)
+    torch.testing.assert_close(numbers(net), numbers(named), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
