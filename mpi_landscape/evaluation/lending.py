@@ -51,7 +51,9 @@ def kept_as_it_is(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) -> Iterator[None]:
+def moved_to(
+    model: nn.Module, device: torch.device, dtype: torch.dtype | None = torch.float32
+) -> Iterator[None]:
     """The network on a device and in a type that can be computed in; afterwards its tensors are those that they were.
 
     Tensors that are there already stay where they are, so that what else leads to them leads there still.
@@ -59,10 +61,9 @@ def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) ->
     Args:
         model: Any.
         device: Where.
-        double: Whether it is computed in float64, otherwise in float32; see `conversion.converted`.
+        dtype: float32 or float64, see `conversion.converted`; None where every tensor keeps its own.
     """
-    kinds = kinds_of(model, torch.float64 if double else torch.float32)
-    before = [(tensor, tensor.data, kind) for tensor, kind in kinds]
+    before = [(tensor, tensor.data, kind) for tensor, kind in kinds_of(model, dtype)]
     try:
         for tensor, data, kind in before:
             if data.device != device or data.dtype != kind:
@@ -74,9 +75,9 @@ def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) ->
                 tensor.data = data
 
 
-def is_there(model: nn.Module, device: torch.device, *, double: bool = False) -> bool:
+def is_there(model: nn.Module, device: torch.device, dtype: torch.dtype | None = torch.float32) -> bool:
     """Whether `moved_to` would leave every tensor where it is."""
-    kinds = kinds_of(model, torch.float64 if double else torch.float32)
+    kinds = kinds_of(model, dtype)
     return all(tensor.device == device and tensor.dtype == kind for tensor, kind in kinds)
 
 

@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -418,7 +419,10 @@ class Told:
     def __init__(self, *losses):
         self._losses = [np.array(each) for each in losses]
 
-    def losses(self, batches, point):
+    def at(self, point):
+        return nullcontext()
+
+    def losses_here(self, batches):
         return self._losses[batches[0]]
 
 
