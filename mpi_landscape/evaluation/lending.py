@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from mpi_landscape.evaluation.conversion import kinds_of
 
+# Numbers that are compared at a time.
+_PIECE = 2**20
+
 
 @contextmanager
 def in_evaluation(model: nn.Module) -> Iterator[tuple[str, ...]]:
@@ -97,4 +100,6 @@ def restore(model: nn.Module, kept: dict[str, Tensor]) -> None:
 def _same(first: Tensor, second: Tensor) -> bool:
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    return bool(((first == second) | ((first != first) & (second != second))).all())
+    # In pieces: what is made to compare all of a large tensor would be several more of its size.
+    pieces = zip(*(torch.split(each.reshape(-1), _PIECE) for each in (first, second)), strict=True)
+    return all(bool(((one == two) | ((one != one) & (two != two))).all()) for one, two in pieces)
