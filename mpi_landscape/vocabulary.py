@@ -9,8 +9,8 @@ from typing import Literal
 
 # How a network is rewritten, in the order in which the steps are applied; `evaluation.engine` says what each does.
 Step = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first_layer"]
-# Floating-point format of the evaluation.
-Precision = Literal["float32", "tf32", "bfloat16", "float64"]
+# Floating-point format of the evaluation; "kept" is the one that each tensor of the network has.
+Precision = Literal["float32", "tf32", "bfloat16", "float64", "kept"]
 # What of a direction gets the norm of its counterpart in the center.
 Normalization = Literal["filter", "layer", "weight", "none"]
 # Which tensors a direction moves.

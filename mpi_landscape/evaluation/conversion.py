@@ -42,8 +42,11 @@ def converted(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return network
 
 
-def kinds_of(network: nn.Module, dtype: torch.dtype) -> list[tuple[Tensor, torch.dtype]]:
-    """Every parameter and buffer, and the type that it is computed in; see `converted`."""
+def kinds_of(network: nn.Module, dtype: torch.dtype | None) -> list[tuple[Tensor, torch.dtype]]:
+    """Every parameter and buffer, and the type that it is computed in; see `converted`. None is the type that it has."""
+    if dtype is None:
+        every = {id(each): each for each in [*network.parameters(), *network.buffers()]}
+        return [(each, each.dtype) for each in every.values()]
     finer = _is_finer(network.parameters(), dtype)
     found: dict[int, tuple[Tensor, torch.dtype]] = {}
     for module in network.modules():

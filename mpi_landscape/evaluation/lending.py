@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from mpi_landscape.evaluation.conversion import kinds_of
 
+# Numbers that are compared at a time.
+_PIECE = 2**20
+
 
 @contextmanager
 def in_evaluation(model: nn.Module) -> Iterator[tuple[str, ...]]:
@@ -51,7 +54,9 @@ def kept_as_it_is(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) -> Iterator[None]:
+def moved_to(
+    model: nn.Module, device: torch.device, dtype: torch.dtype | None = torch.float32
+) -> Iterator[None]:
     """The network on a device and in a type that can be computed in; afterwards its tensors are those that they were.
 
     Tensors that are there already stay where they are, so that what else leads to them leads there still.
@@ -59,10 +64,9 @@ def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) ->
     Args:
         model: Any.
         device: Where.
-        double: Whether it is computed in float64, otherwise in float32; see `conversion.converted`.
+        dtype: float32 or float64, see `conversion.converted`; None where every tensor keeps its own.
     """
-    kinds = kinds_of(model, torch.float64 if double else torch.float32)
-    before = [(tensor, tensor.data, kind) for tensor, kind in kinds]
+    before = [(tensor, tensor.data, kind) for tensor, kind in kinds_of(model, dtype)]
     try:
         for tensor, data, kind in before:
             if data.device != device or data.dtype != kind:
@@ -74,9 +78,9 @@ def moved_to(model: nn.Module, device: torch.device, *, double: bool = False) ->
                 tensor.data = data
 
 
-def is_there(model: nn.Module, device: torch.device, *, double: bool = False) -> bool:
+def is_there(model: nn.Module, device: torch.device, dtype: torch.dtype | None = torch.float32) -> bool:
     """Whether `moved_to` would leave every tensor where it is."""
-    kinds = kinds_of(model, torch.float64 if double else torch.float32)
+    kinds = kinds_of(model, dtype)
     return all(tensor.device == device and tensor.dtype == kind for tensor, kind in kinds)
 
 
@@ -96,4 +100,6 @@ def restore(model: nn.Module, kept: dict[str, Tensor]) -> None:
 def _same(first: Tensor, second: Tensor) -> bool:
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    return bool(((first == second) | ((first != first) & (second != second))).all())
+    # In pieces: what is made to compare all of a large tensor would be several more of its size.
+    pieces = zip(*(torch.split(each.reshape(-1), _PIECE) for each in (first, second)), strict=True)
+    return all(bool(((one == two) | ((one != one) & (two != two))).all()) for one, two in pieces)

@@ -24,7 +24,7 @@ def plain_sums(
     batches: Sequence[Batch],
     *,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     returned: Sequence[str] = (),
     gradients: bool = False,
     in_pieces: bool = True,
@@ -33,7 +33,7 @@ def plain_sums(
 
     Each batch goes through in two uneven pieces, unless it is to stay whole, so that a loss which depends on an example's
     batch shows itself.
-    Device and type are those of the batches.
+    Device and type are those of the batches; None where every tensor of the network keeps its own.
 
     Returns:
         (len(batches), NUM_SUMS + len(returned)) float64: as `Evaluator.batch_sums`.
@@ -42,7 +42,7 @@ def plain_sums(
         LandscapeError: The loss function raised, perhaps for a piece of one example, or refuses its size.
     """
     sums = np.zeros((len(batches), NUM_SUMS + len(returned)))
-    with in_evaluation(model), moved_to(model, device, double=dtype == torch.float64):
+    with in_evaluation(model), moved_to(model, device, dtype):
         for row, batch in enumerate(batches):
             cut = (batch.valid + 2) // 3 if in_pieces else batch.valid
             for start, stop in ((0, cut), (cut, batch.valid)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -16,10 +16,12 @@ from mpi_landscape.evaluation.calling import call
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.lending import moved_to
+from mpi_landscape.evaluation.moves import InPieces, InPlace
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.replica import attach, in_type, network_on, sharing_copy
 from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point, row_blocks
+from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.layout import Layout, empty_vector
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch, Examples
@@ -44,16 +46,20 @@ class Setting:
     Attributes:
         gradients: Whether the loss takes derivatives itself.
         returned: Names of the loss's further numbers.
+        kept: The plane of a network whose tensors keep their types: it is moved itself, and there are no flat vectors.
+        threads: That move it then.
     """
 
     model: nn.Module
     loss: LossFunction
     layout: Layout
-    center: Tensor
-    directions: Sequence[Tensor]
+    center: Tensor = field(default_factory=lambda: torch.empty(0))
+    directions: Sequence[Tensor] = ()
     device: torch.device
     gradients: bool = False
     returned: tuple[str, ...] = ()
+    kept: KeptPlane | None = None
+    threads: int = 1
 
     def evaluator(
         self, engine: Engine, dtype: torch.dtype, *, threads: int = 1, points_at_once: int = 1
@@ -67,10 +73,12 @@ class Setting:
 
     def reference(self) -> Reference:
         """The network itself, moved in place."""
-        return Reference(
-            self.model, self.loss, self.layout, self.center, self.directions,
-            returned=self.returned, gradients=self.gradients,
-        )  # fmt: skip
+        moves = (
+            InPlace(self.model, self.layout, self.center, self.directions)
+            if self.kept is None
+            else InPieces(self.model, self.kept, threads=self.threads)
+        )
+        return Reference(self.model, self.loss, moves, returned=self.returned, gradients=self.gradients)
 
     def sums(
         self, engine: Engine, dtype: torch.dtype, batches: Sequence[Batch], points: Sequence[Point]
@@ -163,14 +171,14 @@ class NetworkProbe:
     @cached_property
     def _number(self) -> float:
         """What the sums are divided by: the examples, or by how much they count."""
-        with moved_to(self._setting.model, self.device, double=self.dtype == torch.float64):
+        with moved_to(self._setting.model, self.device, self.dtype):
             sums = self._setting.reference().tile([self._batches], [self._points[0]])
         return float(sums[0, 2])
 
     @cached_property
     def wanted(self) -> Floats:
         """(points, examples) float64: the right losses."""
-        with moved_to(self._setting.model, self.device, double=self.dtype == torch.float64):
+        with moved_to(self._setting.model, self.device, self.dtype):
             reference = self._setting.reference()
             return np.stack([reference.losses(self._batches, point) for point in self._points])
 
@@ -197,23 +205,23 @@ class NetworkProbe:
         """The losses in float64; None where that cannot be had, or where it is what is being checked."""
         if self.dtype == torch.float64:
             return None
-        return losses_in_double(self._setting, self._batches, self._points[place])
+        return losses_in(torch.float64, self._setting, self._batches, self._points[place])
 
 
-def losses_in_double(setting: Setting, batches: Sequence[Batch], point: Point) -> Floats | None:
-    """The loss of every example at a point by the network itself in float64; None where that cannot be had, or is not finite."""
+def losses_in(dtype: torch.dtype, setting: Setting, batches: Sequence[Batch], point: Point) -> Floats | None:
+    """The loss of every example at a point by the network itself in a type; None where it cannot be had, or is not finite."""
     try:
-        with moved_to(setting.model, setting.device, double=True):
-            found = setting.reference().losses(doubled(batches), point)
-    except Exception:  # a network that insists on float32
+        with moved_to(setting.model, setting.device, dtype):
+            found = setting.reference().losses(in_type_of(dtype, batches), point)
+    except Exception:  # a network that insists on its own
         return None
     return found if np.isfinite(found).all() else None
 
 
-def doubled(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same in float64."""
+def in_type_of(dtype: torch.dtype, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same with floating-point numbers in a type."""
     for batch in batches:
-        data = nests.map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch.data)
+        data = nests.map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch.data)
         yield Batch(data=data, valid=batch.valid)
 
 

@@ -12,20 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import call, is_out_of_memory, raised, sizes_taken
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
-from mpi_landscape.evaluation.lending import tensors_of
+from mpi_landscape.evaluation.moves import Moves, write
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order, example_sums
 from mpi_landscape.evaluation.vectors import Point, check_point
-from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction, losses_of
 from mpi_landscape.loading.sharing import Pause
-from mpi_landscape.wording import one_line
 
 
 class Reference:
@@ -36,9 +33,7 @@ class Reference:
     Args:
         model: The network at the center, in evaluation mode, where it is to be evaluated.
         loss: As for `Evaluator`.
-        layout: The order of the flat vectors.
-        center: (n,) the parameters, in memory other than the network's.
-        directions: One or two rows of shape (n,).
+        moves: How it gets to a point and back.
         returned: Names of the further numbers per example that are summed, too.
         gradients: Whether the loss takes derivatives itself.
 
@@ -46,13 +41,13 @@ class Reference:
         LandscapeError: A parameter cannot be written to.
 
     Example:
+        >>> from mpi_landscape.evaluation.moves import InPlace
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = model.weight.data.fill_(3)
         >>> view = model.weight.data  # another way to the parameter
-        >>> reference = Reference(
-        ...     model, lambda model, x: (view * x)[:, 0], layout_of(model), torch.tensor([3.0]), [torch.tensor([2.0])]
-        ... )
+        >>> moves = InPlace(model, layout_of(model), torch.tensor([3.0]), [torch.tensor([2.0])])
+        >>> reference = Reference(model, lambda model, x: (view * x)[:, 0], moves)
         >>> reference.example_losses(Batch(data=torch.tensor([[1.0], [10.0]]), valid=2), (0.5,)), model.weight.item()
         (array([ 4., 40.]), 3.0)
     """
@@ -61,26 +56,14 @@ class Reference:
         self,
         model: nn.Module,
         loss: LossFunction,
-        layout: Layout,
-        center: Tensor,
-        directions: Sequence[Tensor],
+        moves: Moves,
         *,
         returned: Sequence[str] = (),
         gradients: bool = False,
     ) -> None:
         self._model, self._loss, self._gradients = model, loss, gradients
         self._returned = tuple(returned)
-        self._directions = [layout.views(each) for each in directions]
-        self._number, self._point, self._here = len(directions), tuple[float, ...](), tuple[float, ...]()
-        named = tensors_of(model)
-        views = layout.views(center)
-        self._moving = [(name, named[name], views[name]) for name in views]
-        # What the center has rounded.
-        self._finer = {
-            name: tensor.detach().clone()
-            for name, tensor, view in self._moving
-            if tensor.dtype.itemsize > view.dtype.itemsize
-        }
+        self._moves, self._point, self._here = moves, tuple[float, ...](), tuple[float, ...]()
 
     def __enter__(self) -> Reference:
         return self
@@ -109,17 +92,15 @@ class Reference:
         here, self._here = self._here, tuple(point)
         buffers = [(each, each.detach().clone()) for each in self._model.buffers()]
         try:
-            for name, tensor, center in self._moving:
-                _write(name, tensor, self._value(name, center, point))
+            self._moves.go(point)
             yield self._model
         finally:
             self._here = here
-            for name, tensor, center in self._moving:
-                _write(name, tensor, self._finer.get(name, center))
-            moved = {id(tensor) for _, tensor, _ in self._moving}
+            self._moves.back()
+            moved = {id(tensor) for tensor in self._moves.tensors}
             for buffer, before in buffers:
                 if id(buffer) not in moved:
-                    _write("buffer", buffer, before)
+                    write("buffer", buffer, before)
 
     def check(self, point: Point) -> None:
         """Refuse a point off the plane.
@@ -127,7 +108,7 @@ class Reference:
         Raises:
             LandscapeError: A coordinate that is not zero has no direction.
         """
-        check_point(point, self._number)
+        check_point(point, self._moves.number)
 
     def move(self, *coordinates: float) -> None:
         """The point of `batch_sums`."""
@@ -195,28 +176,3 @@ class Reference:
             if between is not None:
                 between()
         return rows
-
-    def _value(self, name: str, center: Tensor, point: Point) -> Tensor:
-        """A parameter at the point, always from the center, by the arithmetic of `Vectors.move`."""
-        value = self._finer.get(name, center)
-        for coordinate, direction in zip(point, self._directions, strict=False):
-            if coordinate != 0:
-                try:
-                    value = torch.add(value, direction[name].to(value), alpha=coordinate)
-                except RuntimeError as error:
-                    raise LandscapeError(
-                        f"grid: the network cannot be moved to {coordinate:g} ({one_line(error, 120)}); valid are coordinates "
-                        f"within the range of {str(value.dtype).removeprefix('torch.')}"
-                    ) from error
-        return value
-
-
-def _write(name: str, tensor: Tensor, value: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            tensor.copy_(value)
-    except RuntimeError as error:
-        raise LandscapeError(
-            f"model: {name} cannot be set in place ({one_line(error, 120)}); valid are parameters with memory of their own, "
-            f"made outside of torch.inference_mode()"
-        ) from error

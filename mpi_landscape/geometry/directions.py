@@ -30,7 +30,7 @@ _COVERED: dict[str, tuple[Kind, ...]] = {
 # Numbers that are in float64 at a time: in the cache, and few beside the vectors.
 _PIECE = 2**20
 # Below this share of its length, what is left of a float32 vector is rounding.
-_PARALLEL = 1e-6
+PARALLEL = 1e-6
 
 
 def random_direction(layout: Layout, *, seed: int) -> Tensor:
@@ -107,6 +107,18 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
         tensor([1., 1., 1., 1., 0.])
     """
     layout.check(direction, where="direction")
+    ignored = names_ignored(layout, patterns)
+    result = _without(direction, layout, lambda entry: entry.name in ignored)
+    assert result is not None
+    return result
+
+
+def names_ignored(layout: Layout, patterns: Sequence[str]) -> frozenset[str]:
+    """The tensors that patterns, as for `ignore`, cover.
+
+    Raises:
+        LandscapeError: A glob matches no tensor, or nothing is left to move.
+    """
     for pattern in patterns:
         if not any(matches(entry, pattern) for entry in layout.entries) and pattern not in _COVERED:
             names = [entry.name for entry in layout.entries]
@@ -115,10 +127,12 @@ def ignore(direction: Tensor, layout: Layout, patterns: Sequence[str]) -> Tensor
                 f"ignore: {pattern!r} matches no tensor; "
                 f"valid are {', '.join(_COVERED)} and globs of these names: {some}"
             )
-    result = _without(direction, layout, lambda entry: any(matches(entry, pattern) for pattern in patterns))
-    if result is None:
+    ignored = frozenset(
+        entry.name for entry in layout.entries if any(matches(entry, pattern) for pattern in patterns)
+    )
+    if len(ignored) == len(layout.entries):
         raise LandscapeError(f"ignore: {', '.join(patterns)} leaves no tensor to move; ignore less")
-    return result
+    return ignored
 
 
 def keep_frozen(direction: Tensor, layout: Layout) -> Tensor:
@@ -200,7 +214,7 @@ def orthogonalize(direction: Tensor, against: Tensor) -> Tensor:
     pieces = (torch.split(each.detach(), _PIECE) for each in (result, direction, against))
     for into, one, other in zip(*pieces, strict=True):
         into.copy_(one.double() - factor * other.double())
-    if dot(result, result) <= _PARALLEL**2 * dot(direction, direction):
+    if dot(result, result) <= PARALLEL**2 * dot(direction, direction):
         raise LandscapeError(
             "orthogonalize: the two directions are parallel; choose another seed or another checkpoint"
         )

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.geometry.directions import array_of
-from mpi_landscape.geometry.layout import Entry, Kind, Layout
+from mpi_landscape.geometry.kept import KeptPlane
+from mpi_landscape.geometry.layout import Entry, Kind
 from mpi_landscape.geometry.plane import Plane
 
 # Below this share of the numbers, or of the center's norm, a picture shows little of the network.
@@ -39,7 +40,7 @@ class Group:
     moving: Mapping[str, float]
 
 
-def groups(plane: Plane) -> list[Group]:
+def groups(plane: Plane | KeptPlane) -> list[Group]:
     """What moves, by kind and rule, in the order of their first tensors.
 
     Example:
@@ -52,26 +53,27 @@ def groups(plane: Plane) -> list[Group]:
         >>> [(each.kind, each.rule, each.filters, round(each.moving["alpha"], 2)) for each in groups(plane)]
         [('weight', 'axis 0', 3, 0.67), ('bias', 'whole', 1, 0.0)]
     """
-    members: dict[tuple[Kind, str], list[Entry]] = {}
-    for entry in plane.layout.entries:
-        members.setdefault((entry.kind, _rule(entry)), []).append(entry)
+    members: dict[tuple[Kind, str], list[int]] = {}
+    every, numbers_of = plane.layout.entries, _numbers(plane)
+    for place, entry in enumerate(every):
+        members.setdefault((entry.kind, _rule(entry)), []).append(place)
     return [
         Group(
             kind=kind,
             rule=rule,
-            tensors=len(entries),
-            filters=sum(entry.num_filters for entry in entries),
-            numbers=(numbers := sum(entry.size for entry in entries)),
+            tensors=len(places),
+            filters=sum(every[place].num_filters for place in places),
+            numbers=(numbers := sum(every[place].size for place in places)),
             moving={
-                name: sum(_moving(entry, array_of(vector)) for entry in entries) / max(1, numbers)
-                for name, vector in plane.directions.items()
+                name: sum(found[place] for place in places) / max(1, numbers)
+                for name, found in numbers_of.items()
             },
         )
-        for (kind, rule), entries in members.items()
+        for (kind, rule), places in members.items()
     ]
 
 
-def describe(plane: Plane) -> list[str]:
+def describe(plane: Plane | KeptPlane) -> list[str]:
     """The table in lines for people."""
     heads = (*_HEADS, *plane.directions)
     rows = [
@@ -96,20 +98,16 @@ def describe(plane: Plane) -> list[str]:
     return lines
 
 
-def warnings_of(plane: Plane) -> list[str]:
+def warnings_of(plane: Plane | KeptPlane) -> list[str]:
     """A phrase for every direction along which little of the network moves: of its numbers, or of its norm."""
     layout = plane.layout
     lines: list[str] = []
-    center = array_of(plane.center)
-    whole_norm = _norm(layout, center, np.ones(len(layout.entries), dtype=bool))
-    for name, vector in plane.directions.items():
-        direction = array_of(vector)
-        numbers = sum(_moving(entry, direction) for entry in layout.entries)
-        moved = np.array([bool(direction[entry.offset : entry.stop].any()) for entry in layout.entries])
-        share, of_norm = (
-            numbers / layout.size,
-            _norm(layout, center, moved) / whole_norm if whole_norm else 1.0,
-        )
+    squares = _squares(plane)
+    whole_norm = sqrt(sum(squares))
+    for name, found in _numbers(plane).items():
+        numbers = sum(found)
+        moved = sqrt(sum(square for square, moves in zip(squares, found, strict=True) if moves))
+        share, of_norm = numbers / layout.size, moved / whole_norm if whole_norm else 1.0
         if share < _LITTLE or of_norm < _LITTLE:
             lines.append(
                 f"{name}: moves {100 * share:.2g} % of the numbers, which make {100 * of_norm:.2g} % of the center's norm; "
@@ -127,19 +125,33 @@ def _rule(entry: Entry) -> str:
     return f"{word} {axes}" if entry.filter_view == entry.real_shape else f"{word} {axes} in groups"
 
 
+def _numbers(plane: Plane | KeptPlane) -> dict[str, list[int]]:
+    """Numbers of each entry that lie in filters that move, by direction."""
+    if isinstance(plane, KeptPlane):
+        return plane.moving
+    return {
+        name: [_moving(entry, array_of(vector)) for entry in plane.layout.entries]
+        for name, vector in plane.directions.items()
+    }
+
+
+def _squares(plane: Plane | KeptPlane) -> list[float]:
+    """The squared norm of each entry at the center; 0 of running statistics."""
+    if isinstance(plane, KeptPlane):
+        found = [sum(look.products[0]) for look in plane.looks]
+    else:
+        center = array_of(plane.center)
+        parts = [center[entry.offset : entry.stop] for entry in plane.layout.entries]
+        found = [float(np.dot(part, part)) for part in parts]
+    return [
+        0.0 if entry.kind == "buffer" else square
+        for entry, square in zip(plane.layout.entries, found, strict=True)
+    ]
+
+
 def _moving(entry: Entry, direction: NDArray[np.floating]) -> int:
     """Numbers of a tensor that lie in filters that move."""
     tensor = direction[entry.offset : entry.stop].reshape(entry.filter_view) != 0
     over = tuple(axis for axis in range(tensor.ndim) if axis not in entry.filter_axes)
     moves = tensor.any(axis=over)
     return int(moves.sum()) * (entry.size // max(1, entry.num_filters))
-
-
-def _norm(layout: Layout, vector: NDArray[np.floating], chosen: NDArray[np.bool_]) -> float:
-    """The norm of some tensors of a vector."""
-    squares = 0.0
-    for entry, counts in zip(layout.entries, chosen, strict=True):
-        if counts and entry.kind != "buffer":
-            part = vector[entry.offset : entry.stop]
-            squares += float(np.dot(part, part))
-    return sqrt(squares)

@@ -31,6 +31,19 @@ class Center:
     vector: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeptCenter:
+    """The trained parameters in the types that they have.
+
+    Attributes:
+        layout: The order of the tensors.
+        tensors: They by name: contiguous, on the CPU, in memory of their own.
+    """
+
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+
+
 def flat_state(model: nn.Module, layout: Layout) -> Tensor:
     """(n,) float32: the parameters of a network, and the buffers that count as such."""
     return layout.flatten(tensors_of(model), where="model")
@@ -53,7 +66,7 @@ def share_center(
     """
     with ranks.together():
         layout = layout_of(model, normalization_buffers=normalization_buffers, roles=roles)
-    _check_same(layout, ranks)
+    _check_same([f"{entry.name} {entry.shape}" for entry in layout.entries], ranks)
     tensors = tensors_of(model)
     _share_buffers(model, ranks)
     root_center = flat_state(model, layout).numpy() if ranks.is_root else None
@@ -66,9 +79,71 @@ def share_center(
     return Center(layout=layout, vector=vector)
 
 
-def _check_same(layout: Layout, ranks: Ranks) -> None:
+def share_kept_center(
+    model: nn.Module,
+    ranks: Ranks,
+    *,
+    normalization_buffers: bool,
+    roles: Mapping[str, Division] | None = None,
+) -> KeptCenter:
+    """As `share_center`, of a network whose tensors keep their types; one tensor at a time travels. Collective.
+
+    Raises:
+        AgreedError: A tensor has a type in which nothing can move, or the network is another one on another rank.
+    """
+    with ranks.together():
+        layout = layout_of(model, normalization_buffers=normalization_buffers, roles=roles)
+        _check_kinds(model)
+    tensors = tensors_of(model)
+    _check_same(
+        [f"{entry.name} {entry.shape} {tensors[entry.name].dtype}" for entry in layout.entries], ranks
+    )
+    _share_buffers(model, ranks)
+    held = share_tensors(
+        {entry.name: tensors[entry.name] for entry in layout.entries} if ranks.is_root else None, ranks
+    )
+    if not ranks.is_root:
+        with torch.no_grad():
+            for name, value in [*held.items(), *((name, held[first]) for name, first in layout.tied)]:
+                tensors[name].copy_(value)
+    return KeptCenter(layout=layout, tensors=held)
+
+
+def share_tensors(
+    tensors: Mapping[str, Tensor] | None, ranks: Ranks, *, copied: bool = True
+) -> dict[str, Tensor]:
+    """Rank 0's tensors on every rank: contiguous, on the CPU; on rank 0 itself copies, unless they need not be. Collective."""
+    kinds = ranks.share({name: (each.shape, each.dtype) for name, each in (tensors or {}).items()})
+    held = {}
+    for name, (shape, dtype) in kinds.items():
+        # As bytes: numpy knows no bfloat16.
+        row = None
+        if tensors is not None:
+            held[name] = tensors[name].detach().to("cpu", copy=copied).contiguous()
+            row = held[name].reshape(-1).view(torch.uint8).numpy()
+        received = broadcast(ranks, row)
+        if tensors is None:
+            held[name] = torch.from_numpy(received).view(dtype).reshape(shape)
+    return held
+
+
+def _check_kinds(model: nn.Module) -> None:
+    """Refuse tensors in whose types nothing can move by small steps."""
+    for name, tensor in model.named_parameters():
+        if tensor.is_complex():
+            raise LandscapeError(
+                f"compute.precision: kept: parameter {name} is complex ({tensor.dtype}); valid for this network are float32 "
+                f"and float64"
+            )
+        if tensor.dtype.itemsize < 2 and tensor.dtype != torch.bool:
+            raise LandscapeError(
+                f"compute.precision: kept: parameter {name} is {tensor.dtype}, and between two quantized numbers there is no "
+                f"step; valid are weights in bfloat16, float16, float32 or float64"
+            )
+
+
+def _check_same(names: list[str], ranks: Ranks) -> None:
     """Refuse a network whose tensors come in another order, or are others, on another rank."""
-    names = [f"{entry.name} {entry.shape}" for entry in layout.entries]
     wanted = ranks.share(names)
     with ranks.together():
         pairs = zip_longest(names, wanted, fillvalue="nothing")

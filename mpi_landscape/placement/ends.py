@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import torch
@@ -147,17 +147,15 @@ def _needs_buffers(
     return False
 
 
-def left_behind(model: nn.Module, end: nn.Module, layout: Layout, moved: Tensor) -> list[str]:
+def left_behind(model: nn.Module, end: nn.Module, moved: Collection[str]) -> list[str]:
     """Buffers of an end that its direction does not lead to, in lines for people; integers, which count, are left out.
 
     Args:
         model: The network at the center.
         end: The network at the end.
-        layout: The order of the flat vectors.
-        moved: (n,), the direction as it is used.
+        moved: Names of the tensors that the direction moves.
     """
-    views = layout.views(moved)
-    missed = [name for name in _differing(model, end) if name not in views or not bool(views[name].any())]
+    missed = [name for name in _differing(model, end) if name not in moved]
     statistics = {
         entry.name for entry in layout_of(model, normalization_buffers=True).entries if entry.kind == "buffer"
     }

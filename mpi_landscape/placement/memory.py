@@ -48,7 +48,8 @@ def example_bytes(footprint: Footprint, precision: Precision, device: torch.devi
         precision.data == torch.float64 or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     )
     numbers = ALIVE * footprint.largest + (footprint.columns if has_no_kernel else 0)
-    return numbers * precision.data.itemsize * (KEPT if device.type == "cpu" else 1)
+    # A softmax and the losses of a network in 16 bits are in 32, and the largest layer of a language model is what they are of.
+    return numbers * max(4, precision.data.itemsize) * (KEPT if device.type == "cpu" else 1)
 
 
 def choose_batch(

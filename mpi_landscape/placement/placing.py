@@ -91,7 +91,7 @@ def placed(
     Raises:
         AgreedError: A premise does not hold.
     """
-    precision = precision_of(compute.precision)
+    precision = precision_of(compute.precision).of(problem.model)
     with ranks.together():
         device = devices.choose_device(compute.device, ranks)
         precision.check(device)
@@ -107,7 +107,7 @@ def placed(
         ranks.say(f"warning: {warning}")
     memory = devices.memory_of(device, ranks)
     kinds = {each.dtype for each in problem.model.parameters() if each.is_floating_point()}
-    with moved_to(problem.model, device, double=precision.data == torch.float64), Node(ranks) as node:
+    with moved_to(problem.model, device, precision.network), Node(ranks) as node:
         tried = ranks.on_root(
             lambda: _tried(problem, device, precision, kinds, compute.quantities, decided.returned)
         )
@@ -183,7 +183,7 @@ def _tried(
     try:
         return try_problem(problem, device, precision.data, asked=asked, decided=decided)
     except LandscapeError as error:
-        if torch.float64 not in kinds or len(kinds) == 1 or precision.data == torch.float64:
+        if torch.float64 not in kinds or len(kinds) == 1 or precision.network != torch.float32:
             raise
         raise LandscapeError(
             f"{error}; a part of the network is in float64, and {precision.name} computes it in float32: valid is "
@@ -197,8 +197,7 @@ def _check_movable(problem: Problem, device: torch.device, precision: Precision)
     Raises:
         LandscapeError: So it is.
     """
-    double = precision.data == torch.float64
-    if is_there(problem.model, device, double=double):
+    if is_there(problem.model, device, precision.network):
         return
     reach = reach_of(problem.model, problem.loss)
     if reach.network is not None:

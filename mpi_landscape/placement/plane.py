@@ -114,12 +114,7 @@ def _build(
         )
     against = alpha if configuration.orthogonalize else None
     beta = _direction(configuration.beta, around("beta"), against)
-    cosine = geometry.cosine(alpha, beta)
-    if abs(cosine) > _PARALLEL:
-        raise LandscapeError(
-            f"{where}: directions.alpha and directions.beta are parallel (cosine {cosine:.6f}) and span no plane; "
-            f"give them different seeds or ends, or ask for a line"
-        )
+    check_plane({}, geometry.cosine(alpha, beta), where=where)
     vectors = {"alpha": alpha, "beta": beta}
     return _Built(vectors=vectors, lines=_lines(vectors, configuration, around("alpha")))
 
@@ -138,7 +133,8 @@ def _lines(
         if isinstance(each, DifferenceDirection):
             end, lines = end_along(axis, each, model, around.given, where=where)
             ends += [f"end         {axis}: {line}" for line in lines]
-            warnings += [f"{axis}: {line}" for line in left_behind(model, end, layout, vector)]
+            moved = [name for name, view in layout.views(vector).items() if bool(view.any())]
+            warnings += [f"{axis}: {line}" for line in left_behind(model, end, moved)]
         elif isinstance(each, FileDirection) and not each.path.endswith((".npy", *SURFACES)):
             ends += [f"direction   {axis}: {line}" for line in weights_of(axis, each, around.given).lines]
     plane = Plane(layout=layout, center=around.center.vector, directions=vectors)
@@ -168,11 +164,32 @@ def _direction(said: Direction, around: _Around, against: Tensor | None = None) 
             direction, geometry.within(against, direction, around.center.layout)
         )
     direction = normalize(direction, around.center.vector, around.center.layout, how=said.normalize)
-    if not geometry.array_of(direction).any():
-        raise LandscapeError(
-            f"{around.here}: is zero everywhere, so nothing would move; ignore less, set only: all, or choose another"
-        )
+    check_plane({around.axis: bool(geometry.array_of(direction).any())}, 0.0, where=around.where)
     return direction
+
+
+def check_plane(moves: Mapping[str, bool], cosine: float, *, where: str) -> None:
+    """Refuse a direction along which nothing moves, and two that span a line.
+
+    Args:
+        moves: Whether anything moves, by axis.
+        cosine: Of the angle between the two directions.
+        where: For messages.
+
+    Raises:
+        LandscapeError: There is one, or there are two.
+    """
+    for axis, any_moves in moves.items():
+        if not any_moves:
+            raise LandscapeError(
+                f"{where}: directions.{axis}: is zero everywhere, so nothing would move; ignore less, set only: all, or choose "
+                f"another"
+            )
+    if abs(cosine) > _PARALLEL:
+        raise LandscapeError(
+            f"{where}: directions.alpha and directions.beta are parallel (cosine {cosine:.6f}) and span no plane; "
+            f"give them different seeds or ends, or ask for a line"
+        )
 
 
 @singledispatch

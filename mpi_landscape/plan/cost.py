@@ -48,7 +48,13 @@ def check_time_limit(limit: float | None, tile: float, points_per_tile: int) -> 
 
 
 def memory_per_rank(
-    num_parameters: int, num_directions: int, *, data: int, activations: int, folded: bool
+    num_parameters: int,
+    num_directions: int,
+    *,
+    data: int,
+    activations: int,
+    folded: bool,
+    kept: int | None = None,
 ) -> int:
     """Bytes that a rank holds while it evaluates: its vectors, the data, and a batch's activations.
 
@@ -60,7 +66,11 @@ def memory_per_rank(
         data: This rank's share of all splits, as they are held.
         activations: Of the batches that it evaluates at once.
         folded: Whether the vectors that are evaluated are not those of the plain network.
+        kept: Bytes of the network, its center and the ends of directions, where all of these keep their types: there are no
+            vectors then.
     """
+    if kept is not None:
+        return kept + data + activations
     return (2 + num_directions + folded) * _FLOAT * num_parameters + data + activations
 
 

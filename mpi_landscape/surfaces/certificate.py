@@ -20,6 +20,7 @@ from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, add_in_order
 from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.directions import cosine
+from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.normalization import norm_ratios
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Batch
@@ -75,7 +76,7 @@ def certify(
                     problem.loss,
                     share,
                     device=placed.device,
-                    dtype=placed.precision.data,
+                    dtype=placed.precision.network,
                     gradients=placed.gradients,
                 )
                 first += len(share)
@@ -133,6 +134,10 @@ def certify_points(
     def look() -> dict[str, NDArray[np.float64]]:
         reference, facts = setting.reference(), {"checked_points": np.array(points)}
         for split, batches in trials.batches.items():
+            if setting.kept is not None:  # where the two are one, and to get to a point takes long
+                facts[f"checked_{split}_loss"] = _means(reference, batches, points)
+                facts[f"checked_{split}_loss_plain"] = facts[f"checked_{split}_loss"]
+                continue
             # The network itself in no fewer bits, as it is looked at again afterwards.
             for name, by, mode in (
                 ("", evaluator, placed.precision.computing),
@@ -222,7 +227,7 @@ def check_unchanged(
             with placed.precision.computing():
                 now = _means(evaluator, batches, points)
             _compare(facts[name], now, split, points, rounding=1e-5)
-            if ranks.is_root:
+            if ranks.is_root and setting.kept is None:
                 now = _means(setting.reference(), batches, points)
                 _compare(facts[f"{name}_plain"], now, split, points, rounding=1e-6)
 
@@ -246,8 +251,10 @@ def _compare(
             )
 
 
-def certify_directions(plane: Plane) -> dict[str, float]:
+def certify_directions(plane: Plane | KeptPlane) -> dict[str, float]:
     """Least and greatest ratio of a moved filter's norm to the center's, and the cosine between the directions."""
+    if isinstance(plane, KeptPlane):
+        return _certify_kept(plane)
     facts: dict[str, float] = {}
     vectors = list(plane.directions.values())
     for name, vector in plane.directions.items():
@@ -257,4 +264,16 @@ def certify_directions(plane: Plane) -> dict[str, float]:
         facts[f"certificate_{name}_norm_ratio_max"] = float(moved.max()) if moved.size else np.nan
     if len(vectors) == 2:
         facts["certificate_cosine"] = cosine(*vectors)
+    return facts
+
+
+def _certify_kept(plane: KeptPlane) -> dict[str, float]:
+    facts: dict[str, float] = {}
+    for place, name in enumerate(plane.directions):
+        found = [look.ratios[place] for look in plane.looks]
+        ends = [each for each in found if each is not None]
+        facts[f"certificate_{name}_norm_ratio_min"] = min((low for low, _ in ends), default=np.nan)
+        facts[f"certificate_{name}_norm_ratio_max"] = max((high for _, high in ends), default=np.nan)
+    if len(plane.directions) == 2:
+        facts["certificate_cosine"] = plane.cosine
     return facts

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+from mpi_landscape.evaluation.precision import precision_of
 from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, share_center
 from mpi_landscape.placement.ends import buffers_move
@@ -24,6 +27,7 @@ from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.storage.identity import fingerprint, of_attributes
 from mpi_landscape.storage.surface.reader import read_direction, read_names, read_surface, vectors_are_saved
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.surfaces.plane import plane_of
 from mpi_landscape.surfaces.request import Request, request_of
 
 # Relative, of exact values: another kind of processor rounds otherwise.
@@ -91,6 +95,8 @@ def check(
     with exact_arithmetic():
         request = request_of(configuration, ranks, where)
         problem = request.problem
+        if precision_of(request.compute.precision).kept:
+            return _found(surface, request, _kept(surface, request, ranks, where), chosen, ranks)
         center = share_center(
             problem.model,
             ranks,
@@ -103,27 +109,54 @@ def check(
             raise LandscapeError(
                 f"{path}: has another center than {where}: its checkpoint has changed, or is another one"
             )
-        decided = Decisions.of(surface.attributes, ())
-        with placed(problem, ranks, request.compute, decided) as seat:
-            setting = Setting(
-                model=problem.model, loss=problem.loss, layout=center.layout, center=vectors[0],
-                directions=vectors[1:], device=seat.device, gradients=seat.gradients,
-            )  # fmt: skip
-            reference = setting.reference()
-            found = []
-            for place in chosen:
-                point = _coordinates(surface, place)
-                for split, examples in seat.splits.items():
-                    if not surface.done[split][place]:
-                        continue
-                    (sums,) = reference.tile(examples.pieces(0, examples.num_batches), [point])
-                    stored = float(surface.values[f"{split}_loss"][place])
-                    loss = float(sums[0] / sums[2])
-                    found.append(
-                        Checked(point=point, split=split, stored=stored, found=loss,
-                                allowed=_allowed(surface, split, place, loss))
-                    )  # fmt: skip
+        plane = {"layout": center.layout, "center": vectors[0], "directions": vectors[1:]}
+        return _found(surface, request, plane, chosen, ranks)
+
+
+def _found(
+    surface: Surface,
+    request: Request,
+    plane: Mapping[str, Any],
+    chosen: Sequence[tuple[int, ...]],
+    ranks: Ranks,
+) -> list[Checked]:
+    """The values at some points, by the network itself; of the plane, what a `Setting` says."""
+    problem, decided = request.problem, Decisions.of(surface.attributes, ())
+    with placed(problem, ranks, request.compute, decided) as seat:
+        setting = Setting(
+            model=problem.model, loss=problem.loss, device=seat.device, gradients=seat.gradients, **plane
+        )
+        reference, found = setting.reference(), []
+        for place in chosen:
+            point = _coordinates(surface, place)
+            for split, examples in seat.splits.items():
+                if not surface.done[split][place]:
+                    continue
+                (sums,) = reference.tile(examples.pieces(0, examples.num_batches), [point])
+                stored = float(surface.values[f"{split}_loss"][place])
+                loss = float(sums[0] / sums[2])
+                rounding = max(_ROUNDING, seat.precision.rounding)
+                found.append(
+                    Checked(point=point, split=split, stored=stored, found=loss,
+                            allowed=_allowed(surface, split, place, loss, rounding))
+                )  # fmt: skip
     return found
+
+
+def _kept(surface: Surface, request: Request, ranks: Ranks, where: str) -> dict[str, Any]:
+    """The plane of a network whose tensors keep their types, made again.
+
+    Raises:
+        LandscapeError: It is not the one that the file was computed in.
+    """
+    if surface.is_line:
+        request = replace(request, directions=replace(request.directions, beta=None))
+    plane = plane_of(request, ranks)
+    assert isinstance(plane, KeptPlane)
+    if read_names(surface.path) != [entry.name for entry in plane.layout.entries]:
+        raise LandscapeError(f"{surface.path}: is of a network with other tensors than that of {where}")
+    _check_made(surface, {name: plane.fingerprint(name) for name in ("center", *plane.directions)}, where)
+    return {"layout": plane.layout, "kept": plane}
 
 
 def _vectors(surface: Surface, request: Request, center: Center, ranks: Ranks, where: str) -> list[Tensor]:
@@ -143,15 +176,20 @@ def _vectors(surface: Surface, request: Request, center: Center, ranks: Ranks, w
     center = share_center(request.problem.model, ranks, normalization_buffers=buffers, roles=roles)
     plane = share_plane(said, request.problem.model, center, ranks, where=where)
     vectors = {"center": plane.center, **plane.directions}
+    _check_made(surface, {name: fingerprint(vectors[name].numpy()) for name in names}, where)
+    return [vectors[name] for name in names]
+
+
+def _check_made(surface: Surface, fingerprints: Mapping[str, str], where: str) -> None:
+    """Refuse vectors that were made again and are others than those of the file."""
     known = of_attributes(surface.attributes)
-    for name in names:
+    for name, now in fingerprints.items():
         identity = name if name == "center" else f"direction_{name}"
-        if known.get(identity) != (now := fingerprint(vectors[name].numpy())):
+        if known.get(identity) != now:
             raise LandscapeError(
                 f"{surface.path}: holds no vectors, and its {identity} ({known.get(identity, 'nothing')}) is not what {where} "
                 f"makes ({now}): its checkpoint, seeds or rules have changed"
             )
-    return [vectors[name] for name in names]
 
 
 def advice(found: Sequence[Checked]) -> str:
@@ -166,8 +204,8 @@ def advice(found: Sequence[Checked]) -> str:
     )
 
 
-def _allowed(surface: Surface, split: str, place: tuple[int, ...], loss: float) -> float:
-    allowed = _ROUNDING * abs(loss)
+def _allowed(surface: Surface, split: str, place: tuple[int, ...], loss: float, rounding: float) -> float:
+    allowed = rounding * abs(loss)
     stderr = surface.values.get(f"{split}_loss_stderr")
     if stderr is not None:
         allowed += _SAMPLED * float(stderr[place])

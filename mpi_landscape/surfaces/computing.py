@@ -9,14 +9,11 @@ from typing import Any
 
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.precision import precision_of
+from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
-from mpi_landscape.placement.center import share_center
-from mpi_landscape.placement.ends import buffers_move
 from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import placed
-from mpi_landscape.placement.plane import share_plane
-from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.plan import cost
 from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.account import Exact
@@ -24,6 +21,7 @@ from mpi_landscape.surfaces.certificate import check_unchanged
 from mpi_landscape.surfaces.contents import SurfaceFile, contents_of
 from mpi_landscape.surfaces.description import describe_cost, describe_plan
 from mpi_landscape.surfaces.losses import Losses, prepare_losses
+from mpi_landscape.surfaces.plane import plane_of
 from mpi_landscape.surfaces.refinement import Refinement
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.work.job import Job
@@ -95,20 +93,13 @@ def _prepared(
 ) -> tuple[Losses, SurfaceFile | None]:
     """The losses, and their file; what else was needed on the way is given back here."""
     problem, compute = request.problem, request.compute
-    center = share_center(
-        problem.model,
-        ranks,
-        normalization_buffers=buffers_move(
-            request.directions, problem.model, ranks, where=problem.where, given=problem.ends
-        ),
-        roles=share_roles(problem, request.directions.rules, ranks),
-    )
-    plane = share_plane(
-        request.directions, problem.model, center, ranks, where=problem.where, given=problem.ends
-    )
+    plane = plane_of(request, ranks)
     axes = [(axis.min, axis.max) for axis in (request.grid.alpha, request.grid.beta) if axis is not None]
     with ranks.together():
-        plane.check_range(axes, precision_of(compute.precision).data)
+        if isinstance(plane, KeptPlane):
+            plane.check_range(axes)
+        else:
+            plane.check_range(axes, precision_of(compute.precision).data)
     most = sampling.most_per_batch(problem.splits, before, compute.relative_error)
     seat = resources.enter_context(
         placed(problem, ranks, compute, sampling.decisions(before), most_per_batch=most)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.cells import Cells
@@ -35,6 +36,7 @@ class SurfaceFile:
     def __init__(self, path: Path, losses: Losses, contents: Contents | None, before: Before | None) -> None:
         self._path, self._contents, self._before = path, contents, before
         self._certificate, self._identity = losses.certificate, losses.identity
+        self._rounding = losses.placed.precision.rounding
         self._checked = {name: value for name, value in losses.facts.items() if name.startswith("checked_")}
         target = losses.request.compute.relative_error
         self._notes = {TARGET: target or 0.0} if losses.plan.samples else {}
@@ -63,8 +65,8 @@ class SurfaceFile:
             return
         identity.check_same(self._path, self._before.attributes, self._identity)
         check_constants(self._path, contents.grid, contents.plan)
-        _check_center(self._path, self._before.attributes, self._certificate)
-        _check_points(self._path, self._before.attributes, self._checked)
+        _check_center(self._path, self._before.attributes, self._certificate, self._rounding)
+        _check_points(self._path, self._before.attributes, self._checked, self._rounding / 10)
 
     def check(self) -> None:
         """See that the file is still the one of this very run.
@@ -79,7 +81,7 @@ class SurfaceFile:
         return open_tiles(self._path, comm, mode=mode)
 
 
-def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> Contents:
+def contents_of(losses: Losses, plane: Plane | KeptPlane, attributes: Mapping[str, Any]) -> Contents:
     """What a new file holds.
 
     Args:
@@ -87,18 +89,25 @@ def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> 
         plane: The vectors.
         attributes: More for the file to say of itself.
     """
+    vectors: dict[str, Any] = (
+        {"products": plane.products, "directions": {}}
+        if isinstance(plane, KeptPlane)
+        else {
+            "center": plane.center.numpy(),
+            "directions": {name: vector.numpy() for name, vector in plane.directions.items()},
+        }
+    )
     return Contents(
         grid=losses.grid,
         plan=losses.plan,
         quantities=losses.placed.quantities,
-        center=plane.center.numpy(),
-        directions={name: vector.numpy() for name, vector in plane.directions.items()},
+        **vectors,
         layout=[
             {"name": entry.name, "shape": entry.real_shape, "offset": entry.offset, "kind": entry.kind}
             for entry in plane.layout.entries
         ],
         orders=losses.orders,
-        save_vectors=losses.request.compute.save_vectors,
+        save_vectors=losses.saves_vectors,
         attributes={
             **provenance(),
             **attributes,
@@ -109,7 +118,7 @@ def contents_of(losses: Losses, plane: Plane, attributes: Mapping[str, Any]) -> 
     )
 
 
-def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float]) -> None:
+def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float], rounding: float) -> None:
     """The same parameters and data must give the same loss: otherwise the network's code or the loss has changed.
 
     Raises:
@@ -120,7 +129,7 @@ def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float
         if (
             name.endswith("_loss")
             and np.isfinite([before, value]).all()
-            and abs(before - value) > 1e-4 * abs(before)
+            and abs(before - value) > rounding * abs(before)
         ):
             raise LandscapeError(
                 f"{path}: belongs to another run: its {name.split('_')[1]} loss at the center is {before:.9g}, now it is "
@@ -128,7 +137,7 @@ def _check_center(path: Path, stored: Mapping[str, Any], now: Mapping[str, float
             )
 
 
-def _check_points(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_points(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any], rounding: float) -> None:
     """Likewise away from the center, where another loss of the same name, or another edge of the code, shows itself.
 
     Raises:
@@ -142,7 +151,7 @@ def _check_points(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any])
     for name in (name for name in now if name.endswith("_loss_plain")):
         before, value = np.asarray(stored.get(name, np.nan)), np.asarray(now[name])
         with np.errstate(invalid="ignore"):
-            far = np.abs(before - value) > 1e-5 * np.abs(before)
+            far = np.abs(before - value) > rounding * np.abs(before)
         if before.shape == value.shape and (far & np.isfinite(before) & np.isfinite(value)).any():
             place = int(np.argmax(far))
             raise LandscapeError(

@@ -58,7 +58,7 @@ def _file_words(size: int) -> str:
 
 def _file_size(losses: Losses) -> int:
     """Bytes, but for the names and attributes."""
-    vectors = 4 * losses.num_parameters * (1 + len(losses.grid.shape))
+    vectors = 4 * losses.num_parameters * (1 + len(losses.grid.shape)) if losses.saves_vectors else 0
     return vectors + size_of_arrays(losses.grid, losses.plan, losses.placed.quantities)
 
 
@@ -69,7 +69,8 @@ def describe_cost(losses: Losses, size: int) -> list[str]:
         losses: What is computed.
         size: Number of ranks.
     """
-    placed = losses.placed
+    placed, kept = losses.placed, losses.setting.kept
+    own = sum(each.nbytes for each in losses.setting.model.parameters())
     return table(
         losses.plan,
         losses.seconds_per_point,
@@ -82,5 +83,6 @@ def describe_cost(losses: Losses, size: int) -> list[str]:
             data=placed.data_bytes,
             activations=placed.activation_bytes,
             folded=losses.evaluator.engine.writes_vectors,
+            kept=None if kept is None else kept.bytes + own,
         ),
     )

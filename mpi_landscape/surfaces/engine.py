@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation import choosing, premises
 from mpi_landscape.evaluation.choosing import Choice
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.evaluation.engine.steps import engine_of, steps_of
-from mpi_landscape.evaluation.grouping import check_grouping
+from mpi_landscape.evaluation.grouping import check_grouping, rounding_of
 from mpi_landscape.evaluation.probe import (
     MOST_EXAMPLES,
     Setting,
     differing,
     grouped,
-    losses_in_double,
+    losses_in,
     probe_points,
     trial_examples,
 )
@@ -36,9 +35,6 @@ from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.wording import rounded
-
-# Relative, of losses on another rank: another kind of processor rounds otherwise.
-_BETWEEN_RANKS = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +94,7 @@ def agree(
     """
     found_rounding = ranks.on_root(lambda: _check_grouping(setting, trials, placed))
     rounding: float = ranks.share(found_rounding) or 0.0
-    _check_ranks(setting, trials, ranks)
+    _check_ranks(setting, trials, ranks, placed.precision.rounding)
     decided = ranks.on_root(lambda: _decided(setting, trials, request, placed, before))
     found = (decided.engine.text(), decided.in_place, decided.alone, decided.dropped) if decided else None
     text, in_place, alone, dropped = ranks.share(found) or ("", False, False, ())
@@ -113,12 +109,18 @@ def agree(
 
 def _unused(setting: Setting, trials: Trials) -> str | None:
     """Which parameters enter no operation, in a line for people; None where all do."""
-    flow = premises.seen(setting.loss, setting.model, trials.all_batches, gradients=setting.gradients)
-    if flow is None or not flow.unused:
+    unused: list[str] | None = None
+    # One at a time: what is watched of a batch is in memory as long as it is.
+    for batch in trials.all_batches:
+        flow = premises.seen(setting.loss, setting.model, [batch], gradients=setting.gradients)
+        if flow is None:
+            return None
+        unused = [name for name in flow.unused if unused is None or name in unused]
+    if not unused:
         return None
-    more = f" and {len(flow.unused) - 3} more" if len(flow.unused) > 3 else ""
+    more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
     return (
-        f"warning: {', '.join(flow.unused[:3])}{more}: a pass does not use them, so the loss does not change as they move; a "
+        f"warning: {', '.join(unused[:3])}{more}: a pass does not use them, so the loss does not change as they move; a "
         f"network that keeps what it has made of its parameters (a cache, a merged adapter) does not follow them"
     )
 
@@ -128,7 +130,7 @@ def _decided(
 ) -> Choice:
     """That of the file which may be continued, where it is right, otherwise what passes the trials."""
     asked, dtype = request.compute.engine, placed.precision.data
-    if asked == "plain":
+    if asked == "plain" or placed.precision.kept:
         return Choice(in_place=True, alone=True)
     steps = _steps_before(before) if before is not None and asked == "auto" else None
     return choosing.choose(
@@ -152,7 +154,7 @@ def _steps_before(text: str) -> Engine | None:
 def _check_grouping(setting: Setting, trials: Trials, placed: Placed) -> float:
     """Every example has the same loss in other batches: at the center and at two places off it. As `check_grouping`."""
     reference, rounding = setting.reference(), 0.0
-    is_single = placed.precision.data != torch.float64
+    finer = placed.precision.finer
     for split, batches in trials.batches.items():
         count = sum(batch.valid for batch in batches)
         orders = [range(count), range(count)[::-1]]
@@ -163,7 +165,8 @@ def _check_grouping(setting: Setting, trials: Trials, placed: Placed) -> float:
                 groupings,
                 trials.points[:3],
                 orders,
-                partial(losses_in_double, setting) if is_single else None,
+                None if finer is None else partial(losses_in, finer, setting),
+                rounding_of(placed.precision.data),
             )
         except LandscapeError as error:
             if placed.splits[split].whole_rows():
@@ -177,8 +180,8 @@ def _check_grouping(setting: Setting, trials: Trials, placed: Placed) -> float:
     return rounding
 
 
-def _check_ranks(setting: Setting, trials: Trials, ranks: Ranks) -> None:
-    """The same losses on every rank, at a point off the center.
+def _check_ranks(setting: Setting, trials: Trials, ranks: Ranks, rounding: float) -> None:
+    """The same losses on every rank, at a point off the center, but for the rounding of another kind of processor.
 
     Raises:
         AgreedError: A network, a loss or data differ between ranks.
@@ -190,11 +193,11 @@ def _check_ranks(setting: Setting, trials: Trials, ranks: Ranks) -> None:
         own = setting.reference().losses(trials.all_batches, point)
     wanted = np.array(ranks.share(own.tolist()))
     with ranks.together():
-        _compare(own, wanted, point)
+        _compare(own, wanted, point, rounding)
 
 
-def _compare(own: Floats, wanted: Floats, point: Point) -> None:
-    place = differing(own, wanted, _BETWEEN_RANKS) if own.shape == wanted.shape else 0
+def _compare(own: Floats, wanted: Floats, point: Point, rounding: float) -> None:
+    place = differing(own, wanted, rounding) if own.shape == wanted.shape else 0
     if place is not None:
         raise LandscapeError(
             f"model: at {rounded(point)} the loss of an example is {own[place]:.9g} here and "

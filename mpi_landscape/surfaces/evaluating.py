@@ -13,6 +13,7 @@ from mpi_landscape.evaluation.engine.description import PLAIN
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.placement.placing import Placed
 
 # Numbers of a network of which a copy less is worth moving it in place: 256 MiB in float32.
@@ -46,6 +47,13 @@ def seconds_of(further: Sequence[Computing], placed: Placed) -> float:
     return seconds
 
 
+def seconds_to(point: Point, setting: Setting) -> float:
+    """What it takes the network itself to get to a point and back."""
+    start = time.perf_counter()
+    with setting.reference().at(point):
+        return time.perf_counter() - start
+
+
 def evaluator_of(
     setting: Setting, placed: Placed, choice: Choice, points_at_once: int
 ) -> Evaluator | Reference:
@@ -73,7 +81,7 @@ def check_copied(choice: Choice, placed: Placed) -> None:
     Raises:
         LandscapeError: It is wanted.
     """
-    if not choice.in_place:
+    if not choice.in_place or placed.precision.kept:  # of which the configuration has refused what needs one
         return
     why = choice.dropped[0] if choice.dropped else "compute.engine is plain, which moves the network itself"
     if placed.precision.computed.itemsize < 4:

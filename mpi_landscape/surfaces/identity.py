@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.evaluation.engine.description import Engine
+from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.placement.placing import Placed
@@ -20,7 +21,12 @@ from mpi_landscape.surfaces.request import Request
 
 
 def identity_of(
-    placed: Placed, plane: Plane, request: Request, splits: Mapping[str, Examples], plan: Plan, engine: Engine
+    placed: Placed,
+    plane: Plane | KeptPlane,
+    request: Request,
+    splits: Mapping[str, Examples],
+    plan: Plan,
+    engine: Engine,
 ) -> dict[str, str]:
     """By name, in the order in which differences are told."""
     grid, problem = request.grid, placed.problem
@@ -34,9 +40,9 @@ def identity_of(
             f"{name} {axis.min:g}:{axis.max:g}:{axis.num}" for name, axis in axes.items() if axis
         )
         + f" ({fingerprint(*(axis.values for axis in axes.values() if axis))})",
-        "center": fingerprint(plane.center.numpy()),
+        "center": fingerprint_of(plane, "center"),
         "buffers": fingerprint(*rest),
-        **{f"direction_{name}": fingerprint(vector.numpy()) for name, vector in plane.directions.items()},
+        **{f"direction_{name}": fingerprint_of(plane, name) for name in plane.directions},
         **{f"data_{split}": examples.identity for split, examples in splits.items()},
         "precision": request.compute.precision,
         "engine": engine.label(),
@@ -45,6 +51,13 @@ def identity_of(
         # Named only where there are more than every file has.
         **({"quantities": ", ".join(further)} if further else {}),
     }
+
+
+def fingerprint_of(plane: Plane | KeptPlane, name: str) -> str:
+    """Of the center or a direction of a plane."""
+    if isinstance(plane, KeptPlane):
+        return plane.fingerprint(name)
+    return fingerprint((plane.center if name == "center" else plane.directions[name]).numpy())
 
 
 def _values(buffer: Tensor) -> NDArray[Any]:

@@ -21,6 +21,7 @@ from mpi_landscape.evaluation.computed import Computing, columns
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
+from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.moving import warnings_of
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.loading.batches import Examples
@@ -41,7 +42,7 @@ from mpi_landscape.surfaces.certificate import (
     warnings_about,
 )
 from mpi_landscape.surfaces.engine import Trials, agree, trials_of
-from mpi_landscape.surfaces.evaluating import check_copied, computing_of, evaluator_of, seconds_of
+from mpi_landscape.surfaces.evaluating import check_copied, computing_of, evaluator_of, seconds_of, seconds_to
 from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
@@ -90,6 +91,11 @@ class Losses:
     trials: Trials
     seconds_per_point: float
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def saves_vectors(self) -> bool:
+        """Whether the file holds center and directions: where tensors keep their types there are no such vectors."""
+        return self.request.compute.save_vectors and self.setting.kept is None
 
     @property
     def grid(self) -> Grid:
@@ -155,7 +161,7 @@ class Losses:
 
 
 def prepare_losses(
-    request: Request, placed: Placed, plane: Plane, ranks: Ranks, before: sampling.Before | None
+    request: Request, placed: Placed, plane: Plane | KeptPlane, ranks: Ranks, before: sampling.Before | None
 ) -> Losses:
     """Choose the engine, measure the center, make the plan. Collective.
 
@@ -178,8 +184,7 @@ def prepare_losses(
         model=placed.problem.model,
         loss=placed.problem.loss,
         layout=plane.layout,
-        center=plane.center,
-        directions=list(plane.directions.values()),
+        **_moved_by(plane, placed),
         device=placed.device,
         gradients=placed.gradients,
         returned=placed.quantities.returned,
@@ -212,13 +217,20 @@ def prepare_losses(
     rounding = max(rounding, choice.rounding)
     checked = certify_points(setting, trials, evaluator, placed, ranks)
     checked |= certify_ends(request, setting, trials, ranks)
-    warnings = [*filter(None, [inexact, rounding_words(rounding)]), *warnings_about(checked)]
+    warnings = [
+        *filter(None, [inexact, rounding_words(rounding, placed.precision)]),
+        *warnings_about(checked),
+    ]
     for line in warnings:
         ranks.say(f"warning: {line}")
     # These were said with the plane.
     warnings = [*warnings_of(plane), *warnings]
     # The center alone kept one point's threads busy.
     seconds = seconds / at_once + (ranks.share(ranks.on_root(lambda: seconds_of(further, placed))) or 0.0)
+    if setting.kept is not None:
+        seconds += len(shards) * (
+            ranks.share(ranks.on_root(lambda: seconds_to(trials.points[-1], setting))) or 0.0
+        )
     plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)
     chosen: Sampling | None = None
     if sampled and (found is None or found.fits(splits)):
@@ -245,6 +257,7 @@ def prepare_losses(
             "batch_size": placed.batch_size,
             "engine": engine.text(),
             "arithmetic": placed.arithmetic,
+            **({"weights": f"kept: {plane.types}"} if isinstance(plane, KeptPlane) else {}),
             **errors,
             **checked,
             **({"warnings": "; ".join(warnings)} if warnings else {}),
@@ -255,6 +268,13 @@ def prepare_losses(
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
+
+
+def _moved_by(plane: Plane | KeptPlane, placed: Placed) -> dict[str, Any]:
+    """What a `Setting` says of the plane."""
+    if isinstance(plane, KeptPlane):
+        return {"kept": plane, "threads": placed.threads}
+    return {"center": plane.center, "directions": list(plane.directions.values())}
 
 
 def _check_whole_rows(splits: Mapping[str, Examples]) -> None:

@@ -44,6 +44,9 @@ def cut_data(request: Request, placed: Placed, before: Mapping[str, int]) -> dic
     batches = {split: examples.num_batches for split, examples in placed.splits.items()}
     if asked == "auto" and before.keys() == batches.keys():
         return {split: min(count, before[split]) for split, count in batches.items()}
+    if asked == "auto" and placed.precision.kept:
+        # A tile of less than a split would pay for its way to the points again.
+        return dict.fromkeys(batches, 1)
     automatic = (
         {split: choose_streamed_shards(num_points, count) for split, count in batches.items()}
         if _is_streamed(placed)

@@ -5,24 +5,30 @@ from __future__ import annotations
 from contextlib import closing
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.grouping import is_rounding
+from mpi_landscape.evaluation.grouping import is_rounding, rounding_of
 from mpi_landscape.evaluation.plain import check_batches, check_plain, far_batches, plain_sums
-from mpi_landscape.evaluation.probe import doubled
+from mpi_landscape.evaluation.precision import Precision
+from mpi_landscape.evaluation.probe import in_type_of
 from mpi_landscape.evaluation.sums import add_in_order
 from mpi_landscape.placement.placing import Placed
 
-# Batches that are evaluated in float64, where engine and network differ.
+# Batches that are evaluated in finer numbers, where engine and network differ.
 _LOOKED_AT = 4
 
 
-def rounding_words(rounding: float) -> str:
+def rounding_words(rounding: float, precision: Precision) -> str:
     """What a reader of a picture should know of a network that rounds more than is usual; "" of others."""
     if not rounding:
         return ""
+    if precision.data.itemsize < 4:
+        kind = str(precision.data).removeprefix("torch.")
+        return (
+            f"{kind} losses of this network differ by up to {rounding:.1e} (relative) from one batch to another, by rounding "
+            f"alone, as {str(precision.finer).removeprefix('torch.')} shows where the network can be computed in it"
+        )
     return (
         f"float32 losses of this network differ by up to {rounding:.1e} (relative) from one batch to another, by rounding "
         f"alone, as float64 shows: it is badly conditioned; compute.precision: float64 is exact"
@@ -30,7 +36,7 @@ def rounding_words(rounding: float) -> str:
 
 
 def check_rows(placed: Placed, split: str, rows: NDArray[np.float64]) -> float:
-    """Refuse a split's batches in which engine and network differ, unless float64 says that this is rounding.
+    """Refuse a split's batches in which engine and network differ, unless finer numbers say that this is rounding.
 
     Returns:
         By how much they differ then, relative.
@@ -41,7 +47,7 @@ def check_rows(placed: Placed, split: str, rows: NDArray[np.float64]) -> float:
         check_plain(split, *means)
         check_batches(split, engine, plain)
     except LandscapeError:
-        if placed.precision.data == torch.float64:
+        if placed.precision.finer is None:
             raise
         sizes = plain[:, 2]
         with np.errstate(invalid="ignore", over="ignore"):
@@ -58,25 +64,27 @@ def check_rows(placed: Placed, split: str, rows: NDArray[np.float64]) -> float:
 
 
 def _rounding_of(placed: Placed, split: str, number: int, rows: NDArray[np.float64]) -> float | None:
-    """By how much the mean and the root mean square of a batch differ in float32; None where float64 shows it, too."""
-    examples, problem = placed.splits[split], placed.problem
-    if not np.isfinite(rows[:, [0, 3]]).all():
-        return None
-    try:
-        with closing(examples.pieces(number, number + 1)) as pieces:
-            batches = list(doubled(next(pieces)))
-        whole, cut = (
-            plain_sums(
-                problem.model, problem.loss, batches, device=placed.device, dtype=torch.float64,
-                gradients=placed.gradients, in_pieces=in_pieces,
-            )[0]
-            for in_pieces in (False, True)
-        )  # fmt: skip
-    except Exception:  # a network that insists on float32
-        return None
+    """By how much the mean and the root mean square of a batch differ by rounding; None where finer numbers show it, too."""
+    examples, problem, finer = placed.splits[split], placed.problem, placed.precision.finer
+    assert finer is not None
+    allowed = rounding_of(placed.precision.data)
 
     def sizes(row: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([row[0] / row[2], np.sqrt(row[3] / row[2])])
 
-    found = is_rounding((sizes(rows[0]), sizes(rows[1])), (sizes(whole), sizes(cut)))
+    if not np.isfinite(rows[:, [0, 3]]).all():
+        return None
+    try:
+        with closing(examples.pieces(number, number + 1)) as pieces:
+            batches = list(in_type_of(finer, next(pieces)))
+        whole, cut = (
+            plain_sums(
+                problem.model, problem.loss, batches, device=placed.device, dtype=finer,
+                gradients=placed.gradients, in_pieces=in_pieces,
+            )[0]
+            for in_pieces in (False, True)
+        )  # fmt: skip
+    except Exception:  # a network that insists on its own type
+        return is_rounding((sizes(rows[0]), sizes(rows[1])), (None, None), allowed)
+    found = is_rounding((sizes(rows[0]), sizes(rows[1])), (sizes(whole), sizes(cut)), allowed)
     return found if np.isfinite([whole[0], cut[0]]).all() else None

@@ -420,7 +420,7 @@ REFUSALS = [
     ("compute: {threads: true}", ["compute.threads is true", "whole number"], "True is 1 to Python"),
     (
         "compute: {precision: float16}",
-        ["'float16'", "float32, tf32, bfloat16 or float64"],
+        ["'float16'", "float32, tf32, bfloat16, float64 or kept"],
         "another precision",
     ),
     (

@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.grouping import check_grouping
+from mpi_landscape.evaluation.grouping import SHORT, check_grouping, is_rounding
 from mpi_landscape.evaluation.plain import check_plain, plain_sums
 from mpi_landscape.evaluation.premises import (
     RESERVED,
@@ -418,8 +419,21 @@ class Told:
     def __init__(self, *losses):
         self._losses = [np.array(each) for each in losses]
 
-    def losses(self, batches, point):
+    def at(self, point):
+        return nullcontext()
+
+    def losses_here(self, batches):
         return self._losses[batches[0]]
+
+
+def test_in_16_bits_float32_decides_and_a_little_is_let_pass_where_there_is_none():
+    one, other = np.array([1.0, 2.0]), np.array([1.0, 2.08])
+    exact, near, far = np.array([1.0, 2.04]), np.array([1.0, 2.0401]), np.array([1.0, 2.05])
+    assert is_rounding((one, other), (exact, near), SHORT) == pytest.approx(0.04)
+    assert is_rounding((one, other), (exact, far), SHORT) is None
+    assert is_rounding((one, other), (None, None), SHORT) == pytest.approx(0.04)
+    assert is_rounding((one, 1.1 * other), (None, None), SHORT) is None
+    assert is_rounding((one, other), (exact, near)) is None
 
 
 @pytest.mark.parametrize(

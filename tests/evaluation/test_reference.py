@@ -11,6 +11,7 @@ from torch.nn.utils import prune
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.lending import in_evaluation, moved_to
+from mpi_landscape.evaluation.moves import InPlace
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.loading.batches import Batch
@@ -40,7 +41,12 @@ def reference_of(model, loss=cross_entropy, **options):
     center = layout.flatten(tensors, where="model")
     generator = torch.Generator().manual_seed(2)
     directions = [torch.randn(layout.size, generator=generator) for _ in range(2)]
-    return Reference(model, loss, layout, center, directions, **options), layout, center, directions
+    return (
+        Reference(model, loss, InPlace(model, layout, center, directions), **options),
+        layout,
+        center,
+        directions,
+    )
 
 
 def by_hand(model, loss, layout, center, directions, point, batch):
@@ -203,7 +209,8 @@ def test_what_cannot_be_written_is_refused_in_a_line():
     layout = layout_of(model)
     with torch.inference_mode():
         center = layout.flatten(dict(model.named_parameters()), where="model")
-    reference = Reference(model, cross_entropy, layout, center.clone(), [torch.ones(layout.size)])
+    moves = InPlace(model, layout, center.clone(), [torch.ones(layout.size)])
+    reference = Reference(model, cross_entropy, moves)
     with pytest.raises(LandscapeError, match=r"weight cannot be set in place .*inference_mode"):
         reference.losses(batches(), (1.0,))
 
@@ -268,7 +275,7 @@ def test_a_network_in_another_type_for_a_while():
         assert model[1].weight.data_ptr() == places["1.weight"][0]
         assert model.turns.dtype == torch.complex64
         assert model.times.dtype == torch.float64
-    with moved_to(model, cpu, double=True):
+    with moved_to(model, cpu, torch.float64):
         assert model[0].weight.dtype == torch.float64
         assert model.turns == 1 + 2j
         assert model.turns.dtype == torch.complex128

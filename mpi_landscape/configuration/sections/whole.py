@@ -62,6 +62,13 @@ class Configuration:
                 "directions.beta is null and grid.beta is not; set grid.beta to null for a line, "
                 "or give a direction"
             )
+        if self.compute.precision == "kept":
+            for name, direction in (("alpha", self.directions.alpha), ("beta", self.directions.beta)):
+                if isinstance(direction, FileDirection) and not (name == "beta" and self.grid.beta is None):
+                    raise InvalidSectionError(
+                        f"directions.{name} is of kind file, a vector in float32, and compute.precision is kept, which makes "
+                        f"directions anew at every point; valid are the kinds random and difference"
+                    )
         for name, axis in (("alpha", self.grid.alpha), ("beta", self.grid.beta)):
             far = 0.0 if axis is None else max(axis.min, axis.max, key=abs)
             if abs(far) > _FLOAT32 and self.compute.precision != "float64":

@@ -14,7 +14,8 @@ class ComputeConfiguration:
     Attributes:
         quantities: What is computed at every point, by name, each once; the loss is, whether named or not.
         precision: Floating-point format of the evaluation: "float32", exact; "float64"; "tf32" (GPUs) or "bfloat16",
-            faster, their error measured and kept in the file.
+            faster, their error measured and kept in the file; "kept", every tensor of the network in the type that it
+            has, such as bfloat16: the network itself is moved, and directions are made anew at every point.
         engine: How the network is rewritten to cost less: "auto", "plain" for not at all, or a list of steps that
             may be tried. Each is compared with the plain network on real data, and dropped where it differs.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -44,10 +45,26 @@ class ComputeConfiguration:
     save_vectors: fields.Flag = True
 
     def __post_init__(self) -> None:
+        if self.precision == "kept":
+            self._check_kept()
         whole = [name for name in self.quantities if name in COMPUTED]
         if whole and self.relative_error is not None:
             raise InvalidSectionError(
                 f"relative_error is {self.relative_error:g}, but {whole[0]} cannot be estimated from samples (it is of "
                 f"the whole mean, not a mean of numbers of examples); leave it out, or leave {whole[0]} out of "
                 f"quantities"
+            )
+
+    def _check_kept(self) -> None:
+        """Refuse what needs a copy of the network, or its numbers in another type."""
+        if isinstance(self.engine, tuple) and self.engine:
+            raise InvalidSectionError(
+                f"engine is [{', '.join(self.engine)}], but with precision kept the network itself is moved, and nothing is "
+                f"rewritten; valid are auto and plain"
+            )
+        copied = [name for name in self.quantities if name in COMPUTED]
+        if copied:
+            raise InvalidSectionError(
+                f"quantities has {copied[0]}, which needs a copy of the network in float32 or float64, but precision is kept; "
+                f"leave it out, or choose another precision"
             )

@@ -36,17 +36,19 @@ class Contents:
         attributes: Identity, provenance, certificate: texts and numbers by name.
         orders: For a plan of samples, the order in which each split's examples are held: (N,) int64 by split.
         save_vectors: Whether center and directions are stored, or only what they are made of and their fingerprints.
+        products: Those of center and directions with each other, by kind of tensor, where there are no such vectors.
     """
 
     grid: Grid
     plan: Plan
     quantities: Quantities
-    center: NDArray[np.float32]
+    center: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     directions: Mapping[str, NDArray[np.float32]]
     layout: Sequence[Mapping[str, Any]]
     attributes: Mapping[str, Any]
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     save_vectors: bool = True
+    products: decay.Products | None = None
 
     @property
     def vectors(self) -> dict[str, NDArray[np.float32]]:
@@ -118,6 +120,8 @@ def _fill(file: h5py.File, contents: Contents) -> None:
 
 def _products(contents: Contents) -> dict[str, NDArray[np.float64]]:
     """From which ‖θ(α, β)‖² follows at every point."""
+    if contents.products is not None:
+        return decay.by_set(contents.products)
     tensors = [
         (row["kind"], row["offset"], row["offset"] + math.prod(row["shape"])) for row in contents.layout
     ]

@@ -21,6 +21,8 @@ from mpi_landscape.wording import listed, shown
 # scales a normalized activation, as recipes for transformers have it.
 SETS: Mapping[str, tuple[str, ...]] = {"all": ("weight", "bias", "norm", "scalar"), "weights": ("weight",)}
 _PREFIX = "squared_norm_"
+# The upper triangle, row by row, of products with each other: sums that are to be added, by kind of tensor.
+Products = Mapping[str, Sequence[Sequence[float]]]
 # Numbers that are in float64 at a time.
 _PIECE = 2**20
 
@@ -55,9 +57,15 @@ def products(
                 # Not by a BLAS, whose order goes with its threads.
                 for into, (one, other) in zip(sums, pairs, strict=True):
                     into.append(float(np.sum(parts[one] * parts[other])))
+    return by_set(of_kind) if of_kind else {name: np.zeros(len(pairs)) for name in SETS}
+
+
+def by_set(of_kind: Products) -> dict[str, NDArray[np.float64]]:
+    """The same of products by kind of tensor, each as sums that are to be added."""
+    number = len(next(iter(of_kind.values())))
     return {
         name: np.array(
-            [_total([of_kind[kind][k] for kind in kinds if kind in of_kind]) for k in range(len(pairs))]
+            [_total([of_kind[kind][k] for kind in kinds if kind in of_kind]) for k in range(number)]
         )
         for name, kinds in SETS.items()
     }

@@ -90,6 +90,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
         low, high = certificate.get(f"{axis}_norm_ratio_min"), certificate.get(f"{axis}_norm_ratio_max")
         if low is not None and high is not None:
             text.append(f"  {axis}: norm of a moved filter against the center's: {low:.7f} to {high:.7f}")
+    weights = facts["provenance"].get("weights")
+    if weights is not None:
+        text.append(f"  weights {weights}")
     error = facts["provenance"].get("precision_error")
     if error is not None:
         text.append(f"  {facts['identity'].get('precision')}: {_off(float(error), facts['provenance'])}")
