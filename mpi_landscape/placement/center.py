@@ -109,24 +109,6 @@ def share_kept_center(
     return KeptCenter(layout=layout, tensors=held)
 
 
-def share_tensors(
-    tensors: Mapping[str, Tensor] | None, ranks: Ranks, *, copied: bool = True
-) -> dict[str, Tensor]:
-    """Rank 0's tensors on every rank: contiguous, on the CPU; on rank 0 itself copies, unless they need not be. Collective."""
-    kinds = ranks.share({name: (each.shape, each.dtype) for name, each in (tensors or {}).items()})
-    held = {}
-    for name, (shape, dtype) in kinds.items():
-        # As bytes: numpy knows no bfloat16.
-        row = None
-        if tensors is not None:
-            held[name] = tensors[name].detach().to("cpu", copy=copied).contiguous()
-            row = held[name].reshape(-1).view(torch.uint8).numpy()
-        received = broadcast(ranks, row)
-        if tensors is None:
-            held[name] = torch.from_numpy(received).view(dtype).reshape(shape)
-    return held
-
-
 def _check_kinds(model: nn.Module) -> None:
     """Refuse tensors in whose types nothing can move by small steps."""
     for name, tensor in model.named_parameters():
@@ -157,7 +139,7 @@ def _check_same(names: list[str], ranks: Ranks) -> None:
 
 def _share_buffers(model: nn.Module, ranks: Ranks) -> None:
     """Rank 0's buffers (running statistics and the like) on every rank."""
-    shared = share_tensors(dict(model.named_buffers()), ranks)
+    shared = share_tensors(dict(model.named_buffers()) if ranks.is_root else None, ranks, copied=False)
     if not ranks.is_root:
         for name, buffer in model.named_buffers():
             buffer.copy_(shared[name])

@@ -21,9 +21,10 @@ from mpi_landscape.geometry.kept import KeptPlane, Look, for_each, look, multipl
 from mpi_landscape.geometry.moving import describe, warnings_of
 from mpi_landscape.geometry.recipe import Doubles, Recipe
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.center import KeptCenter, share_tensors
+from mpi_landscape.placement.center import KeptCenter
 from mpi_landscape.placement.ends import NOTHING, Given, end_along, fixed_lines, left_behind
 from mpi_landscape.placement.plane import check_plane
+from mpi_landscape.placement.sharing import share_tensors
 
 # What else is said of this way of computing.
 _WORDS = "directions are made anew at every point, and are not in the file"

@@ -135,7 +135,7 @@ def train(
             }
             configuration = _configuration(loss, folder, training, compute)
         resources.enter_context(_as_it_was(model))
-        restore(model, dict(share_tensors(tensors_of(model), ranks)))
+        restore(model, share_tensors(tensors_of(model) if ranks.is_root else None, ranks))
         with ranks.together():
             member = _member(model, loss, given, configuration, folder, title, overwrite=overwrite)
         for note in given.notes:
@@ -149,7 +149,7 @@ def train(
         kept = ranks.on_root(lambda: newest(folder))
         # Of tied ones a state dictionary has every name.
         known = tensors_of(model)
-        found = share_tensors(kept or {}, ranks)
+        found = share_tensors((kept or {}) if ranks.is_root else None, ranks, copied=False)
         restore(model, {name: value for name, value in found.items() if name in known})
         if reason is not None:
             ranks.say(f"stopped by {reason}; call it again with output={str(folder)!r} to go on")
