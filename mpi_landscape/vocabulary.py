@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 # How a network is rewritten, in the order in which the steps are applied; `evaluation.engine` says what each does.
-Step = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first_layer"]
+Step = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first_layer", "packed"]
 # Floating-point format of the evaluation; "kept" is the one that each tensor of the network has.
 Precision = Literal["float32", "tf32", "bfloat16", "float64", "kept"]
 # What of a direction gets the norm of its counterpart in the center.

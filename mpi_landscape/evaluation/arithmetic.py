@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.engine import packing
 
 _Settings = list[tuple[object, str, object]]
 
@@ -114,7 +115,9 @@ def _product_error(device: torch.device) -> float:
     left, right = left.float().to(device), right.float().to(device)
     bias = torch.zeros(len(right), dtype=torch.float32, device=device)
     batched = torch.bmm(left.expand(2, *left.shape), right.T.expand(2, *right.T.shape))[1]
-    products = (F.linear(left, right), F.linear(left, right, bias), left @ right.T, batched)
+    products = [F.linear(left, right), F.linear(left, right, bias), left @ right.T, batched]
+    if device.type == "cpu" and packing.is_offered():
+        products.append(packing.packed_linear(left, packing.packed_weight(right), bias))
     return max(_error(found, exact) for found in products)
 
 

@@ -107,7 +107,7 @@ class NetworkProbe:
     ) -> None:
         self._setting, self._batches, self._points = setting, list(batches), list(points)
         self.layout, self.directions = setting.layout, setting.directions
-        self.device, self.dtype = setting.device, dtype
+        self.device, self.dtype, self.gradients = setting.device, dtype, setting.gradients
 
     @cached_property
     def network(self) -> nn.Module:

@@ -311,10 +311,12 @@ def test_an_engine_says_in_words_what_it_does():
         compiled=True,
         graphed=True,
         first_layer=("c", "d"),
+        packed=("e",),
     )
     assert everything.words() == (
         "1 normalisations folded, channels-last, convolutions fused with what follows, compiled, "
-        "passes replayed as CUDA graphs, first layer (c, d) once per tile"
+        "passes replayed as CUDA graphs, first layer (c, d) once per tile, "
+        "1 linear layers of packed weights"
     )
     assert everything.label().startswith(everything.words() + " (")
     assert everything.label() != engine_with(channels_last=True).label()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.engine import channels_last, first_layer, folding, fusing
+from mpi_landscape.evaluation.engine import channels_last, first_layer, folding, fusing, packing
 from mpi_landscape.evaluation.engine.steps import STEPS
 from tests.evaluation.test_engines import chosen, setting_of
 from tests.evaluation.zoo import network_of
@@ -135,6 +135,12 @@ def shifted_bias(monkeypatch):
     monkeypatch.setattr(first_layer.FirstLayer, "__init__", wrong)
 
 
+def weights_of_one_point(monkeypatch):
+    """Weights are packed once and for all."""
+    right = packing.PackedWeights.move
+    monkeypatch.setattr(packing.PackedWeights, "move", lambda self, c: self.packed or right(self, c))
+
+
 PLANTED = [
     ("folded", "residual", scale_of_a_direction),
     ("folded", "residual", mean_of_the_statistics),
@@ -147,6 +153,7 @@ PLANTED = [
     ("first_layer", "perceptron", stale_point),
     ("first_layer", "perceptron", forgotten_direction),
     ("first_layer", "perceptron", shifted_bias),
+    ("packed", "rows", weights_of_one_point),
 ]
 
 
@@ -179,7 +186,19 @@ class Unfolded(torch.nn.Sequential):
         )
 
 
-OWN = {"branches": Branches, "unfolded": Unfolded}
+class Rows(torch.nn.Module):
+    """A linear layer on every row of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.LazyLinear(256), torch.nn.Linear(256, 200)
+        self(torch.zeros(1, 3, 8, 8))
+
+    def forward(self, images):
+        return self.second(torch.relu(self.first(images.flatten(1, 2)))).mean(1)
+
+
+OWN = {"branches": Branches, "rows": Rows, "unfolded": Unfolded}
 
 
 def engine_of(step, name):

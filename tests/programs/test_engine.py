@@ -22,6 +22,15 @@ compute: {{data_shards: 2, batch_size: 40, points_per_tile: 4, device: cpu}}
 output: {folder}/reference.h5
 """
 PERCEPTRON = RESNET.replace("name: resnet8, arguments: {{width: 4,", "name: mlp, arguments: {{")
+TRANSFORMER = """
+model:
+  name: timm/vit_tiny_patch16_224
+  arguments: {{img_size: 8, patch_size: 2, in_chans: 1, num_classes: 10, embed_dim: 192, depth: 1, num_heads: 3}}
+data: {{name: digits, arguments: {{limit: 200}}}}
+grid: {{alpha: [-1, 0.5, 3], beta: [-0.25, 1, 5]}}
+compute: {{data_shards: 2, batch_size: 40, points_per_tile: 4, device: cpu}}
+output: {folder}/reference.h5
+"""
 
 ENGINES = [
     (RESNET, [], "fused", "what is tried by itself"),
@@ -30,6 +39,7 @@ ENGINES = [
     (RESNET, ["compute.engine=[folded, channels_last]"], "channels-last", "two steps"),
     (RESNET, ["compute.precision=bfloat16"], "fused", "fewer bits"),
     (PERCEPTRON, [], "first layer (1) once per tile", "a first layer"),
+    (TRANSFORMER, [], "4 linear layers of packed weights", "linear layers on tokens"),
 ]
 
 
@@ -55,6 +65,8 @@ def settings_of(settings):
 def test_every_engine_gives_the_same_bits_on_any_number_of_ranks(
     tmp_path, standing, contents, configured, text, settings, said, reason
 ):
+    if text is TRANSFORMER:
+        pytest.importorskip("timm", reason="no timm: pip install timm")
     program = ("-m", "mpi_landscape.surface", configured(text), *settings_of(settings))
     alone = standing(1, *program)
     assert alone.returncode == 0, alone.stderr

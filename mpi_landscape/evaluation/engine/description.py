@@ -30,12 +30,17 @@ ABSENT = {
 
 
 class Probe(Protocol):
-    """The plain network on a few examples, for a step to look at, with its plane: `directions` of (n,) each."""
+    """The plain network on a few examples, for a step to look at, with its plane: `directions` of (n,) each.
+
+    Attributes:
+        gradients: Whether the loss takes derivatives itself.
+    """
 
     layout: Layout
     directions: Sequence[Tensor]
     device: torch.device
     dtype: torch.dtype
+    gradients: bool
 
     @property
     def network(self) -> nn.Module:

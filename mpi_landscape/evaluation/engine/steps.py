@@ -13,11 +13,12 @@ from mpi_landscape.evaluation.engine.first_layer import FIRST_LAYER
 from mpi_landscape.evaluation.engine.folding import FOLDED
 from mpi_landscape.evaluation.engine.fusing import FUSED
 from mpi_landscape.evaluation.engine.graphs import COMPILED, GRAPHED
+from mpi_landscape.evaluation.engine.packing import PACKED
 
-STEPS = {step.name: step for step in (FOLDED, CHANNELS_LAST, FUSED, COMPILED, GRAPHED, FIRST_LAYER)}
+STEPS = {step.name: step for step in (FOLDED, CHANNELS_LAST, FUSED, COMPILED, GRAPHED, FIRST_LAYER, PACKED)}
 # Those that are tried unless asked otherwise. A compiled network needs a C++ compiler where it runs, which one node may
 # have and another not.
-USUAL = ("folded", "channels_last", "fused", "first_layer")
+USUAL = ("folded", "channels_last", "fused", "first_layer", "packed")
 
 
 def steps_of(request: str | Iterable[str], *, plain_gpu: bool = False) -> tuple[str, ...]:
