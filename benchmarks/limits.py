@@ -91,9 +91,9 @@ def forward(options: argparse.Namespace, dtype: torch.dtype) -> list[tuple[str, 
             for batch in SMALL_BATCHES if is_convolutional else LARGE_BATCHES:
                 # Several, so that the data come from memory as in a pass over all of it.
                 pieces = [
-                    inputs.to(dtype=dtype, memory_format=layout)
-                    for inputs, _ in resident_batches(options.folder, batch, most=4 * batch)
-                    if len(inputs) == batch
+                    inputs if isinstance(inputs, dict) else inputs.to(dtype=dtype, memory_format=layout)
+                    for inputs, targets in resident_batches(options.folder, batch, most=4 * batch)
+                    if len(targets) == batch
                 ]
                 if pieces:
                     name = f"forward: {form}, {'NHWC' if last else 'NCHW'}, batch {batch}"
@@ -116,7 +116,7 @@ def forms_of(model: nn.Module, name: str) -> dict[str, nn.Module]:
     return forms
 
 
-def rate_of(work: Callable[[Tensor], Tensor], inputs: list[Tensor], flops: float) -> Callable[[], float]:
+def rate_of(work: Callable[[Any], Tensor], inputs: list[Any], flops: float) -> Callable[[], float]:
     """A measurement to be done later: the best FLOP/s of several rounds; 0 for what cannot run."""
 
     def measure(rounds: int = 3, least: float = 0.15) -> float:

@@ -18,7 +18,18 @@ import torch.nn.functional as F
 import torchvision
 from torch.utils.data import DataLoader
 from torchvision import transforms
-from workloads import BATCH, MEAN, STD, crooked_points, load_direction, load_images, load_network
+from workloads import (
+    BATCH,
+    MEAN,
+    STD,
+    crooked_points,
+    load_direction,
+    load_images,
+    load_network,
+    load_sentences,
+    padded,
+    resident_batches,
+)
 
 
 def main() -> None:
@@ -38,7 +49,7 @@ def main() -> None:
     loader = loader_of(options.folder)
     points = crooked_points(options.steps)
     with torch.no_grad():
-        model(torch.zeros(BATCH, 3, 32, 32))  # the first pass of a process is a slow one
+        model(next(resident_batches(options.folder, BATCH))[0])  # the first pass of a process is a slow one
     losses = torch.zeros(len(points), dtype=torch.float64)
     correct = torch.zeros(len(points), dtype=torch.float64)
     network = loading = 0.0
@@ -67,7 +78,10 @@ def main() -> None:
 
 
 def loader_of(folder: Path) -> DataLoader[Any]:
-    """The data set of torchvision, filled without the files that it would check, and the usual loader."""
+    """The data set of torchvision, filled without the files that it would check, and the usual loader; or that of sentences."""
+    sentences = load_sentences(folder)
+    if sentences:
+        return DataLoader(sentences, batch_size=BATCH, shuffle=False, num_workers=2, collate_fn=padded)  # type: ignore[arg-type]
     images, labels = load_images(folder)
     dataset = torchvision.datasets.CIFAR10.__new__(torchvision.datasets.CIFAR10)
     dataset.data = images.transpose(0, 2, 3, 1).copy()
@@ -99,7 +113,7 @@ def evaluate(
     with torch.no_grad():
         for inputs, targets in loader:
             began = time.perf_counter()
-            inputs, targets = inputs.to(device), targets.to(device)
+            inputs, targets = to(inputs, device), targets.to(device)
             outputs = model(inputs)
             total += F.cross_entropy(outputs, targets).item() * len(targets)
             right += (outputs.argmax(1) == targets).sum().item()
@@ -107,6 +121,13 @@ def evaluate(
             network += time.perf_counter() - began
     loading = time.perf_counter() - start - network
     return total / count, right / count, {"network": network, "loading": loading}
+
+
+def to(inputs: Any, device: str) -> Any:
+    """A tensor, or each of a mapping, on a device."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.to(device)
+    return {name: each.to(device) for name, each in inputs.items()}
 
 
 if __name__ == "__main__":

