@@ -33,6 +33,7 @@ from mpi_landscape.loading.batches import Batch, Examples
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.grid import Grid
+from mpi_landscape.surfaces import evaluating
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.wording import rounded
 
@@ -138,7 +139,11 @@ def _decided(
         trials.all_batches,
         trials.points,
         dtype=dtype,
-        steps=steps_of(asked, plain_gpu=placed.on_gpu and not placed.precision.approximate),
+        steps=steps_of(
+            asked,
+            plain_gpu=placed.on_gpu and not placed.precision.approximate,
+            large=setting.layout.size >= evaluating.LARGE,
+        ),
         threads=1 if placed.on_gpu else placed.threads,
         before=steps,
     )

@@ -348,6 +348,8 @@ def test_steps_are_asked_for_by_name():
     assert steps_of("plain") == ()
     assert set(USUAL) - set(steps_of("auto", plain_gpu=True)) == {"channels_last"}
     assert "channels_last" in steps_of(["channels_last"], plain_gpu=True), "asked for"
+    assert set(USUAL) - set(steps_of("auto", large=True)) == {"packed"}
+    assert "packed" in steps_of(["packed"], large=True), "asked for"
     assert steps_of(["fused", "folded"]) == ("folded", "fused"), "in the order in which they are applied"
     assert set(USUAL) < set(STEPS)
 

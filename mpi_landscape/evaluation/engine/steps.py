@@ -21,16 +21,21 @@ STEPS = {step.name: step for step in (FOLDED, CHANNELS_LAST, FUSED, COMPILED, GR
 USUAL = ("folded", "channels_last", "fused", "first_layer", "packed")
 
 
-def steps_of(request: str | Iterable[str], *, plain_gpu: bool = False) -> tuple[str, ...]:
+def steps_of(
+    request: str | Iterable[str], *, plain_gpu: bool = False, large: bool = False
+) -> tuple[str, ...]:
     """The steps that may be tried.
 
     Args:
         request: `auto`, `plain`, or names of STEPS.
         plain_gpu: Whether a GPU computes, and not on its tensor cores: there, of what is usual, channels-last order slows
             convolutions down.
+        large: Whether a copy of the network is worth saving: packed weights are one, and of a network that nothing rewrites
+            there may be none at all.
     """
     if request == "auto":
-        return tuple(step for step in USUAL if not (plain_gpu and step == "channels_last"))
+        left_out = ["channels_last"] * plain_gpu + ["packed"] * large
+        return tuple(step for step in USUAL if step not in left_out)
     return () if request == "plain" else tuple(step for step in STEPS if step in tuple(request))
 
 
