@@ -52,6 +52,7 @@ def choose(
     steps: Sequence[str],
     threads: int = 1,
     before: Engine | None = None,
+    spare: bool = False,
 ) -> Choice:
     """Choose how to evaluate a network.
 
@@ -63,6 +64,7 @@ def choose(
         steps: Names of `STEPS` that may be taken.
         threads: How many there are.
         before: The engine of a file that may be continued: taken where it is right, whatever else would be.
+        spare: Whether a copy that nothing rewrites, in one thread, is to be spared: the network itself gives the same numbers.
 
     Raises:
         LandscapeError: The network itself cannot be moved in place, or it or the loss raises somewhere.
@@ -71,6 +73,13 @@ def choose(
     if reach.network is not None:
         return _in_place(reach.network)
     probe = NetworkProbe(setting, batches, points, dtype)
+    if spare and (threads == 1 or reach.shared) and (before is None or not before.taken):
+        engine, dropped = PLAIN, list[str]()
+        for name in steps:
+            engine = _proposed(probe, engine, name, dropped)
+        if not engine.taken:  # nothing is left that a trial could say
+            dropped += [_threads_dropped(reach.shared)] if threads > 1 and reach.shared else []
+            return Choice(in_place=True, alone=True, dropped=tuple(dropped))
     _ = probe.wanted  # what the network itself raises is no objection to an engine
     try:
         known = before is not None and _objection(probe, before) is None
@@ -81,8 +90,12 @@ def choose(
         return Choice(engine=engine, dropped=tuple(dropped))
     alone = reach.shared or _drawn(probe) or _written(reach) or _objection(probe, engine, threads=threads)
     if alone is not None:
-        dropped.append(f"threads dropped: {alone}; more ranks, which share nothing, keep further cores busy")
+        dropped.append(_threads_dropped(alone))
     return Choice(engine=engine, alone=alone is not None, dropped=tuple(dropped))
+
+
+def _threads_dropped(reason: str) -> str:
+    return f"threads dropped: {reason}; more ranks, which share nothing, keep further cores busy"
 
 
 def choose_engine(

@@ -146,6 +146,7 @@ def _decided(
         ),
         threads=1 if placed.on_gpu else placed.threads,
         before=steps,
+        spare=evaluating.is_spared(setting, placed),
     )
 
 

@@ -54,6 +54,12 @@ def seconds_to(point: Point, setting: Setting) -> float:
         return time.perf_counter() - start
 
 
+def is_spared(setting: Setting, placed: Placed) -> bool:
+    """Whether a copy of the network is worth sparing, and nothing else needs one."""
+    exact = placed.precision.computed == placed.precision.data
+    return setting.layout.size >= LARGE and exact and not placed.quantities.computed
+
+
 def evaluator_of(
     setting: Setting, placed: Placed, choice: Choice, points_at_once: int
 ) -> Evaluator | Reference:
