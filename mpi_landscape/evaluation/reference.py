@@ -41,6 +41,7 @@ class Reference:
         LandscapeError: A parameter cannot be written to.
 
     Example:
+        >>> import torch
         >>> from mpi_landscape.evaluation.moves import InPlace
         >>> from mpi_landscape.geometry.layout import layout_of
         >>> model = nn.Linear(1, 1, bias=False)

@@ -110,19 +110,39 @@ def sequences(draw: Random) -> Beginning:
 
 
 def tokens(draw: Random) -> Beginning:
-    """An embedding, whose tensor may be tied to what follows."""
+    """An embedding, whose tensor may be tied to what follows, and layers over the tokens of each example."""
     tied = draw.random() < 0.5
+    mixed = draw.choice(list(MIXTURES))
 
     def forward(s, x):
         found = s.embedding(x)
         if tied:
             found = found + F.linear(found, s.embedding.weight[:CHANNELS])
+        found = MIXTURES[mixed](s, found)
         return found.transpose(1, 2)[..., None].expand(-1, -1, -1, SIZE) * 1.0
 
     return Beginning(
-        Block(forward, embedding=nn.Embedding(11, CHANNELS)),
+        Block(
+            forward,
+            embedding=nn.Embedding(11, CHANNELS),
+            first=nn.Linear(CHANNELS, 8),
+            second=nn.Linear(8, CHANNELS, bias=draw.random() < 0.5),
+        ),
         lambda g: torch.randint(11, (SIZE,), generator=g),
     )
+
+
+# What two linear layers do with tokens (N, 6, 4).
+MIXTURES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "not at all": lambda s, x: x,
+    "as in a transformer": lambda s, x: x + s.second(F.gelu(s.first(x))),
+    "twice": lambda s, x: s.second(s.first(x) + s.first(x.flip(1)).sigmoid()),
+    "and one example at once": lambda s, x: x + torch.stack([s.second(s.first(each)) for each in x]),
+    "and their mean": lambda s, x: x + s.second(s.first(x)) + s.second(s.first(x.mean(1)))[:, None],
+    "past the layer": lambda s, x: s.second(s.first(x)) + F.linear(s.first(x), s.second.weight),
+    "if a parameter says so": lambda s, x: s.second(s.first(x)) if s.first.bias.sum() > 0 else x,
+    "scaled by the weight": lambda s, x: s.second(s.first(x)) * s.first.weight.norm(),
+}
 
 
 def nested(draw: Random) -> Beginning:

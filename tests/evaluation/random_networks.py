@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.choosing import choose_engine
+from mpi_landscape.evaluation.engine import packing
 from mpi_landscape.evaluation.engine.description import PLAIN, Engine
 from mpi_landscape.evaluation.engine.steps import USUAL
 from mpi_landscape.evaluation.evaluator import Evaluator
@@ -175,7 +177,9 @@ class Finding:
 def tried(problem: Problem, seed: int) -> Finding:
     """Choose an engine for a problem, and compare it with the oracle."""
     setting, points = problem.setting, problem.points(seed)
-    with exact_arithmetic(), warnings.catch_warnings():
+    # Layers of these sizes are not worth packing, and are packed all the same.
+    small = patch.object(packing, "LEAST_WEIGHT", 1)
+    with small, exact_arithmetic(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         engine, dropped = choose_engine(
             setting, problem.batches[0], probe_points(RANGE), dtype=problem.dtype, steps=USUAL
