@@ -49,7 +49,7 @@ def test_random_networks_are_small_and_of_every_kind():
 
 
 def test_random_networks_get_engines_of_every_usual_step():
-    taken = Counter(step.name for seed in range(12) for step, _ in check(seed).engine.taken)
+    taken = Counter(step.name for seed in range(13) for step, _ in check(seed).engine.taken)
     assert set(taken) == set(USUAL)
 
 
