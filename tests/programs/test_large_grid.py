@@ -1,7 +1,6 @@
 """A grid of 10^8 points: what its file takes is said, and refused where there is no room, before anything is written."""
 
 import re
-import re
 import shutil
 import subprocess
 import sys
