@@ -23,7 +23,9 @@ def test_the_size_of_the_file_is_said_beforehand(study, here):
     # The marks and checksums of the tiles come to it.
     assert GIBIBYTES <= float(line.split()[1]) < 1.01 * GIBIBYTES
     # Which keeps the job waiting before its first tile. How many tiles there are goes by the clock, and with it the last digit.
-    words = r"written before the first tile: (8(?:\.0\d)?) s to (80(?:\.\d)?) s on a disk of 1 GB/s to 100 MB/s"
+    words = (
+        r"written before the first tile: (8(?:\.0\d)?) s to (80(?:\.\d)?) s on a disk of 1 GB/s to 100 MB/s"
+    )
     assert re.search(words, line), line
     assert not study.output.exists()
 
