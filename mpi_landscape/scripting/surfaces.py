@@ -17,13 +17,11 @@ from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
-from mpi_landscape.parallel.launcher import open_ranks
-from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, lent_ends
 from mpi_landscape.problem.build import Problem, is_ragged
-from mpi_landscape.scripting.together import check_title_and_limit, nobody_waits
+from mpi_landscape.scripting.together import check_title_and_limit, opened
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.reader import read_surface
@@ -109,12 +107,9 @@ def landscape(
         >>> surface = landscape(model, "cross_entropy", {"train": train, "test": test})  # doctest: +SKIP
         >>> surface.plot("contour")  # doctest: +SKIP
     """
-    ranks = open_ranks()
     named = loss if isinstance(loss, str | Mapping) else None
     with ExitStack() as resources:
-        resources.enter_context(nobody_waits(ranks))
-        all_here(ranks, _WHERE)
-        ranks = resources.enter_context(watched(ranks))
+        ranks = resources.enter_context(opened(_WHERE))
         with ranks.together():
             _check_rest(output, title, writer, time_limit)
             check_network(model, where=_WHERE)

@@ -11,12 +11,24 @@ from typing import Any
 
 from mpi_landscape.command.door import is_debugging
 from mpi_landscape.errors import AgreedError, LandscapeError
+from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.wording import shown
 
 
 @contextmanager
-def nobody_waits(ranks: Ranks) -> Iterator[None]:
+def opened(where: str) -> Iterator[Ranks]:
+    """All ranks of a job, once they have come, watching over each other; `where` is the door, for messages. Collective."""
+    ranks = open_ranks()
+    with _nobody_waits(ranks):
+        all_here(ranks, where)
+        with watched(ranks) as together:
+            yield together
+
+
+@contextmanager
+def _nobody_waits(ranks: Ranks) -> Iterator[None]:
     """End the whole job when one rank alone raises; the others would wait for it for ever."""
     try:
         yield

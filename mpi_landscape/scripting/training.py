@@ -16,14 +16,12 @@ from mpi_landscape.configuration.reading import from_mapping
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import AgreedError, LandscapeError
 from mpi_landscape.evaluation.lending import restore, tensors_of
-from mpi_landscape.parallel.launcher import open_ranks
-from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.sharing import share_tensors
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss
 from mpi_landscape.problem.build import is_ragged
 from mpi_landscape.problem.datasets.given import Given
-from mpi_landscape.scripting.together import check_title_and_limit, nobody_waits
+from mpi_landscape.scripting.together import check_title_and_limit, opened
 from mpi_landscape.solutions.member import Handed, Member
 from mpi_landscape.solutions.newest import BEGINNING, beginning_of, fingerprint_of, history_of, newest
 from mpi_landscape.solutions.sweep import Data, check, train_all
@@ -107,11 +105,8 @@ def train(
         >>> solution.plot()  # doctest: +SKIP
         >>> landscape(model, "cross_entropy", train_set).plot()  # doctest: +SKIP
     """
-    ranks = open_ranks()
     with ExitStack() as resources:
-        resources.enter_context(nobody_waits(ranks))
-        all_here(ranks, _WHERE)
-        ranks = resources.enter_context(watched(ranks))
+        ranks = resources.enter_context(opened(_WHERE))
         with ranks.together():
             folder = _checked(output, title, time_limit)
             check_network(model, where=_WHERE)
