@@ -56,8 +56,11 @@ def seconds_to(point: Point, setting: Setting) -> float:
 
 def is_spared(setting: Setting, placed: Placed) -> bool:
     """Whether a copy of the network is worth sparing, and nothing else needs one."""
-    exact = placed.precision.computed == placed.precision.data
-    return setting.layout.size >= LARGE and exact and not placed.quantities.computed
+    return _is_worth_sparing(setting, placed) and not placed.quantities.computed
+
+
+def _is_worth_sparing(setting: Setting, placed: Placed) -> bool:
+    return setting.layout.size >= LARGE and placed.precision.computed == placed.precision.data
 
 
 def evaluator_of(
@@ -69,9 +72,8 @@ def evaluator_of(
     would be the fifth vector of their size, beside center and directions. The numbers are the same.
     """
     single = choice.alone or placed.threads == 1 or placed.on_gpu
-    exact = placed.precision.computed == placed.precision.data
-    large = setting.layout.size >= LARGE
-    if choice.in_place or (large and single and exact and choice.engine == PLAIN):
+    spared = single and choice.engine == PLAIN and _is_worth_sparing(setting, placed)
+    if choice.in_place or spared:
         return setting.reference()
     return setting.evaluator(
         choice.engine,
