@@ -80,11 +80,12 @@ def test_threads_of_its_own_leave_operations_on_one_core_and_the_caller_s_number
 @pytest.mark.parametrize("guilty", ["caller", "other"])
 @pytest.mark.parametrize("kind", [ValueError, StopNowError])
 def test_the_first_error_is_raised_nothing_is_begun_after_it_and_the_workers_can_be_used_again(guilty, kind):
-    failed = threading.Event()
+    failed, both = threading.Event(), threading.Barrier(2)
     begun = []
 
     def work(worker, item, _):
         begun.append(item)
+        both.wait(10)
         if worker == guilty:
             time.sleep(0.005)
             failed.set()
@@ -96,11 +97,9 @@ def test_the_first_error_is_raised_nothing_is_begun_after_it_and_the_workers_can
     with Workers(["caller", "other"]) as workers:
         with pytest.raises(kind, match="the first"):
             workers.share_out(range(100), work)
-        # The other thread may not have begun yet.
-        assert len(begun) <= 2
+        assert len(begun) == 2
         time.sleep(0.01)
-        # The other thread may not have begun yet.
-        assert len(begun) <= 2
+        assert len(begun) == 2
         assert workers.share_out(range(5), lambda _, item, __: item) == [0, 1, 2, 3, 4]
 
 
