@@ -3,11 +3,13 @@
 import importlib
 import itertools
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 from mpi_landscape import surface
+from mpi_landscape.storage.surface.reader import verify_tiles
 
 _numbers = itertools.count()
 # Seconds. For what takes some of a core that others use as well: only a program that hangs needs so many.
@@ -214,3 +217,19 @@ def launcher():
         "-n",
         str(size),
     ]
+
+
+def killed_in_the_middle(folder, output, *arguments):
+    """Start a surface, and kill it when some of its tiles are done, and not all."""
+    command = ["env", "SLEEP=0.05", sys.executable, "-m", "mpi_landscape.surface", *arguments]
+    job = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start = time.monotonic()
+    while not (output.exists() and verify_tiles(output)[1] >= 2):
+        assert time.monotonic() - start < FAR
+        assert job.poll() is None
+        time.sleep(0.02)
+    time.sleep(random.Random(3).uniform(0, 0.1))
+    job.kill()
+    job.wait()
+    tiles, done, _ = verify_tiles(output)
+    assert 0 < done < tiles

@@ -1,9 +1,7 @@
 """Networks in 16 bits that stay so: compute.precision: kept."""
 
-import random
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -16,8 +14,8 @@ from mpi_landscape import inspect, surface
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.directions import random_direction
 from mpi_landscape.geometry.layout import layout_of
-from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
-from tests.programs.conftest import FAR
+from mpi_landscape.storage.surface.reader import read_surface
+from tests.programs.conftest import FAR, killed_in_the_middle
 
 KEPT = {"precision": "kept", "batch_size": 16, "device": "cpu"}
 GRID = {"alpha": (-1, 0.5, 4), "beta": (0, 1, 3)}
@@ -235,20 +233,7 @@ def test_any_number_of_ranks_gives_the_same_bits(half, standing, contents):
 
 def test_killed_and_resumed_equals_uninterrupted(half, contents):
     half.surface("--output", str(half.folder / "reference.h5"))
-    command = [sys.executable, "-m", "mpi_landscape.surface", str(half.configuration)]
-    job = subprocess.Popen(
-        ["env", "SLEEP=0.05", *command], cwd=half.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    start = time.monotonic()
-    while not (half.output.exists() and verify_tiles(half.output)[1] >= 2):
-        assert time.monotonic() - start < FAR
-        assert job.poll() is None
-        time.sleep(0.02)
-    time.sleep(random.Random(3).uniform(0, 0.1))
-    job.kill()
-    job.wait()
-    tiles, done, _ = verify_tiles(half.output)
-    assert 0 < done < tiles
+    killed_in_the_middle(half.folder, half.output, str(half.configuration))
     half.surface()
     assert read_surface(half.output).progress == 1
     assert contents(half.output) == contents(half.folder / "reference.h5")

@@ -1,9 +1,7 @@
 """Files without center and directions: their recipe and fingerprints do."""
 
-import random
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -11,9 +9,9 @@ import pytest
 import torch
 
 from mpi_landscape import inspect, surface
-from mpi_landscape.storage.surface.reader import read_names, read_surface, verify_tiles
+from mpi_landscape.storage.surface.reader import read_names, read_surface
 from plotting.__main__ import main as draw
-from tests.programs.conftest import FAR
+from tests.programs.conftest import FAR, killed_in_the_middle
 
 WITHOUT = ("--set", "compute.save_vectors=false")
 
@@ -64,23 +62,7 @@ def test_the_file_of_a_large_network_is_small(tmp_path):
 
 
 def test_killed_and_resumed_equals_uninterrupted(study, computed, contents, reference):
-    command = [sys.executable, "-m", "mpi_landscape.surface", str(study.configuration), *WITHOUT]
-    job = subprocess.Popen(
-        ["env", "SLEEP=0.05", *command],
-        cwd=study.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    start = time.monotonic()
-    while not (study.output.exists() and verify_tiles(study.output)[1] >= 2):
-        assert time.monotonic() - start < FAR
-        assert job.poll() is None
-        time.sleep(0.02)
-    time.sleep(random.Random(3).uniform(0, 0.1))
-    job.kill()
-    job.wait()
-    tiles, done, _ = verify_tiles(study.output)
-    assert 0 < done < tiles
+    killed_in_the_middle(study.folder, study.output, str(study.configuration), *WITHOUT)
     # Without saying it again: the file stays as it was begun.
     computed()
     assert read_surface(study.output).progress == 1
