@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpi_landscape.storage.by_name import ByName
 from mpi_landscape.storage.drawing import drawing
 from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.ending import Ended
-from mpi_landscape.wording import listed
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Solution:
+class Solution(ByName):
     """The checkpoints and the history of a training, finished or not.
 
     Every quantity is also an attribute, one value per epoch, from the network before the first: `solution.train_loss`.
@@ -28,21 +28,15 @@ class Solution:
         ending: Whether it is finished, or why not; `solution.ending.sentence` says it in words.
     """
 
+    _called = "a solution"
+
     folder: Path
     history: History
     ending: Ended = Ended.FINISHED
 
-    def __getattr__(self, name: str) -> NDArray[np.float64]:
-        # Before there is anything, as when it is copied or unpickled, there is no quantity either.
-        history = self.__dict__.get("history")
-        values: Mapping[str, NDArray[np.float64]] = history.values if history is not None else {}
-        if name in values:
-            return values[name]
-        known = f"; its quantities are {listed(list(values))}" if values and not name.startswith("_") else ""
-        raise AttributeError(f"a solution has no attribute {name!r}{known}", name=name, obj=self)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self.history.values]
+    def _by_name(self) -> Mapping[str, NDArray[np.float64]]:
+        history: History | None = self.__dict__.get("history")
+        return {} if history is None else history.values
 
     @property
     def final(self) -> Path:

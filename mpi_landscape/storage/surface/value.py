@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.by_name import ByName
 from mpi_landscape.storage.drawing import drawing
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.ending import Ended
@@ -31,7 +32,7 @@ class Minimum(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Surface:
+class Surface(ByName):
     """Loss and accuracy over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
 
     Every quantity is also an attribute: `surface.train_loss` is `surface.values["train_loss"]`.
@@ -64,6 +65,8 @@ class Surface:
         (np.float64(3.0), Minimum(value=0.5, alpha=0.0, beta=None))
     """
 
+    _called = "a surface"
+
     path: str
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64] | None
@@ -78,16 +81,9 @@ class Surface:
     find_products: Callable[[], Mapping[str, NDArray[np.float64]]] | None = None
     kept_by: Any = None
 
-    def __getattr__(self, name: str) -> NDArray[np.float64]:
-        # Before there is anything, as when it is copied or unpickled, there is no quantity either.
-        values: Mapping[str, NDArray[np.float64]] = self.__dict__.get("values", {})
-        if name in values:
-            return values[name]
-        known = f"; its quantities are {listed(list(values))}" if values and not name.startswith("_") else ""
-        raise AttributeError(f"a surface has no attribute {name!r}{known}", name=name, obj=self)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self.values]
+    def _by_name(self) -> Mapping[str, NDArray[np.float64]]:
+        found: Mapping[str, NDArray[np.float64]] = self.__dict__.get("values", {})
+        return found
 
     def __repr__(self) -> str:
         shape = " x ".join(str(len(axis)) for axis in (self.alpha, self.beta) if axis is not None)
