@@ -37,7 +37,7 @@ from mpi_landscape.placement.ends import (
     weights_of,
 )
 from mpi_landscape.problem.checkpoints import under_names
-from mpi_landscape.storage.surface.reader import read_direction
+from mpi_landscape.storage.vectors import read_direction
 from mpi_landscape.wording import one_line
 
 # Closer to 1 than this, two directions span a line and not a plane.
@@ -63,12 +63,26 @@ def share_plane(
     built = ranks.on_root(lambda: _build(configuration, model, center, where=where, given=given))
     for line in built.lines if built else []:
         ranks.say(line)
-    names = ranks.share(list(built.vectors) if built else [])
-    vectors = {
-        name: torch.from_numpy(broadcast(ranks, built.vectors[name].numpy() if built else None))
+    vectors = share_vectors(built.vectors if built else None, ranks)
+    return Plane(layout=center.layout, center=center.vector, directions=vectors)
+
+
+def share_vectors(built: Mapping[str, Tensor] | None, ranks: Ranks) -> dict[str, Tensor]:
+    """Rank 0's flat vectors by name, on every rank. Collective."""
+    names = ranks.share(list(built) if built is not None else [])
+    return {
+        name: torch.from_numpy(broadcast(ranks, built[name].numpy() if built is not None else None))
         for name in names
     }
-    return Plane(layout=center.layout, center=center.vector, directions=vectors)
+
+
+def made(said: Direction, axis: str, model: nn.Module, center: Center, *, where: str) -> Tensor:
+    """The vector of one direction, (n,) float32; messages say `where` it stands.
+
+    Raises:
+        LandscapeError: It cannot be built, or is zero or not finite.
+    """
+    return _direction(said, _Around(model=model, center=center, axis=axis, where=where, given=NOTHING))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 # Bytes of a block of all vectors in float32, and numbers of a vector in one at most and at least: what is read of a file at
 # once is long enough for a disk, and all of it far smaller than a vector of millions.
 _BYTES, _MOST, _LEAST = 2**26, 2**18, 2**12
+# Numbers of all vectors in float64 at a time: 16 MiB.
+_NUMBERS = 2**18
 # Sums of neighboring blocks that are added up one after the other; such a leaf is what a rank has all of.
 _LEAVES = 256
 
@@ -35,6 +37,12 @@ class Columns:
         """Columns in a block, but for the last."""
         fitting = max(1, _BYTES // (4 * max(1, self.num_rows)))
         return min(_MOST, max(_LEAST, 1 << (fitting.bit_length() - 1)))
+
+    @property
+    def chunk(self) -> int:
+        """Columns of a block that are in float64 at a time."""
+        fitting = max(1, _NUMBERS // max(1, self.num_rows))
+        return min(self.block, max(512, 1 << (fitting.bit_length() - 1)))
 
     @property
     def _blocks_per_leaf(self) -> int:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from mpi_landscape.configuration.sections.plane import DirectionsConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.placement.building import center_source, share_problem
 from mpi_landscape.plan.grid import Grid
-from mpi_landscape.problem.build import Problem, build
-from mpi_landscape.problem.checkpoints import Source, load
-from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.problem.build import Problem
+from mpi_landscape.problem.checkpoints import load
 from mpi_landscape.problem.networks.table import brings_weights, build_network
 
 
@@ -48,15 +46,6 @@ def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
         load(network, center_source(configuration), where=str(configuration.model.checkpoint))
 
 
-def center_source(configuration: Configuration) -> Source:
-    """Where the parameters at the center are, of a configuration that names a checkpoint."""
-    model = configuration.model
-    own = configuration.is_own_checkpoint
-    return Source(
-        path=str(model.checkpoint), key=None if own else model.key, part=None if own else model.part
-    )
-
-
 def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Request:
     """What a configuration describes, with its checkpoint read by rank 0. Collective.
 
@@ -68,17 +57,7 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
     Raises:
         AgreedError: Something of it is bad.
     """
-    folders = [Path(where).resolve().parent]
-    # What is fetched is fetched once for all; then it is there.
-    if configuration.model.arguments.get("download"):
-        ranks.on_root(lambda: build_network(configuration.model, where=where, folders=folders))
-    if configuration.data.download:
-        ranks.on_root(lambda: build_splits(configuration.data, where=where, folders=folders))
-        configuration = replace(configuration, data=replace(configuration.data, download=False))
-    # Parameters that no checkpoint gives are those that a training of the same file would start from.
-    torch.manual_seed(configuration.training.seed if configuration.training else 0)
-    with ranks.together():
-        problem = build(configuration, where=where, folders=folders)
+    problem = share_problem(configuration, ranks, where)
     checkpoint = configuration.model.checkpoint
     if checkpoint is None:
         if not brings_weights(configuration.model):

@@ -19,6 +19,7 @@ from mpi_landscape.configuration.sections.sources import (
     ModelConfiguration,
 )
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
+from mpi_landscape.configuration.sections.trajectory import TrajectoryConfiguration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import InvalidSectionError
 
@@ -40,6 +41,7 @@ class Configuration:
         output: File of the surface, relative to the working folder; with a training surface.h5 in its folder unless
             said otherwise, and without one the program's choice.
         training: How the solution is found; None where the file does not say.
+        trajectory: Which checkpoints, and on which axes; for `trajectory` alone.
 
     Raises:
         InvalidSectionError: The grid has a beta and the directions have none, or it is beyond the precision.
@@ -55,6 +57,7 @@ class Configuration:
     compute: ComputeConfiguration = field(default_factory=ComputeConfiguration)
     output: Text | None = None
     training: TrainingConfiguration | None = None
+    trajectory: TrajectoryConfiguration | None = None
 
     def __post_init__(self) -> None:
         if self.grid.beta is not None and self.directions.beta is None:
