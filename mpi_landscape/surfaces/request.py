@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpi_landscape.configuration.sections.plane import DirectionsConfiguration
+from mpi_landscape.configuration.sections.plane import AutoAxis, DirectionsConfiguration
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.building import center_source, share_problem
-from mpi_landscape.plan.grid import Grid
+from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.checkpoints import load
 from mpi_landscape.problem.networks.table import brings_weights, build_network
@@ -46,6 +46,14 @@ def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
         load(network, center_source(configuration), where=str(configuration.model.checkpoint))
 
 
+def grid_of(configuration: Configuration) -> Grid:
+    """The points, of a configuration whose open ranges have been found."""
+    alpha, beta = configuration.grid.alpha, configuration.grid.beta
+    assert isinstance(alpha, Axis)
+    assert not isinstance(beta, AutoAxis)
+    return Grid(alpha, beta)
+
+
 def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Request:
     """What a configuration describes, with its checkpoint read by rank 0. Collective.
 
@@ -77,10 +85,9 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
                     ranks.say(f"checkpoint  {checkpoint}: {line}")
     # Once, and when its parameters are there: an adapter may merge itself into a weight.
     problem.model.eval()
-    grid = configuration.grid
     return Request(
         problem=problem,
         directions=configuration.directions,
-        grid=Grid(grid.alpha, grid.beta),
+        grid=grid_of(configuration),
         compute=configuration.compute,
     )

@@ -22,6 +22,7 @@ from mpi_landscape.configuration.sections.training import TrainingConfiguration
 from mpi_landscape.configuration.sections.trajectory import TrajectoryConfiguration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import InvalidSectionError
+from mpi_landscape.plan.grid import Axis
 
 _Any = TypeVar("_Any")
 # The largest number of 32 bits.
@@ -73,7 +74,7 @@ class Configuration:
                         f"directions anew at every point; valid are the kinds random and difference"
                     )
         for name, axis in (("alpha", self.grid.alpha), ("beta", self.grid.beta)):
-            far = 0.0 if axis is None else max(axis.min, axis.max, key=abs)
+            far = max(axis.min, axis.max, key=abs) if isinstance(axis, Axis) else 0.0
             if abs(far) > _FLOAT32 and self.compute.precision != "float64":
                 raise InvalidSectionError(
                     f"grid.{name} reaches {far:g}, and in {self.compute.precision} a network moves by at most "

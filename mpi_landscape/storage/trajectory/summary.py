@@ -9,6 +9,8 @@ import numpy as np
 from mpi_landscape.storage.identity import of_attributes
 from mpi_landscape.storage.trajectory.value import Trajectory
 
+# What is said elsewhere, or is for readers alone.
+_SAID = ("alpha_variation", "beta_variation", "kind", "num_items", "results", "schema", "splits")
 _HIDDEN = ("axes", "cosine", "expected_cosine", "alpha_random_cosines", "beta_random_cosines")
 
 
@@ -16,7 +18,7 @@ def summarize_trajectory(trajectory: Trajectory) -> dict[str, Any]:
     """The facts about trajectories, nested by theme."""
     attributes = dict(trajectory.attributes)
     identity = of_attributes(attributes)
-    for name in (*(f"identity_{each}" for each in identity), "alpha_variation", "beta_variation"):
+    for name in (*(f"identity_{each}" for each in identity), *_SAID):
         attributes.pop(name, None)
     known = {name: attributes.pop(name, None) for name in _HIDDEN}
     return {
