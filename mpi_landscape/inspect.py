@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "inspect", "Show what is in a surface file, a trajectory file or a training history, finished or not."
     )
     parser.add_argument(
-        "file", metavar="FILE", help="a file of mpi_landscape.surface or mpi_landscape.trajectory, or a history.h5 of mpi_landscape.train",
+        "file",
+        metavar="FILE",
+        help="a file of mpi_landscape.surface or trajectory, or a history.h5 of mpi_landscape.train",
     )
     parser.add_argument(
         "configuration", metavar="CONFIG", nargs="?", help="with --check: what the surface is said to be of"

@@ -32,16 +32,29 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "Put the checkpoints of trainings on two axes, with the losses of each, into one HDF5 file; run it again to resume.",
     )
     parser.add_argument("configuration", metavar="CONFIG", help="YAML file, with a section `trajectory`")
-    parser.add_argument("--output", metavar="FILE", help="the trajectory file, instead of the configuration's")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a field: trajectory.axes=random"
+        "--output", metavar="FILE", help="the trajectory file, instead of the configuration's"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and the expected time, write nothing")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a field: trajectory.axes=random",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and the expected time, write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing trajectory file")
     parser.add_argument(
-        "--time-limit", metavar="SECONDS", type=command_line.seconds, help="stop cleanly after this time (exit status 75)"
+        "--time-limit",
+        metavar="SECONDS",
+        type=command_line.seconds,
+        help="stop cleanly after this time (exit status 75)",
     )
-    command_line.patience_option(parser, "an hour before the first checkpoint; then 20 of them, five minutes at least")
+    command_line.patience_option(
+        parser, "an hour before the first checkpoint; then 20 of them, five minutes at least"
+    )
     parser.add_argument(
         "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
     )
@@ -71,7 +84,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     with ExitStack() as resources:
         if not options.dry_run:
             ranks.on_root(
-                lambda: resources.enter_context(claimed(path, overwrite=options.overwrite, look=read_attributes))
+                lambda: resources.enter_context(
+                    claimed(path, overwrite=options.overwrite, look=read_attributes)
+                )
             )
         stopping = resources.enter_context(Stopping(options.time_limit))
         resources.enter_context(exact_arithmetic())

@@ -1,4 +1,4 @@
-"""Draw pictures from surface files and training histories: `python -m plotting FILE... [--kind KIND]`."""
+"""Draw pictures from surfaces, trajectories and training histories: `python -m plotting FILE... [--kind KIND]`."""
 
 import argparse
 import sys
@@ -10,10 +10,12 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
+from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
 from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import FORMATS, Request, output_file
+from plotting.asked.trajectory_pictures import draw_way, plan_trajectories
 from plotting.drawn.figures import draw_figure, save
 from plotting.drawn.history import draw_history
 from plotting.picture.levels import parse_levels
@@ -37,14 +39,20 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     names: dict[str, Any] = {"action": "extend", "type": _names, "default": []}
     value: dict[str, Any] = {"type": float, "metavar": "VALUE"}
-    add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
+    add(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="surface files, trajectory files, or the history.h5 of trainings",
+    )
     add(
         "--kind",
         dest="kinds",
         metavar="KIND[,KIND]",
         **names,
-        help="contour, filled, surface (3-D), heatmap, line, history, or all that fit; "
-        "default: contour and surface, or line; history for a training history",
+        help="contour, filled, surface (3-D), heatmap, line, history, path, seen, or all that fit; "
+        "default: contour and surface, or line; history for a training history; path, over the contours of a surface in its "
+        "plane, and what the plane shows of it (seen) for a trajectory",
     )
     add(
         "--quantity",
@@ -117,15 +125,29 @@ def _draw_all(
     files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
 ) -> list[str]:
     """Draw histories and surfaces, each in their own pictures; the paths of these."""
-    chosen = [is_history(file) for file in files]
-    histories = [read_history(file) for file, is_one in zip(files, chosen, strict=True) if is_one]
-    surfaces = [read_surface(file) for file, is_one in zip(files, chosen, strict=True) if not is_one]
+    of_kind: dict[str, list[str]] = {"history": [], "trajectory": [], "surface": []}
+    for file in files:
+        of_kind["history" if is_history(file) else "trajectory" if is_trajectory(file) else "surface"].append(
+            file
+        )
+    histories = [read_history(file) for file in of_kind["history"]]
+    trajectories = [read_trajectory(file) for file in of_kind["trajectory"]]
+    surfaces = [read_surface(file) for file in of_kind["surface"]]
     if added is not None:
         if histories:
             raise LandscapeError(
                 f"{histories[0].path}: is a training history; --weight-decay is for surface files"
             )
         surfaces = [surface.with_weight_decay(added[0], of=added[1]) for surface in surfaces]
+    if trajectories:
+        if histories or added is not None:
+            raise LandscapeError(
+                f"{trajectories[0].path}: is a trajectory file; draw it alone, or with surfaces in its plane"
+            )
+        ways = plan_trajectories(trajectories, surfaces, request)
+        for way in ways:
+            save(draw_way(way, request), way.path, dpi=dpi)
+        return [str(way.path) for way in ways]
     if histories and surfaces and output_file(request) is not None:
         raise LandscapeError(
             f"--output {request.output} is one file, but a surface ({surfaces[0].path}) and a training history "

@@ -35,9 +35,7 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(result.get(section), str):
             result[section] = {"name": result[section]}
     if isinstance(result.get("grid"), Mapping):
-        result["grid"] = {
-            name: _expanded_axis(axis) for name, axis in result["grid"].items()
-        }
+        result["grid"] = {name: _expanded_axis(axis) for name, axis in result["grid"].items()}
     if isinstance(result.get("sweep"), Mapping):
         result["sweep"] = _flat(result["sweep"])
     return result

@@ -94,9 +94,7 @@ def nearest(
         raise LandscapeError("an axis is zero everywhere, so that nothing would move along it")
     cosines = of_axes / lengths / lengths[:, None]
     if not np.linalg.eigvalsh(cosines)[0] > _DEPENDENT:
-        raise LandscapeError(
-            f"the axes are parallel (cosine {cosines[0, -1]:.6f}) and span no plane"
-        )
+        raise LandscapeError(f"the axes are parallel (cosine {cosines[0, -1]:.6f}) and span no plane")
     unit = with_axes / lengths[:, None]
     coordinates = np.linalg.solve(cosines, unit)
     left = np.maximum(squares - np.sum(unit * coordinates, axis=0), 0.0)

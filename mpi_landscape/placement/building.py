@@ -38,7 +38,9 @@ def share_problem(configuration: Configuration, ranks: Ranks, where: str) -> Pro
 
 def center_source(configuration: Configuration) -> Source:
     """Where the parameters at the center are, of a configuration that names a checkpoint."""
-    return source_of(configuration, str(configuration.model.checkpoint), is_own=configuration.is_own_checkpoint)
+    return source_of(
+        configuration, str(configuration.model.checkpoint), is_own=configuration.is_own_checkpoint
+    )
 
 
 def source_of(configuration: Configuration, path: str, *, is_own: bool) -> Source:

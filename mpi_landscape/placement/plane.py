@@ -280,8 +280,8 @@ def _check_center(path: Path, center: Center, here: str) -> None:
     attributes = read_attributes(path)
     if identity.of_attributes(attributes).get("center") != identity.fingerprint(center.vector.numpy()):
         raise LandscapeError(
-            f"{here}: is a trajectory around another center, {printable(str(attributes.get('center')))}; valid is a surface around "
-            f"that one (model.checkpoint)"
+            f"{here}: is a trajectory around another center, {printable(str(attributes.get('center')))}; valid is a surface "
+            f"around that one (model.checkpoint)"
         )
 
 

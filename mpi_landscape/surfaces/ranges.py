@@ -31,8 +31,8 @@ def with_ranges(
 ) -> GridConfiguration:
     """A grid without open ranges.
 
-    On the axes of a trajectory file the range holds all of its paths, with a margin of a tenth of their length at each end, and
-    has the center, 0, as one of its points.
+    On the axes of a trajectory file the range holds all of its paths (`Trajectory.extent`), with a margin of a tenth of their
+    length at each end, and has the center, 0, as one of its points.
 
     Args:
         grid: As said.
@@ -80,11 +80,10 @@ def _of_trajectory(
 ) -> Axis:
     if not _is_as_it_was(direction) or (name == "beta" and directions.orthogonalize):
         raise LandscapeError(
-            f"{where}: grid.{name} is auto, but directions.{name} changes the axis of {direction.path}, in whose units the path is; "
-            f"valid is the axis as it is (normalize: none, no ignore, only: all, no orthogonalize), or min, max and num"
+            f"{where}: grid.{name} is auto, but directions.{name} changes the axis of {direction.path}, in whose units the path "
+            f"is; valid is the axis as it is (normalize: none, no ignore, only: all, no orthogonalize), or min, max and num"
         )
-    path = getattr(read_trajectory(direction.path), name)
-    return axis_around(float(path.min()), float(path.max()), num)
+    return axis_around(*read_trajectory(direction.path).extent(name), num)
 
 
 def _is_as_it_was(direction: Direction) -> bool:
@@ -106,7 +105,9 @@ def axis_around(low: float, high: float, num: int) -> Axis:
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if not (math.isfinite(low) and math.isfinite(high) and high > low):
-        raise LandscapeError("the path does not move along the axis, so that it says no range; give min, max and num")
+        raise LandscapeError(
+            "the path does not move along the axis, so that it says no range; give min, max and num"
+        )
     margin = _MARGIN * (high - low)
     step = _rounded_up((high - low + 2 * margin) / (num - 2))
     before = math.ceil(Fraction(low - margin) / -step)

@@ -36,6 +36,7 @@ class Located:
         plane: Its center and its axes, `alpha` and `beta`.
         coordinates: (num_checkpoints, 2) float64, in units of the axes.
         distances: (num_checkpoints,) float64, out of the plane, in units of the weights.
+        lengths: (num_checkpoints,) float64, distances from the center, likewise.
         variation: (num_rows,) float64, the share of every principal component; None on other axes.
         shares: By axis, the part of the variance of the checkpoints around their mean that lies along it.
         cosines: By axis, those with some random directions.
@@ -44,6 +45,7 @@ class Located:
     plane: Plane
     coordinates: NDArray[np.float64]
     distances: NDArray[np.float64]
+    lengths: NDArray[np.float64]
     variation: NDArray[np.float64] | None
     shares: Mapping[str, float]
     cosines: Mapping[str, list[float]]
@@ -120,19 +122,26 @@ def locate(request: Request, opened: Opened, ranks: Ranks) -> Located:
         axes = dict(zip(("alpha", "beta"), made_axes, strict=True))
         variation, mean_square = found.variation, float(gram.mean())
     else:
-        axes = _random(request, center, ranks) if request.said.axes == "random" else _straight(request, opened, ranks)
+        axes = (
+            _random(request, center, ranks)
+            if request.said.axes == "random"
+            else _straight(request, opened, ranks)
+        )
         with_them, squares, mean_square = products_with(rows, list(axes.values()))
     with ranks.together():
         try:
             inside, outside = nearest(squares, with_them.with_axes, with_them.of_axes)
         except LandscapeError as error:
             raise LandscapeError(f"{request.problem.where}: trajectory.axes: {error}") from error
-    coordinates, distances = np.zeros((len(at_center), 2)), np.zeros(len(at_center))
-    coordinates[~at_center], distances[~at_center] = ranks.share((inside, outside))
+    count = len(at_center)
+    coordinates, distances, lengths = np.zeros((count, 2)), np.zeros(count), np.zeros(count)
+    found_ones = ranks.share((inside, outside, np.sqrt(squares)))
+    coordinates[~at_center], distances[~at_center], lengths[~at_center] = found_ones
     return Located(
         plane=Plane(layout=center.layout, center=center.vector, directions=axes),
         coordinates=coordinates,
         distances=distances,
+        lengths=lengths,
         variation=variation,
         shares=_shares(with_them.with_axes, with_them.of_axes, squares, mean_square),
         cosines=_cosines(axes, center, ranks),
@@ -146,7 +155,9 @@ def _check_number(request: Request, num_rows: int) -> None:
         LandscapeError: So it is.
     """
     if num_rows < 1:
-        raise LandscapeError(f"{request.here}: has the center alone; expected the checkpoints on the way to it")
+        raise LandscapeError(
+            f"{request.here}: has the center alone; expected the checkpoints on the way to it"
+        )
     if request.said.axes == "pca" and num_rows < 3:
         raise LandscapeError(
             f"{request.here}: has {num_rows + any(request.at_center)} checkpoints; principal axes need three besides the center, "
@@ -160,7 +171,9 @@ def _random(request: Request, center: Center, ranks: Ranks) -> dict[str, Tensor]
     said = DirectionsConfiguration(
         alpha=alpha, beta=beta, orthogonalize=request.directions.orthogonalize, rules=request.directions.rules
     )
-    return dict(share_plane(said, request.problem.model, center, ranks, where=request.problem.where).directions)
+    return dict(
+        share_plane(said, request.problem.model, center, ranks, where=request.problem.where).directions
+    )
 
 
 def _random_ones(said: DirectionsConfiguration) -> tuple[RandomDirection, RandomDirection]:
@@ -191,13 +204,17 @@ def _straight(request: Request, opened: Opened, ranks: Ranks) -> dict[str, Tenso
 
 
 def _shares(
-    with_axes: NDArray[np.float64], of_axes: NDArray[np.float64], squares: NDArray[np.float64], mean_square: float
+    with_axes: NDArray[np.float64],
+    of_axes: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    mean_square: float,
 ) -> dict[str, float]:
     """The part of the variance around the mean along each axis."""
     whole = float(squares.sum()) - len(squares) * mean_square
     along = np.square(with_axes - with_axes.mean(axis=1, keepdims=True)).sum(axis=1) / np.diag(of_axes)
     return {
-        name: float(part / whole) if whole > 0 else math.nan for name, part in zip(("alpha", "beta"), along, strict=True)
+        name: float(part / whole) if whole > 0 else math.nan
+        for name, part in zip(("alpha", "beta"), along, strict=True)
     }
 
 

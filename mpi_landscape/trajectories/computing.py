@@ -12,11 +12,11 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.placing import placed
 from mpi_landscape.plan.decisions import Decisions
+from mpi_landscape.storage.trajectory.reader import KIND, WHAT, read_attributes
 from mpi_landscape.trajectories.axes import Located, Opened, locate, open_all
 from mpi_landscape.trajectories.contents import contents_of, identity_of
 from mpi_landscape.trajectories.losses import Losses, columns_of, losses_of, values_of
 from mpi_landscape.trajectories.request import Request
-from mpi_landscape.storage.trajectory.reader import KIND, WHAT, read_attributes
 from mpi_landscape.wording import duration, volume
 from mpi_landscape.work.item_file import EachItem, ItemFile
 from mpi_landscape.work.job import Job
@@ -63,7 +63,10 @@ def compute(
             for line in _lines(request, located):
                 ranks.say(line)
     decided = ranks.share(ranks.on_root(lambda: _decided(None if overwrite else path))) or Decisions()
-    with placed(request.problem, ranks, request.compute, decided) as seat, losses_of(request, seat, located) as losses:
+    with (
+        placed(request.problem, ranks, request.compute, decided) as seat,
+        losses_of(request, seat, located) as losses,
+    ):
         with stopping.at_once():
             seconds = ranks.share(losses.seconds())
         left_out = seat.quantities.computed
@@ -78,7 +81,9 @@ def compute(
             return Ending()
         with ranks.together():
             _check_time_limit(stopping.limit, seconds)
-        return _complete(losses, opened, located, ranks, path, writer, overwrite, stopping, attributes, seconds)
+        return _complete(
+            losses, opened, located, ranks, path, writer, overwrite, stopping, attributes, seconds
+        )
 
 
 def _complete(
@@ -96,7 +101,9 @@ def _complete(
     quantities, splits = losses.quantities, losses.placed.splits
     identity = identity_of(losses, opened, located) if ranks.is_root else {}
     contents = (
-        contents_of(losses, located, {**attributes, "ranks": str(ranks.size)}, identity) if ranks.is_root else None
+        contents_of(losses, located, {**attributes, "ranks": str(ranks.size)}, identity)
+        if ranks.is_root
+        else None
     )
     number = len(losses.request.paths)
     job = Job(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from mpi_landscape.geometry.directions import cosine
+from mpi_landscape.geometry.directions import cosine, dot
 from mpi_landscape.parallel.devices import device_name
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.identity import fingerprint
@@ -32,6 +33,7 @@ def identity_of(losses: Losses, opened: Opened, located: Located) -> dict[str, s
         **{f"direction_{name}": fingerprint(vector.numpy()) for name, vector in plane.directions.items()},
         **{f"data_{split}": examples.identity for split, examples in placed.splits.items()},
         "precision": request.compute.precision,
+        **({"batch_norm": "recomputed"} if request.compute.batch_norm == "recomputed" else {}),
         "plan": f"batches of {placed.batch_size}",
         "loss": placed.problem.loss_text,
         **({"quantities": ", ".join(further)} if further else {}),
@@ -69,6 +71,7 @@ def contents_of(
             "cosine": cosine(alpha, beta),
             "expected_cosine": located.expected_cosine,
             **{f"{name}_random_cosines": np.array(each) for name, each in located.cosines.items()},
+            **{f"{name}_norm": math.sqrt(dot(vector, vector)) for name, vector in plane.directions.items()},
             **{f"{name}_variation": share for name, share in located.shares.items()},
             "device": device_name(placed.device),
             "threads_per_rank": str(placed.threads),
@@ -82,10 +85,20 @@ def _path_of(losses: Losses, located: Located) -> dict[str, Variable]:
     """What is known of the checkpoints before their losses."""
     ways = losses.request.ways
     of_checkpoint = {
-        "epoch": (np.array([epoch for way in ways for epoch in way.epochs], dtype=np.int64), "epochs of training"),
-        "alpha": (np.ascontiguousarray(located.coordinates[:, 0]), "alpha: coordinate along the first direction"),
-        "beta": (np.ascontiguousarray(located.coordinates[:, 1]), "beta: coordinate along the second direction"),
+        "epoch": (
+            np.array([epoch for way in ways for epoch in way.epochs], dtype=np.int64),
+            "epochs of training",
+        ),
+        "alpha": (
+            np.ascontiguousarray(located.coordinates[:, 0]),
+            "alpha: coordinate along the first direction",
+        ),
+        "beta": (
+            np.ascontiguousarray(located.coordinates[:, 1]),
+            "beta: coordinate along the second direction",
+        ),
         "distance": (located.distances, "distance out of the plane, in units of the weights"),
+        "from_center": (located.lengths, "distance from the center, in units of the weights"),
         "learning_rate": (
             np.array([rate for way in ways for rate in way.rates]),
             "learning rate of the epoch, 0 before the first",
@@ -130,6 +143,7 @@ def _vectors_of(located: Located) -> dict[str, Variable]:
             for name, vector in vectors.items()
         },
         **{
-            f"directions/{name}": Variable(values=column, dimensions=("tensor",)) for name, column in table.items()
+            f"directions/{name}": Variable(values=column, dimensions=("tensor",))
+            for name, column in table.items()
         },
     }

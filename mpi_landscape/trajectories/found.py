@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from mpi_landscape.configuration.reading import load_text
@@ -20,7 +20,9 @@ from mpi_landscape.storage.history.records import History, read_history
 _EPOCH = re.compile(r"epoch_(\d+)[.]pt")
 _WEIGHTS = re.compile(r".*[.](pt|pth|ckpt|bin|pkl|t7|tar|npz|safetensors)")
 # What lies beside weights under their endings, and is none.
-_BESIDE = re.compile(r"(state|phase_\d+|optimizer|scheduler|scaler|rng_state(_\d+)?|training_args|latest)[.].*")
+_BESIDE = re.compile(
+    r"(state|phase_\d+|optimizer|scheduler|scaler|rng_state(_\d+)?|training_args|latest)[.].*"
+)
 _STEPS = re.compile(r"checkpoint-\d+|step_?\d+|epoch_?\d+")
 _NUMBER = re.compile(r"\d+")
 
@@ -75,7 +77,9 @@ def _way(name: str, place: Place, here: str) -> Way:
     if folder is None:
         return _numbered(name, _matching(place, here), here)
     own = sorted(
-        (int(match[1]), path) for path in _inside(folder, here) if (match := _EPOCH.fullmatch(path.name)) is not None
+        (int(match[1]), path)
+        for path in _inside(folder, here)
+        if (match := _EPOCH.fullmatch(path.name)) is not None
     )
     return _of_training(name, folder, own, here) if own else _numbered(name, _weights_in(folder, here), here)
 
@@ -92,7 +96,7 @@ def _of_training(name: str, folder: Path, own: Sequence[tuple[int, Path]], here:
             + (f" ({len(absent)} of its checkpoints are missing)" if len(absent) > 1 else "")
             + "; valid is the whole folder, or a list of the files to take"
         )
-    gaps = sorted({after - before for before, after in zip(epochs, epochs[1:], strict=False)})
+    gaps = sorted({after - before for before, after in pairwise(epochs)})
     if gaps and gaps[-1] > 1:
         steps = f"{gaps[0]}" if len(gaps) == 1 else f"{gaps[0]} to {gaps[-1]}"
         lines.append(f"the training left a checkpoint every {steps} epochs: the way between them is not seen")
@@ -125,8 +129,10 @@ def _due(history: History, last: int) -> list[int] | None:
 
 def _matching(pattern: str, here: str) -> list[str]:
     if Path(pattern).exists():
-        raise LandscapeError(f"{here}: {pattern} is a single file; expected a folder, a pattern or a list of files")
-    found = sorted(glob.glob(pattern, recursive=True), key=_natural)
+        raise LandscapeError(
+            f"{here}: {pattern} is a single file; expected a folder, a pattern or a list of files"
+        )
+    found = sorted(glob.glob(pattern, recursive=True), key=_natural)  # noqa: PTH207 - a pattern may be absolute
     if not found:
         hint = "no file has such a name" if glob.has_magic(pattern) else "there is no such folder"
         raise LandscapeError(f"{here}: {pattern}: {hint} (working folder {Path.cwd()})")
@@ -144,7 +150,9 @@ def _weights_in(folder: Path, here: str) -> list[str]:
     """The files of weights in anybody's folder, or its folders of weights, in natural order."""
     paths = _inside(folder, here)
     files = [
-        path for path in paths if path.is_file() and _WEIGHTS.fullmatch(path.name) and not _BESIDE.fullmatch(path.name)
+        path
+        for path in paths
+        if path.is_file() and _WEIGHTS.fullmatch(path.name) and not _BESIDE.fullmatch(path.name)
     ]
     numbered = [path for path in files if _NUMBER.search(path.name)]
     # `best.pt` and `last.pt` beside them are copies of some.
@@ -187,7 +195,7 @@ def _epochs(names: Sequence[str]) -> list[int] | None:
     said = [[int(each[-15:]) for each in _NUMBER.findall(name)] for name in names]
     for place in range(min(map(len, said))):
         numbers = [each[place] for each in said]
-        if all(before < after for before, after in zip(numbers, numbers[1:], strict=False)):
+        if all(before < after for before, after in pairwise(numbers)):
             return numbers
     return None
 
@@ -195,7 +203,9 @@ def _epochs(names: Sequence[str]) -> list[int] | None:
 def _natural(path: str) -> list[tuple[bool, int, str]]:
     """So that 9 comes before 10."""
     return [
-        (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", path) if part
+        (not part.isdigit(), int(part) if part.isdigit() else 0, part)
+        for part in re.split(r"(\d+)", path)
+        if part
     ]
 
 
@@ -223,5 +233,3 @@ def said_lines(ways: Sequence[Way]) -> list[str]:
         )
         lines += [f"checkpoints {named}{line}" for line in way.lines]
     return lines
-
-

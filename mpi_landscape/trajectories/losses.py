@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.evaluation.anywhere import Anywhere
 from mpi_landscape.evaluation.calling import is_out_of_memory
-from mpi_landscape.placement.anywhere import anywhere, rows_of_splits
+from mpi_landscape.placement.anywhere import anywhere, recompute, rows_of_splits
 from mpi_landscape.placement.columns import state_of
 from mpi_landscape.placement.memory import out_of_memory
 from mpi_landscape.placement.placing import Placed
@@ -67,6 +67,8 @@ class Losses:
             true = rows_of_splits(self.network, self.placed, between)
             self.network.put_back()
             self._put_in_plane(item)
+            if self.request.compute.batch_norm == "recomputed":
+                recompute(self.network, self.placed, between)
             return np.stack([true, rows_of_splits(self.network, self.placed, between)])
         except Exception as error:
             if is_out_of_memory(error):
@@ -74,7 +76,7 @@ class Losses:
             raise
 
     def _put_in_plane(self, item: int) -> None:
-        """Go to a checkpoint's place in the plane, from the center, as a surface does: with the center's statistics."""
+        """Go to a checkpoint's place in the plane, from the center and with its statistics, as a surface does."""
         assert self.located is not None
         plane, coordinates = self.located.plane, self.located.coordinates[item]
         wide = torch.float64 if self.placed.precision.data == torch.float64 else torch.float32
@@ -108,7 +110,10 @@ def summable(quantities: Quantities) -> Quantities:
 def columns_of(quantities: Quantities, splits: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of a row's numbers."""
     return tuple(
-        f"{split}_{column}{place}" for place in ("", IN_PLANE) for split in splits for column in quantities.columns
+        f"{split}_{column}{place}"
+        for place in ("", IN_PLANE)
+        for split in splits
+        for column in quantities.columns
     )
 
 

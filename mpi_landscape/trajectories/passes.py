@@ -90,8 +90,8 @@ class Rows:
                     place = start + int(bad[0])
                     names = [each for each in vector.layout.entries if each.offset <= place < each.stop]
                     return LandscapeError(
-                        f"{vector.path}: {names[0].name} has a number that is not finite ({float(row[int(bad[0])])}), and there is "
-                        f"no way from or to it; valid are checkpoints of before the training diverged"
+                        f"{vector.path}: {names[0].name} has a number that is not finite ({float(row[int(bad[0])])}), and there "
+                        f"is no way from or to it; valid are checkpoints of before the training diverged"
                     )
         return LandscapeError("trajectory: differences of checkpoints are beyond float64")
 
@@ -122,9 +122,7 @@ class Products:
     of_axes: NDArray[np.float64]
 
 
-def products_with(
-    rows: Rows, axes: Sequence[Tensor]
-) -> tuple[Products, NDArray[np.float64], float]:
+def products_with(rows: Rows, axes: Sequence[Tensor]) -> tuple[Products, NDArray[np.float64], float]:
     """Of all checkpoints with two axes of shape (n,) float32. Reads each once. Collective.
 
     Returns:

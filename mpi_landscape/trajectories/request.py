@@ -79,7 +79,7 @@ def section_of(configuration: Configuration, where: str) -> TrajectoryConfigurat
 
 
 def output_of(configuration: Configuration, where: str) -> Path:
-    """The file of a trajectory: the configuration's output, or `trajectory.h5` in the training's folder, or in that of the checkpoints.
+    """The file of a trajectory: the configuration's output, or `trajectory.h5` in the folder of the training or the checkpoints.
 
     Raises:
         LandscapeError: It is not given, or is a folder.
@@ -93,7 +93,9 @@ def output_of(configuration: Configuration, where: str) -> Path:
         places = list(section_of(configuration, where).places.values())
         folder = folder or (folder_of(places[0]) if len(places) == 1 else None)
         if folder is None:
-            raise LandscapeError(f"{where}: output is not given; name the trajectory file there or with --output")
+            raise LandscapeError(
+                f"{where}: output is not given; name the trajectory file there or with --output"
+            )
         output = str(folder / OUTPUT)
     if Path(output).is_dir():
         raise LandscapeError(f"{output}: is a folder; output is the name of a file")
@@ -120,7 +122,12 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
 
     problem = share_problem(configuration, ranks, where)
     return requested(
-        problem, said, ranks, directions=configuration.directions, compute=configuration.compute, source=source
+        problem,
+        said,
+        ranks,
+        directions=configuration.directions,
+        compute=configuration.compute,
+        source=source,
     )
 
 
@@ -147,8 +154,8 @@ def requested(
     def put() -> list[str]:
         if not Path(center).exists():
             raise LandscapeError(
-                f"{where}: trajectory.center: {center}: there is no such file (working folder {Path.cwd()}); valid are last and a "
-                f"checkpoint"
+                f"{where}: trajectory.center: {center}: there is no such file (working folder {Path.cwd()}); valid are last and "
+                f"a checkpoint"
             )
         return load(problem.model, source(center), where=center)
 

@@ -205,7 +205,9 @@ class AutoAxis:
 
     def __post_init__(self) -> None:
         if self.auto is not True:
-            raise InvalidSectionError(f"auto is {shown(self.auto)}; expected true, or min, max and num", field="auto")
+            raise InvalidSectionError(
+                f"auto is {shown(self.auto)}; expected true, or min, max and num", field="auto"
+            )
         if type(self.num) is not int or not 3 <= self.num <= MAX_AXIS_POINTS:
             raise InvalidSectionError(
                 f"num is {shown(self.num)}; expected a whole number from 3 to {MAX_AXIS_POINTS}, where the range is found",
@@ -226,7 +228,9 @@ def _checked_axis(said: Any, validate: Callable[[Any], Axis]) -> "Axis | AutoAxi
                     f"{shown(each)} does not belong to an axis whose range is found; valid are auto and num, or min, max and num"
                 )
         return AutoAxis(**said)
-    return validate(Axis(**said) if isinstance(said, Mapping) and set(said) <= set(field_names(Axis)) else said)
+    return validate(
+        Axis(**said) if isinstance(said, Mapping) and set(said) <= set(field_names(Axis)) else said
+    )
 
 
 if TYPE_CHECKING:

@@ -27,7 +27,9 @@ def _listed(said: object) -> object:
 Places = Annotated[
     Place | dict[Text, Place],
     BeforeValidator(_listed),
-    expecting("a folder, a pattern such as runs/mine/*.pt, a list of files, or a mapping from names to one of these"),
+    expecting(
+        "a folder, a pattern such as runs/mine/*.pt, a list of files, or a mapping from names to one of these"
+    ),
 ]
 Axes = Annotated[PathAxes, expecting(either(get_args(PathAxes)))]
 
@@ -42,8 +44,8 @@ class TrajectoryConfiguration:
             otherwise. They are read by `model.key` and `model.part`.
         axes: `pca`, the first two principal components of [θ0 − θn; ...; θn−1 − θn] (Li et al. 2018, arXiv:1712.09913, section
             7.2), or of all trajectories together; `random`, those of `directions`, in which a path looks like a random walk;
-            `start_to_end`, from the center to the first checkpoint, and the second of `directions`. Where they are no random
-            ones of `directions`, they move all parameters, with running statistics where directions.normalization_buffers is true.
+            `start_to_end`, from the center to the first checkpoint, and the second of `directions`. Axes that are
+            not those of `directions` move all parameters, and running statistics where directions.normalization_buffers is true.
         every: Take every so many checkpoints, from the first on; the last is always taken.
         center: `last`, that of the (first) trajectory, or a file.
 
@@ -62,7 +64,8 @@ class TrajectoryConfiguration:
         for name, place in self.places.items():
             if not place:
                 raise InvalidSectionError(
-                    "checkpoints has no files; expected a folder, a pattern or a list of them", field="checkpoints"
+                    "checkpoints has no files; expected a folder, a pattern or a list of them",
+                    field="checkpoints",
                 )
             if len(name) > _LONGEST_NAME:
                 raise InvalidSectionError(f"checkpoints has the name {shown(name)}; expected a shorter one")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ class Files:
         Raises:
             LandscapeError: They are not there any more.
         """
-        room = memoryview(numbers.view(torch.uint8).numpy())
+        room = memoryview(numbers.view(torch.uint8).numpy().data)
         try:
             if path not in self._open:
                 self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -133,17 +133,9 @@ def _mappings() -> Iterator[tuple[int, int, int, str]]:
         if len(fields) < 6 or not fields[5].startswith("/"):
             continue
         first, last = (int(each, 16) for each in fields[0].split("-"))
-        with _absent():
-            if os.stat(fields[5]).st_ino == int(fields[4]):
+        with suppress(OSError):
+            if Path(fields[5]).stat().st_ino == int(fields[4]):
                 yield first, last, int(fields[2], 16), fields[5]
-
-
-@contextmanager
-def _absent() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        pass
 
 
 def _place(tensor: Tensor, mappings: list[tuple[int, int, int, str]]) -> tuple[str, int] | None:

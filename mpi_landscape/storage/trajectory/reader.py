@@ -73,6 +73,7 @@ def read_trajectory(path: str | Path) -> Trajectory:
                 ("alpha", "f8"),
                 ("beta", "f8"),
                 ("distance", "f8"),
+                ("from_center", "f8"),
                 ("learning_rate", "f8"),
                 ("path", "O"),
             )
@@ -118,8 +119,8 @@ def read_vector(path: str | Path, name: str) -> tuple[NDArray[np.float32], list[
         names = read_variable(place, file, "directions/tensor_name", (None,), "O")
     if known is None or identity.fingerprint(vector) != known:
         raise LandscapeError(
-            f"{path}: directions/{name} is damaged, its values are not those that the file was made with; use another copy of the "
-            f"file, or --overwrite to compute it anew"
+            f"{path}: directions/{name} is damaged, its values are not those that the file was made with; use another copy of "
+            f"the file, or --overwrite to compute it anew"
         )
     return vector, names
 

@@ -10,7 +10,17 @@ from mpi_landscape.storage.identity import of_attributes
 from mpi_landscape.storage.trajectory.value import Trajectory
 
 # What is said elsewhere, or is for readers alone.
-_SAID = ("alpha_variation", "beta_variation", "kind", "num_items", "results", "schema", "splits")
+_SAID = (
+    "alpha_variation",
+    "beta_variation",
+    "alpha_norm",
+    "beta_norm",
+    "kind",
+    "num_items",
+    "results",
+    "schema",
+    "splits",
+)
 _HIDDEN = ("axes", "cosine", "expected_cosine", "alpha_random_cosines", "beta_random_cosines")
 
 

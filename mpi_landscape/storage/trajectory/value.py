@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import xarray
 
 
+# Shares of the variation, and of the way along the other axis; see `extent`.
+_NOTHING, _MOST, _BESIDE = 1e-3, 0.1, 0.2
+
+
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Trajectory(ByName):
     """The checkpoints of one training, or of several one after another, in a plane around a center.
@@ -34,9 +38,10 @@ class Trajectory(ByName):
         alpha: (num_checkpoints,) float64, the coordinate in units of the first direction; 0 at the center.
         beta: Likewise of the second.
         distance: (num_checkpoints,) float64, out of the plane, in units of the weights.
+        from_center: (num_checkpoints,) float64, distance from the center, likewise.
         learning_rate: (num_checkpoints,) float64, of the epoch; NaN where it is not known.
         values: Quantity name (`train_loss`, `train_accuracy`, `train_loss_in_plane`, ...) to (num_checkpoints,) float64 in its
-            units: of the checkpoint as it is, and of its place in the plane. NaN where not done, but also where NaN *is* the result.
+            units: of the checkpoint as it is, and of its place in the plane. NaN where not done, or where NaN *is* the result.
         done: (num_checkpoints,) bool: where the values are results.
         units: Quantity name to its units.
         variation: (num_components,) float64, the share of each principal component, of sum 1; None where the axes are no
@@ -56,6 +61,7 @@ class Trajectory(ByName):
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64]
     distance: NDArray[np.float64]
+    from_center: NDArray[np.float64]
     learning_rate: NDArray[np.float64]
     values: Mapping[str, NDArray[np.float64]]
     done: NDArray[np.bool_]
@@ -85,21 +91,42 @@ class Trajectory(ByName):
         """The splits, in the order of the file."""
         return tuple(name.removesuffix("_loss") for name in self.values if name.endswith("_loss"))
 
+    def extent(self, name: str) -> tuple[float, float]:
+        """Least and greatest coordinate of the paths and the center on an axis, in its units; `name` is `alpha` or `beta`.
+
+        Along an axis that holds next to nothing of the variation, beside one that holds most of it, at least a fifth of what the
+        paths go along the other: from start to end they look straight then, as they are, and not like the noise on that axis.
+        """
+        values = getattr(self, name)
+        low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+        other = "beta" if name == "alpha" else "alpha"
+        lengths = [float(self.attributes.get(f"{each}_norm") or 0.0) for each in (name, other)]
+        shares = self.shares
+        if shares.get(name, 1.0) > _NOTHING or shares.get(other, 0.0) < _MOST or not all(lengths):
+            return low, high
+        least = _BESIDE * float(np.ptp(np.append(getattr(self, other), 0.0))) * lengths[1] / lengths[0]
+        missing = max(0.0, least - (high - low)) / 2
+        return low - missing, high + missing
+
     def way(self, number: int) -> NDArray[np.int64]:
         """The places of the checkpoints of one trajectory, in order."""
         return np.flatnonzero(self.index == number)
 
     def lowered(self, number: int) -> NDArray[np.int64]:
-        """The places in a trajectory with a learning rate below that of the checkpoint before: the first after a drop."""
+        """The places in a trajectory after which the learning rate is lower: the last checkpoint before each drop."""
         places = self.way(number)
         rates = self.learning_rate[places]
         # The network before the first step has had none.
         before = np.where(self.epoch[places][:-1] > 0, rates[:-1], np.nan)
         with np.errstate(invalid="ignore"):
-            return places[1:][rates[1:] < before]
+            return places[:-1][rates[1:] < before]
 
     def __repr__(self) -> str:
-        state = "finished" if self.ending is Ended.FINISHED else f"{int(self.done.sum())} of {len(self.done)} done"
+        state = (
+            "finished"
+            if self.ending is Ended.FINISHED
+            else f"{int(self.done.sum())} of {len(self.done)} done"
+        )
         ways = f"{len(self.names)} trajectories, " if len(self.names) > 1 else ""
         shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in self.shares.items())
         text = f"Trajectory({self.path!r}, {ways}{len(self.epoch)} checkpoints on axes {self.axes}; {state})"
@@ -116,10 +143,15 @@ class Trajectory(ByName):
         except ImportError as error:
             raise LandscapeError("to_xarray() needs xarray: pip install xarray") from error
         columns = {
-            name: getattr(self, name) for name in ("alpha", "beta", "distance", "learning_rate", "index")
+            name: getattr(self, name)
+            for name in ("alpha", "beta", "distance", "from_center", "learning_rate", "index")
         } | dict(self.values)
         variables: dict[str, Any] = {
-            name: ("checkpoint", column, {"units": self.units.get(name, "1"), "long_name": name.replace("_", " ")})
+            name: (
+                "checkpoint",
+                column,
+                {"units": self.units.get(name, "1"), "long_name": name.replace("_", " ")},
+            )
             for name, column in columns.items()
         }
         if self.variation is not None:
