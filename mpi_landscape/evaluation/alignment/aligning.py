@@ -135,7 +135,8 @@ def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], symmetrie
             raise LandscapeError(f"align: the second network has no tensor {name}")
         if own[name].shape != state[name].shape:
             raise LandscapeError(
-                f"align: {name} has shape {tuple(own[name].shape)} in the first network and {tuple(state[name].shape)} in the second"
+                f"align: {name} has shape {tuple(own[name].shape)} in the first network and {tuple(state[name].shape)} "
+                "in the second"
             )
     for which, tensors in (("first", own), ("second", state)):
         for name in symmetries.counted:

@@ -1,7 +1,7 @@
 """One pass of a network, followed operation by operation: which axes of which tensors have one order.
 
-Tensors are recognized by the memory in which they lie, so that views, writes in place and what is reached past its attribute count.
-Every tensor of the pass keeps what is known of its axes; views share it, so what is written into one is found out of all.
+Tensors are recognized by the memory in which they lie, so that views, writes in place and what is reached past its attribute
+count. Every tensor of the pass keeps what is known of its axes; views share it, so what is written into one is found out of all.
 """
 
 from __future__ import annotations
@@ -159,8 +159,10 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self:
             result = func.decompose(*args, **kwargs)
         if result is NotImplemented:
+            # What changes the shape of a tensor in place leaves one of the old shape here.
+            before = (args[0].detach(), *args[1:]) if torch.Tag.inplace_view in func.tags else args
             result = func(*args, **kwargs)
-            self._follow(func, args, kwargs, result)
+            self._follow(func, before, kwargs, result)
         return result
 
     def _follow(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
@@ -209,7 +211,7 @@ def _one_operation_at_a_time() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of settings for other devices, which the flags set as they are
-            with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+            with torch.backends.mkldnn.flags(enabled=False):
                 yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
@@ -231,5 +233,5 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
     if not _is_plain(tensor) or tensor.numel() == 0:
         return 0, 0
     last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    start = tensor.storage_offset()
-    return start * tensor.itemsize, (start + last + 1) * tensor.itemsize
+    start = int(tensor.storage_offset())
+    return start * tensor.itemsize, (start + int(last) + 1) * tensor.itemsize

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.alignment.symmetries import Symmetries, places
+from mpi_landscape.evaluation.alignment.symmetries import Factor, Symmetries, places
 
 # A gain of less than this, in units of the product of both lengths, is rounding.
 _LEAST_GAIN = 1e-12
@@ -102,15 +102,22 @@ class _Matching:
         return found
 
     def _improve(self, number: int, permutations: list[Tensor]) -> bool:
-        names = list(dict.fromkeys(term.name for term in self._terms[number]))
-        before, old = self.product(permutations, names), permutations[number]
-        permutations[number] = _assignment(self._gains(number, self._terms[number], permutations))
+        terms, old = self._terms[number], permutations[number]
+        gains = self._gains(number, terms, permutations)
+        new = _assignment(gains)
+        names = list(dict.fromkeys(term.name for term in terms))
+        if len({(term.name, term.axis) for term in terms}) == len(names):
+            rows = torch.arange(len(old))
+            gain = float(gains[rows, new].sum() - gains[rows, old].sum())
+        else:  # Where a set stands along two axes of a tensor, what is best for either may be worse for both.
+            others = list(permutations)
+            others[number] = new
+            gain = self.product(others, names) - self.product(permutations, names)
         scale = sum(float(self._first[name].norm() * self._second[name].norm()) for name in names)
-        # Where a set stands along two axes of a tensor, what is best for either may be worse for both.
-        if self.product(permutations, names) - before > _LEAST_GAIN * scale:
-            return True
-        permutations[number] = old
-        return False
+        if gain <= _LEAST_GAIN * scale:
+            return False
+        permutations[number] = new
+        return True
 
     def _gains(self, number: int, terms: Sequence[_Term], permutations: Sequence[Tensor]) -> Tensor:
         """(n, n): the inner product that comes of unit j of the second network at the place of unit i of the first."""
@@ -118,29 +125,26 @@ class _Matching:
         found = torch.zeros(size, size, dtype=torch.float64)
         for term in terms:
             orders = self._symmetries.orders[term.name]
-            own, other = self._first[term.name], self._second[term.name]
+            block = orders[term.axis][term.block]
+            sizes = [factor.size for factor in block]
+            own, other = (
+                each.narrow(term.axis, term.start, math.prod(sizes))
+                for each in (self._first[term.name], self._second[term.name])
+            )
+            # The units of this set are where they were, and all others where they are by now.
+            still = [each if at != term.factor else Factor(each.size, None) for at, each in enumerate(block)]
             for axis, order in enumerate(orders):
-                at = None if axis == term.axis else places(order, permutations)
+                at = places((tuple(still),) if axis == term.axis else order, permutations)
                 if at is not None:
                     other = other.index_select(axis, at)
-            block = orders[term.axis][term.block]
-            # Within the block the units of this set are where they were, and all others where they are by now.
-            still = [
-                factor if at != term.factor else factor._replace(units=None)
-                for at, factor in enumerate(block)
-            ]
-            inside = places((tuple(still),), permutations)
-            length = math.prod(factor.size for factor in block)
-            own, other = (each.narrow(term.axis, term.start, length) for each in (own, other))
-            if inside is not None:
-                other = other.index_select(term.axis, inside)
-            sizes = [factor.size for factor in block]
-            rows = [
-                each.unflatten(term.axis, sizes).movedim(term.axis + term.factor, 0).reshape(size, -1)
-                for each in (own, other)
-            ]
+            rows = [self._rows(each, term, sizes) for each in (own, other)]
             found += rows[0] @ rows[1].T
         return found
+
+    def _rows(self, block: Tensor, term: _Term, sizes: Sequence[int]) -> Tensor:
+        """(n, numbers of a unit): a block with the units of a set in front."""
+        shape = (*block.shape[: term.axis], *sizes, *block.shape[term.axis + 1 :])
+        return block.reshape(shape).movedim(term.axis + term.factor, 0).reshape(sizes[term.factor], -1)
 
     def _evidence(self, number: int, decided: set[int]) -> float:
         """Numbers per unit that can be compared while only some sets are matched."""

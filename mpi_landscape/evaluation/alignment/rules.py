@@ -12,24 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mpi_landscape.evaluation.alignment.axes import SINGLE, Axis, free, joined, length, part, product
+from mpi_landscape.evaluation.alignment.axes import SINGLE, free, joined, length, part, product
 from mpi_landscape.evaluation.alignment.operation import Axes, Operation, Results
 from mpi_landscape.evaluation.alignment.shaping import SHAPING
 
 Rule = Callable[[Operation], Results]
-
-# Element by element, though PyTorch does not say so.
-_ELEMENTWISE = frozenset(
-    (
-        "_prelu_kernel", "prelu", "masked_fill", "where", "copy", "fill", "zero", "polar", "complex", "hardswish",
-        "hardsigmoid", "_to_copy", "clone", "isclose",
-    )
-)  # fmt: skip
-# One number everywhere: any order of it is the same.
-_UNIFORM = frozenset(
-    ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "scalar_tensor")
-    + ("zeros_like", "ones_like", "full_like", "empty_like", "empty_strided", "new_empty_strided")
-)
 
 
 def elementwise(op: Operation) -> Results:
@@ -238,110 +225,50 @@ def _broadcast(op: Operation, axes: Axes, to: Axes) -> None:
             op.tie(one, other)
 
 
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(_UNIFORM, uniform),
-    **dict.fromkeys(_ELEMENTWISE, elementwise),
-    **dict.fromkeys(
-        (
-            "_softmax",
-            "_log_softmax",
-            "detach",
-            "alias",
-            "lift_fresh",
-            "lift",
-            "contiguous",
-            "log_sigmoid_forward",
-        ),
-        like_the_first,
-    ),
-    **dict.fromkeys(
-        (
-            "sum",
-            "mean",
-            "amax",
-            "amin",
-            "prod",
-            "logsumexp",
-            "var",
-            "std",
-            "var_mean",
-            "std_mean",
-            "any",
-            "all",
-        )
-        + ("linalg_vector_norm", "norm", "nansum", "nanmean", "count_nonzero", "aminmax"),
-        reduction,
-    ),
-    **dict.fromkeys(("max", "min"), extreme),
-    **dict.fromkeys(
-        (
-            "cumsum",
-            "cumprod",
-            "cummax",
-            "cummin",
-            "logcumsumexp",
-            "sort",
-            "argsort",
-            "topk",
-            "kthvalue",
-            "median",
-        )
-        + ("nanmedian", "mode", "argmax", "argmin", "flip", "roll"),
-        ordered,
-    ),
-    **dict.fromkeys(
-        ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "_addmm_activation"),
-        matrix_product,
-    ),
-    "linear": linear,
-    **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), convolution),
-    **dict.fromkeys(
-        (
-            "native_batch_norm",
-            "_native_batch_norm_legit",
-            "_native_batch_norm_legit_no_training",
-            "cudnn_batch_norm",
-        )
-        + ("miopen_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update", "batch_norm"),
-        batch_norm,
-    ),
-    **dict.fromkeys(("native_layer_norm", "_fused_rms_norm", "rms_norm"), layer_norm),
-    "native_group_norm": group_norm,
-    "_weight_norm_interface": weight_norm,
-    **dict.fromkeys(
-        [
-            f"{name}{axes}d{end}"
-            for axes in (1, 2, 3)
-            for name in (
-                "max_pool",
-                "avg_pool",
-                "adaptive_avg_pool",
-                "_adaptive_avg_pool",
-                "adaptive_max_pool",
-            )
-            + ("upsample_nearest", "_upsample_nearest_exact", "upsample_bilinear", "upsample_bicubic")
-            + ("upsample_linear", "upsample_trilinear", "reflection_pad", "replication_pad")
-            for end in ("", "_with_indices")
-        ],
-        spatial,
-    ),
-    "embedding": embedding,
-    **dict.fromkeys(
-        [
-            f"_scaled_dot_product_{kind}"
-            for kind in (
-                "flash_attention",
-                "flash_attention_for_cpu",
-                "efficient_attention",
-                "cudnn_attention",
-            )
-            + ("fused_attention_overrideable",)
-        ],
-        attention,
-    ),
-    "glu": gated,
+# By rule, the operations that it holds for.
+_NAMES: dict[Rule, str] = {
+    uniform: """
+        zeros ones full empty new_zeros new_ones new_full new_empty scalar_tensor zeros_like ones_like full_like empty_like
+        empty_strided new_empty_strided
+    """,
+    # Element by element, though PyTorch does not say so.
+    elementwise: "_prelu_kernel prelu masked_fill where copy fill zero polar complex _to_copy clone isclose hardswish",
+    like_the_first: "_softmax _log_softmax detach alias lift_fresh lift contiguous log_sigmoid_forward",
+    reduction: """
+        sum mean amax amin prod logsumexp var std var_mean std_mean any all linalg_vector_norm norm nansum nanmean count_nonzero
+        aminmax
+    """,
+    extreme: "max min",
+    ordered: """
+        cumsum cumprod cummax cummin logcumsumexp sort argsort topk kthvalue median nanmedian mode argmax argmin flip roll
+    """,
+    matrix_product: "mm bmm addmm baddbmm addbmm mv addmv dot vdot _addmm_activation",
+    linear: "linear",
+    convolution: "convolution _convolution convolution_overrideable",
+    batch_norm: """
+        native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm
+        _batch_norm_with_update _batch_norm_no_update
+    """,
+    layer_norm: "native_layer_norm _fused_rms_norm rms_norm",
+    group_norm: "native_group_norm",
+    weight_norm: "_weight_norm_interface",
+    spatial: """
+        max_pool1d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
+        _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d upsample_nearest1d
+        upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+        upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d reflection_pad1d reflection_pad2d
+        reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+    """,
+    embedding: "embedding",
+    attention: """
+        _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+        _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
+        _scaled_dot_product_fused_attention_overrideable
+    """,
+    gated: "glu",
     **SHAPING,
 }
+RULES: dict[str, Rule] = {name: rule for rule, names in _NAMES.items() for name in names.split()}
 
 
 def rule_of(func: torch._ops.OpOverload, name: str) -> Rule | None:

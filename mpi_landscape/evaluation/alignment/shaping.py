@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -221,25 +221,24 @@ def _bounds(start: int | None, stop: int | None, size: int) -> tuple[int, int]:
     return begin, end
 
 
-SHAPING = {
-    **dict.fromkeys(
-        ("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy"), view
-    ),
-    "permute": permute,
-    **dict.fromkeys(("t", "transpose", "swapaxes"), transpose),
-    "unsqueeze": unsqueeze,
-    "squeeze": squeeze,
-    "expand": expand,
-    "repeat": repeat,
-    **dict.fromkeys(("cat", "concat"), cat),
-    "stack": stack,
-    "slice": slices,
-    "select": select,
-    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "chunk"), split),
-    "unbind": unbind,
-    "constant_pad_nd": pad,
-    **dict.fromkeys(("index", "_unsafe_index"), index),
-    "index_select": index_select,
-    **dict.fromkeys(("view_as_real", "_view_as_real"), two_parts),
-    "view_as_complex": one_of_two_parts,
+# By rule, the operations that it holds for.
+SHAPING: dict[Callable[[Operation], Results], str] = {
+    view: "view _unsafe_view reshape _reshape_alias _reshape_copy view_copy",
+    permute: "permute",
+    transpose: "t transpose swapaxes",
+    unsqueeze: "unsqueeze",
+    squeeze: "squeeze",
+    expand: "expand",
+    repeat: "repeat",
+    cat: "cat concat",
+    stack: "stack",
+    slices: "slice",
+    select: "select",
+    split: "split split_with_sizes unsafe_split unsafe_split_with_sizes",
+    unbind: "unbind",
+    pad: "constant_pad_nd",
+    index: "index _unsafe_index",
+    index_select: "index_select",
+    two_parts: "view_as_real _view_as_real",
+    one_of_two_parts: "view_as_complex",
 }

@@ -81,10 +81,7 @@ class Symmetries:
         for name, every in self.orders.items():
             left = tuple(
                 tuple(
-                    tuple(
-                        Factor(each.size, number.get(each.units, None) if each.units is not None else None)
-                        for each in block
-                    )
+                    tuple(Factor(size, None if units is None else number.get(units)) for size, units in block)
                     for block in order
                 )
                 for order in every
