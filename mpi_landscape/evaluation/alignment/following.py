@@ -19,9 +19,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mpi_landscape.evaluation.alignment.axes import fixed, free, freeze, length, unify
+from mpi_landscape.evaluation.alignment.axes import Axis, fixed, free, freeze, length, resolved, unify
 from mpi_landscape.evaluation.alignment.operation import Axes, Operation
-from mpi_landscape.evaluation.alignment.rules import rule_of
+from mpi_landscape.evaluation.alignment.rules import HANDING_ON, Rule, rule_of
 from mpi_landscape.evaluation.engine.observing import where
 
 DATA, OUTPUT = "an input", "an output"
@@ -45,7 +45,8 @@ class Known:
         buffers: Likewise. They stay in order, but for running statistics.
 
     Attributes:
-        entered: Names of the parameters and buffers that were used.
+        entered: The axes of the parameters and buffers that were used, by name.
+        used: Axes of what went into operations that do more than to hand numbers on.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
@@ -53,6 +54,7 @@ class Known:
         self._state: dict[_Place, list[str]] = {}
         self._buffers: dict[_Place, str] = {}
         self.entered: dict[str, Axes] = {}
+        self.used: list[Axis] = []
         for name, tensor in parameters.items():
             if _place(tensor) not in self._state:
                 self._keep(tensor, [free(size) for size in tensor.shape])
@@ -87,6 +89,13 @@ class Known:
             return
         for before, now in zip(known[2], axes, strict=True):
             unify(before, now, reason)
+
+    def leave_unused(self) -> None:
+        """What was not used, such as positions beyond those of the data, may have an order for others: it stays in it."""
+        used = {units for axis in self.used for block in resolved(axis) for units in block}
+        for axes in self.entered.values():
+            for block in (block for axis in axes for block in resolved(axis)):
+                freeze((tuple(units for units in block if units not in used),), "a pass over other data")
 
     def _freeze_beside(self, tensor: Tensor, memory: _Memory) -> None:
         """A tensor that no operation made may be another view of one that is known."""
@@ -134,6 +143,7 @@ def followed(network: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, A
         mode.leave_in_order(result)
     finally:
         hook.remove()
+    known.leave_unused()
     return known.entered
 
 
@@ -178,14 +188,16 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
             known=known.of,
             statistics=lambda tensor: known.of(tensor, statistic=True),
         )
-        for each, axes in zip(results, _by_rule(func, op), strict=True):
+        rule = rule_of(func, name)
+        if rule not in HANDING_ON:
+            known.used += [axis for each in op.tensors for axis in known.of(each)]
+        for each, axes in zip(results, _by(rule, op), strict=True):
             known.made(each, axes, op.reason)
 
 
-def _by_rule(func: Any, op: Operation) -> list[Axes]:
+def _by(rule: Rule | None, op: Operation) -> list[Axes]:
     """The axes of the results of an operation; without a rule that fits, all that enters it stays in order."""
     in_order = [[fixed(size, op.reason) for size in each.shape] for each in op.results]
-    rule = rule_of(func, op.name)
     if rule is not None and op.results:
         try:
             found = [axes or known for axes, known in zip(rule(op), in_order, strict=True)]

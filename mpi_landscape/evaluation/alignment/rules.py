@@ -268,6 +268,8 @@ _NAMES: dict[Rule, str] = {
     gated: "glu",
     **SHAPING,
 }
+# Rules of operations whose numbers go on to others: they alone use none.
+HANDING_ON = frozenset((uniform, elementwise, like_the_first, *SHAPING))
 RULES: dict[str, Rule] = {name: rule for rule, names in _NAMES.items() for name in names.split()}
 
 
