@@ -66,6 +66,19 @@ def resolved(axis: Axis) -> Axis:
     return tuple(found)
 
 
+def moving(axes: Iterable[Axis]) -> set[Units]:
+    """The sets that may move along some axes, after all that is to be said of them together."""
+    every, found = list(axes), set[Units]()
+    while True:
+        before, found = found, {
+            units for axis in every for block in resolved(axis) for units in block if units.reason is None
+        }  # fmt: skip
+        if (
+            found == before
+        ):  # What falls into blocks within units stays in order, and others may have held it.
+            return found
+
+
 def product(*axes: Axis) -> Axis:
     """The axis that several become where they are flattened into one, the outermost first."""
     return _product([resolved(axis) for axis in axes])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mpi_landscape.evaluation.alignment.axes import Units, resolved
+from mpi_landscape.evaluation.alignment.axes import Units, moving, resolved
 from mpi_landscape.evaluation.alignment.operation import Axes
 
 
@@ -106,12 +106,13 @@ def symmetries_among(found: Mapping[str, Axes], counted: Iterable[str]) -> Symme
         found: The axes of tensors that a pass uses.
         counted: Names of parameters, shared ones once; units that none of them has stay in order.
     """
+    free = moving(axis for axes in found.values() for axis in axes)
     numbers: dict[Units, int] = {}
     sets: list[UnitSet] = []
     counted = [name for name in counted if name in found]
     for name in counted:
         for at, axis in enumerate(found[name]):
-            for units in (each for block in resolved(axis) for each in block if each.reason is None):
+            for units in (each for block in resolved(axis) for each in block if each in free):
                 if units not in numbers:
                     numbers[units] = len(sets)
                     sets.append(UnitSet(name=f"{name}[{at}]", size=units.size))
