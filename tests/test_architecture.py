@@ -79,6 +79,7 @@ LIBRARIES = {
     "mnist1d": {"problem.datasets.signals"},
     "safetensors": {"problem.weights"},
     "sklearn": {"problem"},
+    "scipy": {"evaluation.alignment"},
     "lightning": {"recording"},
     "pytorch_lightning": {"recording"},
 }

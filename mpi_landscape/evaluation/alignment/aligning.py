@@ -1,0 +1,158 @@
+"""One network brought next to another by a permutation of its hidden units, which leaves what it computes as it is.
+
+Source: Ainsworth, Hayase and Srinivasa (2022), arXiv:2209.04836.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.alignment.following import followed
+from mpi_landscape.evaluation.alignment.matching import distance, matched
+from mpi_landscape.evaluation.alignment.proof import difference, proved, run_of, tensors_by_all_names
+from mpi_landscape.evaluation.alignment.symmetries import Symmetries, symmetries_among
+from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+from mpi_landscape.evaluation.engine.dataflow import observed
+from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
+from mpi_landscape.loading.results import LossFunction
+
+_REFUSED = "align: permutation is not known for this network"
+_INSTEAD = "valid is connect without align"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """A network next to another.
+
+    Attributes:
+        state: Its parameters and buffers by name, as they were given, in another order.
+        permutations: For each set of units of the symmetries, which unit comes to each place.
+        distance_before: Of the parameters of both networks that may be permuted, in units of the weights.
+        distance_after: Likewise, after the permutation; never more.
+    """
+
+    state: dict[str, Tensor]
+    permutations: tuple[Tensor, ...]
+    distance_before: float
+    distance_after: float
+
+
+def symmetries_of(model: nn.Module, loss: LossFunction, batch: Any, *, gradients: bool = False) -> Symmetries:
+    """Which hidden units of a network may be permuted, seen in one pass and borne out by another.
+
+    Args:
+        model: Any network; it is called in evaluation mode and is afterwards what it was.
+        loss: Called as `loss(model, batch)`; one value per example.
+        batch: Some examples, on the network's device.
+        gradients: Whether the loss takes derivatives itself.
+
+    Raises:
+        LandscapeError: Python looks at numbers on the way, the pass is random, or nothing may be permuted; the text says where.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> symmetries_of(network, lambda model, inputs: model(inputs).square().sum(1), torch.randn(5, 3)).sets
+        (UnitSet(name='0.weight[0]', size=8),)
+    """
+    run = run_of(loss, gradients=gradients)
+    with exact_arithmetic(), in_evaluation(model), kept_as_it_is(model):
+        flow = observed(model, lambda network: run(network, batch))
+        if flow.reads is not None:
+            raise LandscapeError(
+                f"{_REFUSED}: {flow.reads}, so other parameters or batches may go another way; {_INSTEAD}"
+            )
+        if flow.random is not None:
+            raise LandscapeError(f"{_REFUSED}: it draws random numbers by {flow.random}; {_INSTEAD}")
+        found = followed(model, lambda network: run(network, batch))
+        symmetries = symmetries_among(found, (name for name, _ in model.named_parameters()))
+        if not symmetries.sets:
+            raise LandscapeError(f"{_REFUSED}: {_obstacle(symmetries)}; {_INSTEAD}")
+        return proved(model, run, batch, symmetries)
+
+
+def aligned(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    symmetries: Symmetries,
+    loss: LossFunction,
+    batch: Any,
+    *,
+    seed: int,
+    gradients: bool = False,
+) -> Alignment:
+    """Bring a second network next to a first, and check that it computes what it did.
+
+    Args:
+        model: The first network; it is afterwards what it was.
+        state: Parameters and buffers of the second, by name.
+        symmetries: Of either.
+        loss: Called as `loss(model, batch)`; one value per example.
+        batch: Some examples, on the network's device.
+        seed: Of the order in which units are matched. The bits depend on it and on the two networks alone.
+        gradients: Whether the loss takes derivatives itself.
+
+    Raises:
+        LandscapeError: The networks do not fit each other, numbers are not finite, scipy is not installed, or the losses of the
+            second network change.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> loss, inputs = lambda model, inputs: model(inputs).square().sum(1), torch.randn(5, 3)
+        >>> symmetries = symmetries_of(network, loss, inputs)
+        >>> other = symmetries.permuted(network.state_dict(), [torch.randperm(8)])
+        >>> aligned(network, other, symmetries, loss, inputs, seed=0).distance_after
+        0.0
+    """
+    run = run_of(loss, gradients=gradients)
+    with exact_arithmetic(), in_evaluation(model), torch.no_grad():
+        own = tensors_by_all_names(model)
+        _check_fit(own, state, symmetries)
+        permutations = matched(own, state, symmetries, seed=seed)
+        moved = symmetries.permuted(state, permutations)
+        found, allowed = difference(model, run, batch, (state, moved))
+        if not found <= allowed:
+            raise LandscapeError(
+                f"{_REFUSED}: the permuted network's loss of an example differs by {found:.1e}, relative to it, where "
+                f"rounding makes at most {allowed:.0e}; {_INSTEAD}"
+            )
+        return Alignment(
+            state={name: tensor.detach().clone() for name, tensor in moved.items()},
+            permutations=tuple(permutations),
+            distance_before=distance(own, state, symmetries.counted),
+            distance_after=distance(own, moved, symmetries.counted),
+        )
+
+
+def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], symmetries: Symmetries) -> None:
+    for name in symmetries.orders:
+        if name not in state:
+            raise LandscapeError(f"align: the second network has no tensor {name}")
+        if own[name].shape != state[name].shape:
+            raise LandscapeError(
+                f"align: {name} has shape {tuple(own[name].shape)} in the first network and {tuple(state[name].shape)} "
+                "in the second"
+            )
+    for which, tensors in (("first", own), ("second", state)):
+        for name in symmetries.counted:
+            if not bool(torch.isfinite(tensors[name]).all()):
+                raise LandscapeError(f"align: {name} of the {which} network is not finite")
+
+
+def _obstacle(symmetries: Symmetries) -> str:
+    """Why nothing may be permuted: the first operation that needs an order, or that there is nothing between input and output."""
+    reasons = [
+        reason
+        for reason in symmetries.in_order.values()
+        if " at " in reason or reason.startswith("the buffer")
+    ]
+    return (
+        f"the order of its units counts for {reasons[0]}"
+        if reasons
+        else "it has no units between its inputs and outputs"
+    )
