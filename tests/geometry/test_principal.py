@@ -33,6 +33,9 @@ def test_the_first_row_lies_at_positive_coordinates(rows):
 def test_what_spans_no_plane_is_refused(rows):
     with pytest.raises(LandscapeError, match="all of them are the same"):
         principal(np.ones((4, 4)))
+    same = np.repeat(rows[:1] / 3, 5, axis=0)
+    with pytest.raises(LandscapeError, match="all of them are the same"):
+        principal(same @ same.T)
     line = np.outer(np.arange(5.0), rows[0])
     with pytest.raises(LandscapeError, match="lie on one line"):
         principal(line @ line.T)
