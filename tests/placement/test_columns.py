@@ -113,7 +113,7 @@ def test_bytes_that_are_not_those_of_the_file_are_taken_from_memory(model, tmp_p
     path = tmp_path / "a.pt"
     torch.save(state_of(model), path)
     state = {"first.weight": model.first.weight.detach(), "scale": model.scale.detach()}
-    monkeypatch.setattr(parts, "_place", lambda *_: (str(path), 0))
+    monkeypatch.setattr(parts._Mappings, "place", lambda *_: (str(path), 0))
     found = parts.parts_of(state)
     assert all(not part.file for part in found.values())
     into = torch.empty(3)
