@@ -22,6 +22,8 @@ from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage.connection.reader import is_connection, read_connection
+from mpi_landscape.storage.connection.summary import connection_lines, summarize_connection
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
 from mpi_landscape.storage.surface import decay
@@ -33,10 +35,13 @@ from mpi_landscape.wording import one_line
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
     parser = command_line.parser(
-        "inspect", "Show what is in a surface file or a training history, finished or not."
+        "inspect",
+        "Show what is in a surface file, a training history or the file of a path, finished or not.",
     )
     parser.add_argument(
-        "file", metavar="FILE", help="a file of mpi_landscape.surface, or a history.h5 of mpi_landscape.train"
+        "file",
+        metavar="FILE",
+        help="a file of mpi_landscape.surface or .connect, or a history.h5 of mpi_landscape.train",
     )
     parser.add_argument(
         "configuration", metavar="CONFIG", nargs="?", help="with --check: what the surface is said to be of"
@@ -78,24 +83,29 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
                 "--check compares the losses of the file themselves; leave out --weight-decay"
             )
         return _check(options, ranks)
-    history = is_history(options.file)
-    if history:
+    if is_history(options.file):
         if added is not None:
             raise LandscapeError(
                 f"{options.file}: is a training history; --weight-decay is for surface files"
             )
         facts = summarize_history(read_history(options.file))
+        text = history_lines(facts)
+    elif is_connection(options.file):
+        if added is not None:
+            raise LandscapeError(f"{options.file}: is of a path; --weight-decay is for surface files")
+        facts = summarize_connection(read_connection(options.file))
+        text = connection_lines(facts)
     else:
         surface = read_surface(options.file)
         if added is not None:
             surface = surface.with_weight_decay(added[0], of=added[1])
         facts = summarize(surface, verify_tiles(options.file))
+        text = lines(facts)
     if options.json:
         # JSON knows neither NaN nor infinity; null and texts keep the output readable by every parser.
         sys.stdout.write(json.dumps(_portable(facts), indent=2, ensure_ascii=False) + "\n")
     else:
-        text = (history_lines if history else lines)(facts) + _origin(facts)
-        sys.stdout.write("\n".join(text) + "\n")
+        sys.stdout.write("\n".join(text + _origin(facts)) + "\n")
     return program.DONE
 
 

@@ -1,4 +1,4 @@
-"""Draw pictures from surface files and training histories: `python -m plotting FILE... [--kind KIND]`."""
+"""Draw pictures from surface files, training histories and paths: `python -m plotting FILE... [--kind KIND]`."""
 
 import argparse
 import sys
@@ -7,15 +7,18 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.connection.reader import is_connection, read_connection
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
+from plotting.asked.path_pictures import plan_paths
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import FORMATS, Request, output_file
 from plotting.drawn.figures import draw_figure, save
 from plotting.drawn.history import draw_history
+from plotting.drawn.path import draw_path
 from plotting.picture.levels import parse_levels
 
 
@@ -31,20 +34,25 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m plotting",
         allow_abbrev=False,
-        description="Draw pictures from surface files and training histories, finished or not; "
+        description="Draw pictures from surface files, training histories and paths, finished or not; "
         "needs neither torch nor MPI.",
     )
     add = parser.add_argument
     names: dict[str, Any] = {"action": "extend", "type": _names, "default": []}
     value: dict[str, Any] = {"type": float, "metavar": "VALUE"}
-    add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
+    add(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="surface files, the history.h5 of trainings, or files of paths",
+    )
     add(
         "--kind",
         dest="kinds",
         metavar="KIND[,KIND]",
         **names,
-        help="contour, filled, surface (3-D), heatmap, line, history, or all that fit; "
-        "default: contour and surface, or line; history for a training history",
+        help="contour, filled, surface (3-D), heatmap, line, history, path, or all that fit; "
+        "default: contour and surface, or line; history for a training history, path for a path",
     )
     add(
         "--quantity",
@@ -117,29 +125,41 @@ def _draw_all(
     files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
 ) -> list[str]:
     """Draw histories and surfaces, each in their own pictures; the paths of these."""
-    chosen = [is_history(file) for file in files]
-    histories = [read_history(file) for file, is_one in zip(files, chosen, strict=True) if is_one]
-    surfaces = [read_surface(file) for file, is_one in zip(files, chosen, strict=True) if not is_one]
+    chosen = ["history" if is_history(file) else "path" if is_connection(file) else "" for file in files]
+    histories = [read_history(file) for file, kind in zip(files, chosen, strict=True) if kind == "history"]
+    connections = [read_connection(file) for file, kind in zip(files, chosen, strict=True) if kind == "path"]
+    surfaces = [read_surface(file) for file, kind in zip(files, chosen, strict=True) if not kind]
     if added is not None:
-        if histories:
-            raise LandscapeError(
-                f"{histories[0].path}: is a training history; --weight-decay is for surface files"
-            )
+        for other, what in ((histories, "a training history"), (connections, "of a path")):
+            if other:
+                raise LandscapeError(f"{other[0].path}: is {what}; --weight-decay is for surface files")
         surfaces = [surface.with_weight_decay(added[0], of=added[1]) for surface in surfaces]
     if histories and surfaces and output_file(request) is not None:
         raise LandscapeError(
             f"--output {request.output} is one file, but a surface ({surfaces[0].path}) and a training history "
             f"({histories[0].path}) are two pictures; draw them one by one or give a folder"
         )
+    if connections and (histories or surfaces) and output_file(request) is not None:
+        raise LandscapeError(
+            f"--output {request.output} is one file, but {connections[0].path} is of a path and needs a picture of its own; draw "
+            f"them one by one or give a folder"
+        )
     curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
+    paths = plan_paths(connections, request)
     drawn = fields_and_scales(pictures, request)
     for curve in curves:
         scale: Any = {"scale": request.scale, "vmin": request.vmin, "vmax": request.vmax}
         figure = draw_history(curve.histories, curve.panels, title=curve.title, labels=curve.labels, **scale)
         save(figure, curve.path, dpi=dpi)
+    for path in paths:
+        scaled: Any = {"scale": request.scale, "vmin": request.vmin, "vmax": request.vmax}
+        save(draw_path(path.connection, title=path.title, **scaled), path.path, dpi=dpi)
     for picture, (panels, scales) in zip(pictures, drawn, strict=True):
         save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)
-    return [str(path) for path in [*(c.path for c in curves), *(p.path for p in pictures)]]
+    return [
+        str(path)
+        for path in [*(c.path for c in curves), *(p.path for p in paths), *(p.path for p in pictures)]
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

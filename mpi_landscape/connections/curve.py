@@ -49,9 +49,7 @@ class Curve:
         if self.kind == "bezier":
             found = [(0, (1 - t) ** 2), (1, 2 * t * (1 - t)), (2, t**2)]
         else:
-            index = min(
-                max(int(np.searchsorted(self.places, t, side="right")) - 1, 0), len(self.places) - 2
-            )
+            index = min(max(int(np.searchsorted(self.places, t, side="right")) - 1, 0), len(self.places) - 2)
             before, after = self.places[index], self.places[index + 1]
             share = (t - before) / (after - before)
             found = [(index, 1 - share), (index + 1, share)]

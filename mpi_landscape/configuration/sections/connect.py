@@ -25,6 +25,11 @@ _Pivots = Annotated[
     Field(strict=True, ge=1, le=_MOST_PIVOTS),
     expecting(f"a whole number from 1 to {_MOST_PIVOTS}"),
 ]
+_Insertions = Annotated[
+    int,
+    Field(strict=True, ge=0, le=_MOST_PIVOTS),
+    expecting(f"a whole number from 0 to {_MOST_PIVOTS}"),
+]
 _Points = Annotated[
     int,
     Field(strict=True, ge=2, le=_MOST_POINTS),
@@ -39,18 +44,18 @@ class Cycle:
     Attributes:
         steps: How many.
         learning_rate: Of each.
-        insert: Whether pivots may be inserted before them.
+        insert: The most pivots that are inserted before them.
     """
 
     __pydantic_config__ = fields.STRICT
 
     steps: fields.Count
     learning_rate: fields.Positive
-    insert: fields.Flag = True
+    insert: _Insertions = 2
 
 
-# Draxler et al. 2018, section 3.2 and supplement: four cycles of 1000 steps at 0.1, two of 2000, and then of 1000 at a tenth
-# and at a hundredth.
+# Draxler et al. 2018, and the configurations of their program: four cycles of 1000 steps at 0.1, two of 2000, and then four of
+# 1000 at a tenth and at a hundredth of that.
 CYCLES = (
     *[Cycle(steps=1000, learning_rate=0.1)] * 4,
     *[Cycle(steps=2000, learning_rate=0.1)] * 2,
@@ -97,7 +102,7 @@ DEFAULTS: Mapping[Method, Mapping[str, Any]] = MappingProxyType(
             "weight_decay": 1e-4,
             "pivots": 3,
             "most_pivots": 50,
-            "threshold": 0.2,
+            "threshold": 0.1,
             "between": 9,
             "spring_constant": None,
         },
@@ -170,13 +175,12 @@ class ConnectConfiguration:
 
     def __post_init__(self) -> None:
         has = DEFAULTS[self.method]
-        foreign = [
-            name for name in _OPTIONS if name not in has and getattr(self, name) is not None
-        ]
+        foreign = [name for name in _OPTIONS if name not in has and getattr(self, name) is not None]
         if foreign:
             valid = listed(has) if has else "none"
             raise InvalidSectionError(
-                f"{foreign[0]} does not belong to method {self.method}; what this method has: {valid}", foreign[0]
+                f"{foreign[0]} does not belong to method {self.method}; what this method has: {valid}",
+                foreign[0],
             )
         if self.cycles is not None and not self.cycles:
             raise InvalidSectionError("cycles is []; expected at least one, or none of the field", "cycles")
