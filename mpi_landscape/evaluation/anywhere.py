@@ -135,11 +135,15 @@ class Anywhere:
         """
         total: Floats | None = None
         for piece in pieces:
-            self._compare(piece)
-            for row in self._each(piece, self._sums_of, between):
+            for row in self.batch_sums(piece, between):
                 with np.errstate(invalid="ignore", over="ignore"):
                     total = row if total is None else total + row
         return np.zeros(NUM_SUMS + len(self._returned)) if total is None else total
+
+    def batch_sums(self, batches: Sequence[Batch], between: Pause | None = None) -> Floats:
+        """(len(batches), NUM_SUMS + len(returned)) float64: the same of each batch."""
+        self._compare(batches)
+        return np.stack(self._each(batches, self._sums_of, between))
 
     def recompute_statistics(
         self, pieces: Iterable[Sequence[Batch]], between: Pause | None = None

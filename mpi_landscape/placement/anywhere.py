@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import numpy as np
+from torch import Tensor
 
 from mpi_landscape.evaluation.anywhere import Anywhere
 from mpi_landscape.evaluation.sums import Floats
@@ -31,15 +32,17 @@ def training_split(placed: Placed) -> str:
     return TRAINING if TRAINING in placed.splits else next(iter(placed.splits))
 
 
-def recompute(network: Anywhere, placed: Placed, between: Callable[[], None] | None = None) -> None:
-    """Give normalizations the statistics of the whole training split where the network is now.
+def recompute(
+    network: Anywhere, placed: Placed, between: Callable[[], None] | None = None
+) -> dict[str, Tensor]:
+    """Give normalizations the statistics of the whole training split where the network is now, and return them.
 
     Raises:
         LandscapeError: A module gathers them in a way of its own, or the network raised for a batch.
     """
     examples = placed.splits[training_split(placed)]
     with placed.precision.computing(), closing(examples.pieces(0, examples.num_batches, between)) as pieces:
-        network.recompute_statistics(pieces, between)
+        return network.recompute_statistics(pieces, between)
 
 
 def rows_of_splits(network: Anywhere, placed: Placed, between: Callable[[], None] | None = None) -> Floats:
