@@ -97,7 +97,7 @@ def connect(
         with ranks.together():
             space, batch_norm = (
                 _space(request, seat),
-                chosen_batch_norm(getattr(request.compute, "batch_norm", "auto"), seat),
+                chosen_batch_norm(request.compute.batch_norm, seat),
             )
         defined_by = of_path(request, seat)
         of_file = of_losses(defined_by, request.settings, batch_norm)

@@ -151,7 +151,7 @@ def say_plan(
         }
         say(
             f"batch norm  {batch_norm}: {meaning[batch_norm]}"
-            + (" (compute.batch_norm)" if getattr(request.compute, "batch_norm", "auto") != "auto" else "")
+            + (" (compute.batch_norm)" if request.compute.batch_norm != "auto" else "")
         )
 
 

@@ -19,7 +19,7 @@ from mpi_landscape.storage.item_file import (
 )
 from mpi_landscape.storage.soundness import damage_named
 from mpi_landscape.storage.surface.ending import Ended
-from mpi_landscape.storage.texts import plain
+from mpi_landscape.storage.texts import attribute, plain
 
 
 def is_connection(path: str | Path) -> bool:
