@@ -51,7 +51,8 @@ class Curve:
         else:
             index = min(max(int(np.searchsorted(self.places, t, side="right")) - 1, 0), len(self.places) - 2)
             before, after = self.places[index], self.places[index + 1]
-            share = (t - before) / (after - before)
+            # Two that rounding has put at one place are passed together.
+            share = (t - before) / (after - before) if after > before else 1.0
             found = [(index, 1 - share), (index + 1, share)]
         return [(index, weight) for index, weight in found if weight != 0]
 

@@ -139,7 +139,7 @@ def _content(search: Search, passes: Passes, kept: Kept) -> dict[str, Any]:
 
 def _check_finite(asked: Round, answers: Sequence[Answer], step: int) -> None:
     for task, answer in zip(asked.tasks, answers, strict=True):
-        loss = mean_loss([answer])
+        loss = mean_loss(answer)
         if not math.isfinite(loss):
             raise AgreedError(
                 f"connect: the training loss is {loss} at t = {task.t:.6g} of the path, after {step} steps; valid are a smaller "

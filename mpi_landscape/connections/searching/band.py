@@ -102,7 +102,7 @@ class Band:
 
     def take(self, answers: Sequence[Answer]) -> None:
         """Insert pivots, or make a step."""
-        losses = [mean_loss([answer]) for answer in answers]
+        losses = [mean_loss(answer) for answer in answers]
         if self._is_to_look():
             self._insert(losses)
             self._looked = self._cycle()
@@ -183,7 +183,7 @@ class Band:
         controls = old.clone()
         self._velocity.mul_(self._momentum)
         for index in range(1, len(old) - 1):
-            gradient = mean_gradient([answers[index]])
+            gradient = mean_gradient(answers[index])
             if self._decay:
                 gradient.add_(old[index], alpha=self._decay)
             direction = tangent(old[index - 1 : index + 2], losses[index - 1 : index + 2])

@@ -86,16 +86,12 @@ class Search(Protocol):
         """Go to a state of the same search; tensors of it are taken over."""
 
 
-def mean_loss(answers: Sequence[Answer]) -> float:
-    """The mean loss over the examples of the answers together, added in their order."""
-    total = sum(answer.count for answer in answers)
-    return sum(answer.loss for answer in answers) / total if total else float("nan")
+def mean_loss(answer: Answer) -> float:
+    """The mean loss over the examples of an answer."""
+    return answer.loss / answer.count if answer.count else float("nan")
 
 
-def mean_gradient(answers: Sequence[Answer]) -> Tensor:
-    """(n,), the gradient of `mean_loss`, added in the order of the answers; in the memory of the first."""
-    first, *others = [answer.gradient for answer in answers if answer.gradient is not None]
-    for other in others:
-        first.add_(other)
-    total = sum(answer.count for answer in answers)
-    return first if total == 1 else first.div_(total)
+def mean_gradient(answer: Answer) -> Tensor:
+    """(n,), the gradient of the mean loss over the examples of an answer, in the answer's own memory."""
+    assert answer.gradient is not None
+    return answer.gradient if answer.count == 1 else answer.gradient.div_(answer.count)

@@ -59,7 +59,7 @@ class String:
         controls = self.curve.controls.clone()
         self._velocity.mul_(self._momentum)
         for number, answer in enumerate(answers):
-            gradient = mean_gradient([answer])
+            gradient = mean_gradient(answer)
             if self._decay:
                 gradient.add_(controls[number + 1], alpha=self._decay)
             self._velocity[number].add_(gradient)

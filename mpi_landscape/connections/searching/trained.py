@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mpi_landscape.connections.curve import Curve, bezier, chain, straight_controls
-from mpi_landscape.connections.searching.rounds import Answer, Round, Task, mean_gradient
+from mpi_landscape.connections.searching.rounds import Answer, Round, Task
 from mpi_landscape.training.randomness import generator
 
 # What is drawn for a path is independent of what is drawn for a training of the same seed.
@@ -83,23 +83,30 @@ class TrainedCurve:
         return self.step >= self.num_steps
 
     def next_round(self) -> Round:
-        """The gradient at one random point, from a batch in its pieces."""
-        t = float(torch.rand((), generator=generator(_POINTS, self._seed, self.step), dtype=torch.float64))
+        """The gradient at a random point, from a batch; of a batch in pieces, each piece has a point of its own.
+
+        The points of k pieces are drawn from k equal parts of the curve, one from each: the mean over them is that over
+        U(0, 1), and varies less.
+        """
         number = self._pieces[self.step % self._per_epoch]
-        return Round(tasks=tuple(Task(t=t, piece=piece) for piece in range(number)), step=self.step)
+        source = generator(_POINTS, self._seed, self.step)
+        drawn = torch.rand(number, generator=source, dtype=torch.float64).tolist()
+        tasks = (Task(t=(piece + each) / number, piece=piece) for piece, each in enumerate(drawn))
+        return Round(tasks=tuple(tasks), step=self.step)
 
     def take(self, answers: Sequence[Answer]) -> None:
-        """One step of the bends along the gradient at the point, each by its weight there."""
-        t = self.next_round().tasks[0].t
-        gradient = mean_gradient(answers)
-        if self._decay:
-            gradient.add_(self.curve.point(t), alpha=self._decay)
+        """One step of the bends along the gradients at the points, each by its weight there."""
+        tasks, total = self.next_round().tasks, sum(answer.count for answer in answers)
         rate = rate_at(self._rate, (self.step // self._per_epoch) / self._epochs)
-        weights = dict(self.curve.weights(t))
         self._velocity.mul_(self._momentum)
-        for index in range(1, len(self.curve.controls) - 1):
-            if index in weights:
-                self._velocity[index - 1].add_(gradient, alpha=weights[index])
+        for task, answer in zip(tasks, answers, strict=True):
+            assert answer.gradient is not None
+            gradient = answer.gradient if total == 1 else answer.gradient.div_(total)
+            if self._decay:
+                gradient.add_(self.curve.point(task.t), alpha=self._decay / len(tasks))
+            for index, weight in self.curve.weights(task.t):
+                if 0 < index < len(self.curve.controls) - 1:
+                    self._velocity[index - 1].add_(gradient, alpha=weight)
         self.curve.controls[1:-1].add_(self._velocity, alpha=-rate)
         self.step += 1
 
