@@ -113,13 +113,22 @@ class Passes:
             AgreedError: The network or the loss raised for a batch.
         """
         ranks, own = self.ranks, dict[int, Answer]()
-        with ranks.together():
+        refusal: LandscapeError | None = None
+        try:
             for number, task in enumerate(asked.tasks):
                 if owner(number, ranks) == ranks.rank:
                     own[number] = self._answer(curve, task, asked.step)
-        sums: dict[int, tuple[float, float]] = {}
-        for each in ranks.gather({number: (answer.loss, answer.count) for number, answer in own.items()}):
-            sums.update(each)
+        except LandscapeError as error:
+            refusal = error
+        # Refusals travel with the sums: every further meeting would be one in every step.
+        everywhere = ranks.gather(
+            (refusal is None, {number: (answer.loss, answer.count) for number, answer in own.items()})
+        )
+        if not all(fine for fine, _ in everywhere):
+            with ranks.together():
+                if refusal is not None:
+                    raise refusal
+        sums = {number: pair for _, each in everywhere for number, pair in each.items()}
         gradients = self._gradients(own, asked.tasks)
         sizes = self.batches.pieces_of(asked.step)
         for task in asked.tasks:

@@ -32,6 +32,8 @@ def exchanged(
 ) -> Iterator[NDArray[np.generic]]:
     """The rows of these numbers in their order, on every rank: as their owners have made them, bit for bit. Collective.
 
+    All ranks have met just before: a broadcast keeps a core busy while it waits.
+
     Args:
         rows: By number, (size,) each; those that this rank owns.
         numbers: Which are wanted; the same on every rank.
@@ -40,7 +42,6 @@ def exchanged(
         dtype: Their type.
         slice_size: Bytes per message.
     """
-    ranks.meet()
     for number in numbers:
         root = owner(number, ranks)
         row = np.ascontiguousarray(rows[number]) if root == ranks.rank else np.empty(size, dtype=dtype)

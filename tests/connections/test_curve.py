@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -76,7 +78,7 @@ def test_the_length_of_a_chain_is_that_of_its_pieces():
 def plain_redistribution(controls, shares):
     """In a plain loop: walk along the pieces until the wanted length is used up."""
     controls = controls.numpy()
-    pieces = [np.linalg.norm(after - before) for before, after in zip(controls, controls[1:], strict=False)]
+    pieces = [np.linalg.norm(after - before) for before, after in itertools.pairwise(controls)]
     made = [controls[0]]
     for number in range(1, len(controls) - 1):
         left = sum(shares[:number]) * sum(pieces)

@@ -211,7 +211,9 @@ def test_the_pieces_of_a_batch_add_up_to_it_and_examples_are_counted():
     passes = passes_of(start, loss, start.state_dict(), end.state_dict(), X, Y, batch_size=6, piece_size=3)
     curve = line(passes.space.vector(passes.space.start), passes.space.vector(passes.space.end))
     (whole,) = passes.answers(curve, Round(tasks=(Task(t=T),), step=3))
-    parts = passes.answers(curve, Round(tasks=(Task(t=T, piece=0), Task(t=T, piece=1, gradient=False)), step=3))
+    parts = passes.answers(
+        curve, Round(tasks=(Task(t=T, piece=0), Task(t=T, piece=1, gradient=False)), step=3)
+    )
     assert [passes.batches.pieces_of(step) for step in (0, 1, 2, 3)] == [[3, 3], [2, 2]] * 2
     assert sum(each.loss for each in parts) == pytest.approx(whole.loss, rel=1e-6)
     assert parts[1].gradient is None
@@ -242,7 +244,9 @@ def test_a_loss_that_no_gradient_reaches_is_refused():
 
 def test_what_a_network_raises_is_told_in_a_line():
     start, end = made("layers", 1), made("layers", 2)
-    passes = passes_of(start, lambda model, batch: model(batch[1]), start.state_dict(), end.state_dict(), X, Y)
+    passes = passes_of(
+        start, lambda model, batch: model(batch[1]), start.state_dict(), end.state_dict(), X, Y
+    )
     curve = line(passes.space.vector(passes.space.start), passes.space.vector(passes.space.end))
     with pytest.raises((LandscapeError, AgreedError), match="calling it on the network and a batch"):
         passes.answers(curve, Round(tasks=(Task(t=T),), step=0))

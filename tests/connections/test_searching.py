@@ -52,7 +52,7 @@ def ends(passes):
 def examples_of(passes, step):
     """Whose numbers are in the batches of the feed, in its own order: found by their values."""
     rows = torch.cat([batch[0] for batch in passes.batches.read(step)])
-    return [int((X == row).all(dim=1).nonzero()) for row in rows]
+    return [int((row == X).all(dim=1).nonzero()) for row in rows]
 
 
 @pytest.mark.parametrize("kind", ["bezier", "chain"])
@@ -147,9 +147,7 @@ def test_a_step_of_a_band_is_descent_across_the_path(passes):
         moved[index] -= RATE * across
     search.take(passes.answers(search.curve, search.next_round()))
     wanted = plain_redistribution(moved, [1 / 3] * 3)
-    torch.testing.assert_close(
-        search.curve.controls, torch.from_numpy(wanted).float(), rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(search.curve.controls, torch.from_numpy(wanted).float(), rtol=1e-5, atol=1e-6)
 
 
 THREE = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 4.0]])

@@ -52,7 +52,8 @@ def summarize_connection(connection: Connection) -> dict[str, Any]:
 def connection_lines(facts: dict[str, Any]) -> list[str]:
     """The facts for people; identity and provenance are left to the caller."""
     progress, length, pivots, cost = (facts[name] for name in ("progress", "length", "pivots", "cost"))
-    kind = "pivots" if pivots["on_path"] else "bends beside the path"
+    kind = "pivot" if pivots["on_path"] else "bend beside the path"
+    kind += "s" if pivots["number"] > 1 else ""
     text = [
         f"{facts['file']}: {facts['title']}",
         f"progress         {progress['points_done']} of {progress['points']} points",
