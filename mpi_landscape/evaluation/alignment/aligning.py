@@ -61,6 +61,8 @@ def symmetries_of(model: nn.Module, loss: LossFunction, batch: Any, *, gradients
         (UnitSet(name='0.weight[0]', size=8),)
     """
     run = run_of(loss, gradients=gradients)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LandscapeError(f"{_REFUSED}: a module of TorchScript does not show what leaves it; {_INSTEAD}")
     with exact_arithmetic(), in_evaluation(model), kept_as_it_is(model):
         flow = observed(model, lambda network: run(network, batch))
         if flow.reads is not None:
@@ -69,7 +71,10 @@ def symmetries_of(model: nn.Module, loss: LossFunction, batch: Any, *, gradients
             )
         if flow.random is not None:
             raise LandscapeError(f"{_REFUSED}: it draws random numbers by {flow.random}; {_INSTEAD}")
-        found = followed(model, lambda network: run(network, batch))
+        try:
+            found = followed(model, lambda network: run(network, batch))
+        except LandscapeError as error:
+            raise LandscapeError(f"{_REFUSED}: {error}; {_INSTEAD}") from error
         symmetries = symmetries_among(found, (name for name, _ in model.named_parameters()))
         if not symmetries.sets:
             raise LandscapeError(f"{_REFUSED}: {_obstacle(symmetries)}; {_INSTEAD}")
@@ -112,21 +117,28 @@ def aligned(
     run = run_of(loss, gradients=gradients)
     with exact_arithmetic(), in_evaluation(model), torch.no_grad():
         own = tensors_by_all_names(model)
-        _check_fit(own, state, symmetries)
-        permutations = matched(own, state, symmetries, seed=seed)
-        moved = symmetries.permuted(state, permutations)
-        found, allowed = difference(model, run, batch, (state, moved))
+        whole = _by_all_names(own, state)
+        _check_fit(own, whole, symmetries)
+        permutations = matched(own, whole, symmetries, seed=seed)
+        moved = symmetries.permuted(whole, permutations)
+        found, allowed = difference(model, run, batch, (whole, moved))
         if not found <= allowed:
             raise LandscapeError(
                 f"{_REFUSED}: the permuted network's loss of an example differs by {found:.1e}, relative to it, where "
                 f"rounding makes at most {allowed:.0e}; {_INSTEAD}"
             )
         return Alignment(
-            state={name: tensor.detach().clone() for name, tensor in moved.items()},
+            state={name: moved[name].detach().clone() for name in state},
             permutations=tuple(permutations),
-            distance_before=distance(own, state, symmetries.counted),
+            distance_before=distance(own, whole, symmetries.counted),
             distance_after=distance(own, moved, symmetries.counted),
         )
+
+
+def _by_all_names(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state in which a shared tensor, of which a file may hold one name, has all of them."""
+    given = {id(tensor): state[name] for name, tensor in reversed(own.items()) if name in state}
+    return {**{name: given[id(tensor)] for name, tensor in own.items() if id(tensor) in given}, **state}
 
 
 def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], symmetries: Symmetries) -> None:

@@ -19,6 +19,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.alignment.axes import Axis, fixed, free, freeze, length, resolved, unify
 from mpi_landscape.evaluation.alignment.operation import Axes, Operation
 from mpi_landscape.evaluation.alignment.rules import HANDING_ON, Rule, rule_of
@@ -80,6 +81,11 @@ class Known:
             self.entered.setdefault(each, axes)
         return axes
 
+    def has(self, tensor: Tensor) -> bool:
+        """Whether a tensor is known already."""
+        place = _place(tensor)
+        return place[0] in self._memories and place in self._memories[place[0]].tensors
+
     def made(self, tensor: Tensor, axes: Axes, reason: str) -> None:
         """A tensor is what an operation gave: a new one, or one that was there and holds this from now on."""
         place = _place(tensor)
@@ -125,6 +131,7 @@ def followed(network: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, A
         run: Calls the network and its loss on some examples.
 
     Raises:
+        LandscapeError: What the network gives is no tensor with memory of its own.
         Exception: What `run` raises.
     """
     known = Known(
@@ -158,6 +165,8 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What leaves the network is in the order of the classes."""
         for leaf in tree_leaves(nest):
             if isinstance(leaf, Tensor):
+                if not self._known.has(leaf) and not _is_plain(leaf):
+                    raise LandscapeError("what leaves it, as within vmap, cannot be followed")
                 for axis in self._known.of(leaf):
                     freeze(axis, OUTPUT)
 
@@ -230,10 +239,16 @@ def _one_operation_at_a_time() -> Iterator[None]:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
+    if tensor.layout != torch.strided or type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+        return False
+    try:
+        return tensor.untyped_storage() is not None
+    except (RuntimeError, NotImplementedError):  # within vmap
+        return False
 
 
 def _place(tensor: Tensor) -> _Place:
+    """Where a tensor lies; one without memory is itself, and is kept."""
     if not _is_plain(tensor):
         return (-id(tensor), 0)
     key = int(tensor.untyped_storage()._cdata)

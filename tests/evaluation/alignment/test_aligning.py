@@ -295,6 +295,50 @@ def test_running_statistics_follow_their_units_and_do_not_count():
     assert torch.equal(found.state["2.running_mean"], other["2.running_mean"])
 
 
+@pytest.mark.parametrize("left_out", ["second.weight", "third.weight"])
+def test_one_name_of_a_shared_tensor_is_enough(left_out):
+    def tied(seed):
+        torch.manual_seed(seed)
+        layers = {name: nn.Linear(12, 12) for name in ("second", "third")}
+        network = Block(
+            lambda s, x: s.last(s.third(torch.tanh(s.second(torch.tanh(s.first(x.flatten(1))))))),
+            first=nn.Linear(64, 12),
+            last=nn.Linear(12, 10),
+            **layers,
+        )
+        network.third.weight = network.second.weight
+        return network
+
+    first, second = tied(1), tied(2)
+    symmetries = symmetries_of(first, loss, digits(8))
+    assert [each.size for each in symmetries.sets] == [12]
+    assert len([name for name in symmetries.counted if name.endswith("d.weight")]) == 1
+    state = second.state_dict()
+    found = [
+        aligned(first, given, symmetries, loss, digits(8), seed=0)
+        for given in (state, {key: each for key, each in state.items() if key != left_out})
+    ]
+    assert torch.equal(*(each.permutations[0] for each in found))
+    assert found[1].state.keys() == state.keys() - {left_out}
+    assert torch.equal(found[0].state["second.weight"], found[0].state["third.weight"])
+
+
+def test_a_loss_that_takes_derivatives_itself_is_followed_through_them():
+    def residual(network, points):
+        points = points.clone().requires_grad_(True)
+        values = network(points)
+        (slope,) = torch.autograd.grad(values.sum(), points, create_graph=True)
+        (bend,) = torch.autograd.grad(slope[:, 0].sum(), points, create_graph=True)
+        return (bend[:, 0] + slope[:, 1] - values[:, 0]) ** 2
+
+    network = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 9), nn.SiLU(), nn.Linear(9, 1))
+    symmetries = symmetries_of(network, residual, torch.randn(7, 2), gradients=True)
+    assert [each.size for each in symmetries.sets] == [16, 9]
+    _, moved = shuffled(symmetries, network.state_dict(), seed=1)
+    found = aligned(network, moved, symmetries, residual, torch.randn(7, 2), seed=0, gradients=True)
+    assert found.distance_after == 0
+
+
 UNFIT = {
     "missing": (None, "the second network has no tensor 1.bias"),
     "shape": (torch.zeros(31), r"1.bias has shape \(32,\) in the first network and \(31,\) in the second"),
