@@ -7,7 +7,7 @@ count. Every tensor of the pass keeps what is known of its axes; views share it,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,12 +123,15 @@ class Known:
         return self._memories[key]
 
 
-def followed(network: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, Axes]:
-    """The axes of the parameters and buffers that a pass uses, by all of their names.
+def followed(
+    network: nn.Module, run: Callable[[nn.Module, Any], Any], batches: Iterable[Any]
+) -> dict[str, Axes]:
+    """The axes of the parameters and buffers that passes use, by all of their names: of all passes together.
 
     Args:
         network: In evaluation mode.
         run: Calls the network and its loss on some examples.
+        batches: The examples of each pass.
 
     Raises:
         LandscapeError: What the network gives is no tensor with memory of its own.
@@ -145,9 +148,10 @@ def followed(network: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, A
 
     hook = network.register_forward_hook(outputs)
     try:
-        with torch.no_grad(), _one_operation_at_a_time(), mode:
-            result = run(network)
-        mode.leave_in_order(result)
+        for batch in batches:
+            with torch.no_grad(), _one_operation_at_a_time(), mode:
+                result = run(network, batch)
+            mode.leave_in_order(result)
     finally:
         hook.remove()
     known.leave_unused()

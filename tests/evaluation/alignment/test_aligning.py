@@ -323,6 +323,40 @@ def test_one_name_of_a_shared_tensor_is_enough(left_out):
     assert torch.equal(found[0].state["second.weight"], found[0].state["third.weight"])
 
 
+def _deciding(edge):
+    """Goes past a mask on some batches."""
+
+    def forward(s, x):
+        hidden = torch.relu(s.first(x.flatten(1)))
+        if x.mean() > edge:
+            hidden = hidden * torch.cat([hidden.new_zeros(4), hidden.new_ones(8)])
+        return s.last(hidden.cumsum(1) if x.mean() > edge + 0.4 else hidden)
+
+    return Block(forward, first=nn.Linear(64, 12), last=nn.Linear(12, 10))
+
+
+def test_where_data_decide_the_ways_of_all_batches_count():
+    torch.manual_seed(0)
+    images, labels = digits(6)
+    batch, masked, summed = ((images + shift, labels) for shift in (0, 0.6, 2))
+    network = _deciding(0.7)
+    where = r"item of the data is read at test_aligning.py:\d+, so other batches may go another way"
+    with pytest.raises(LandscapeError, match=where):
+        symmetries_of(network, loss, batch)
+
+    def sizes(*others):
+        return sorted(each.size for each in symmetries_of(network, loss, batch, others=others).sets)
+
+    assert sizes() == [12]
+    assert sizes(masked) == [4, 8]
+    with pytest.raises(LandscapeError, match="the order of its units counts for cumsum"):
+        sizes(masked, summed)
+    symmetries = symmetries_of(network, loss, batch, others=())
+    other = _deciding(0.7).state_dict()
+    with pytest.raises(LandscapeError, match="loss of an example differs"):
+        aligned(network, other, symmetries, loss, batch, others=[masked], seed=0)
+
+
 def test_a_loss_that_takes_derivatives_itself_is_followed_through_them():
     def residual(network, points):
         points = points.clone().requires_grad_(True)
