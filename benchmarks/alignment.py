@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mpi_landscape.evaluation.alignment.aligning import Alignment, aligned, symmetries_of
 from mpi_landscape.problem.datasets.signals import mnist1d
-from mpi_landscape.problem.networks.convolutional import vgg9
+from mpi_landscape.problem.networks.convolutional import cnn, vgg9
 from mpi_landscape.problem.networks.perceptron import mlp
 from mpi_landscape.problem.networks.resnet import resnet
 
@@ -168,6 +168,12 @@ CASES = {
         make=lambda: mlp(hidden=(512, 512), **SIGNALS), data=signals, epochs=20
     ),
     "perceptron 64 x 2, digits": Case(make=lambda: mlp(hidden=(64, 64), **IMAGES), data=digits, epochs=20),
+    "convolutions 64, no normalization": Case(
+        make=lambda: cnn(width=64, blocks=2, shortcut="none", **IMAGES), data=digits, epochs=10
+    ),
+    "convolutions 64, identities": Case(
+        make=lambda: cnn(width=64, blocks=2, **IMAGES), data=digits, epochs=10
+    ),
     "VGG-9, statistics between": Case(make=lambda: vgg9(width=16, **IMAGES), data=digits, epochs=10),
     "VGG-9, statistics anew": Case(make=lambda: vgg9(width=16, **IMAGES), data=digits, epochs=10, anew=True),
     "ResNet-14, statistics between": Case(

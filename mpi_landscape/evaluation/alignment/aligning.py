@@ -5,7 +5,7 @@ Source: Ainsworth, Hayase and Srinivasa (2022), arXiv:2209.04836.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.alignment.following import followed
 from mpi_landscape.evaluation.alignment.matching import distance, matched
-from mpi_landscape.evaluation.alignment.proof import difference, proved, run_of, tensors_by_all_names
+from mpi_landscape.evaluation.alignment.proof import Run, check_same, proved, run_of, tensors_by_all_names
 from mpi_landscape.evaluation.alignment.symmetries import Symmetries, symmetries_among
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.engine.dataflow import observed
@@ -43,13 +43,22 @@ class Alignment:
     distance_after: float
 
 
-def symmetries_of(model: nn.Module, loss: LossFunction, batch: Any, *, gradients: bool = False) -> Symmetries:
+def symmetries_of(
+    model: nn.Module,
+    loss: LossFunction,
+    batch: Any,
+    *,
+    others: Sequence[Any] | None = None,
+    gradients: bool = False,
+) -> Symmetries:
     """Which hidden units of a network may be permuted, seen in one pass and borne out by another.
 
     Args:
         model: Any network; it is called in evaluation mode and is afterwards what it was.
         loss: Called as `loss(model, batch)`; one value per example.
         batch: Some examples, on the network's device.
+        others: All other batches that the network is to be called on, if they are at hand: where Python looks at the data, they
+            are followed, too.
         gradients: Whether the loss takes derivatives itself.
 
     Raises:
@@ -61,19 +70,22 @@ def symmetries_of(model: nn.Module, loss: LossFunction, batch: Any, *, gradients
         (UnitSet(name='0.weight[0]', size=8),)
     """
     run = run_of(loss, gradients=gradients)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LandscapeError(f"{_REFUSED}: a module of TorchScript does not show what leaves it; {_INSTEAD}")
     with exact_arithmetic(), in_evaluation(model), kept_as_it_is(model):
-        flow = observed(model, lambda network: run(network, batch))
-        if flow.reads is not None:
-            raise LandscapeError(
-                f"{_REFUSED}: {flow.reads}, so other parameters or batches may go another way; {_INSTEAD}"
-            )
-        if flow.random is not None:
-            raise LandscapeError(f"{_REFUSED}: it draws random numbers by {flow.random}; {_INSTEAD}")
-        found = followed(model, lambda network: run(network, batch))
+        batches = [batch]
+        if _check_steady(model, run, batch, others is not None):
+            batches += others or []
+            for each in batches[1:]:
+                _check_steady(model, run, each, True)
+        try:
+            found = followed(model, run, batches)
+        except LandscapeError as error:
+            raise LandscapeError(f"{_REFUSED}: {error}; {_INSTEAD}") from error
         symmetries = symmetries_among(found, (name for name, _ in model.named_parameters()))
         if not symmetries.sets:
             raise LandscapeError(f"{_REFUSED}: {_obstacle(symmetries)}; {_INSTEAD}")
-        return proved(model, run, batch, symmetries)
+        return proved(model, run, batches, symmetries)
 
 
 def aligned(
@@ -84,6 +96,7 @@ def aligned(
     batch: Any,
     *,
     seed: int,
+    others: Sequence[Any] = (),
     gradients: bool = False,
 ) -> Alignment:
     """Bring a second network next to a first, and check that it computes what it did.
@@ -94,6 +107,7 @@ def aligned(
         symmetries: Of either.
         loss: Called as `loss(model, batch)`; one value per example.
         batch: Some examples, on the network's device.
+        others: Further batches on which the losses are compared.
         seed: Of the order in which units are matched. The bits depend on it and on the two networks alone.
         gradients: Whether the loss takes derivatives itself.
 
@@ -112,21 +126,41 @@ def aligned(
     run = run_of(loss, gradients=gradients)
     with exact_arithmetic(), in_evaluation(model), torch.no_grad():
         own = tensors_by_all_names(model)
-        _check_fit(own, state, symmetries)
-        permutations = matched(own, state, symmetries, seed=seed)
-        moved = symmetries.permuted(state, permutations)
-        found, allowed = difference(model, run, batch, (state, moved))
-        if not found <= allowed:
-            raise LandscapeError(
-                f"{_REFUSED}: the permuted network's loss of an example differs by {found:.1e}, relative to it, where "
-                f"rounding makes at most {allowed:.0e}; {_INSTEAD}"
-            )
+        whole = _by_all_names(own, state)
+        _check_fit(own, whole, symmetries)
+        permutations = matched(own, whole, symmetries, seed=seed)
+        moved = symmetries.permuted(whole, permutations)
+        try:
+            check_same(model, run, [batch, *others], (whole, moved))
+        except LandscapeError as error:
+            raise LandscapeError(f"{_REFUSED}: {error}; {_INSTEAD}") from error
         return Alignment(
-            state={name: tensor.detach().clone() for name, tensor in moved.items()},
+            state={name: moved[name].detach().clone() for name in state},
             permutations=tuple(permutations),
-            distance_before=distance(own, state, symmetries.counted),
+            distance_before=distance(own, whole, symmetries.counted),
             distance_after=distance(own, moved, symmetries.counted),
         )
+
+
+def _check_steady(model: nn.Module, run: Run, batch: Any, all_are_known: bool) -> bool:
+    """Check that no parameter decides what a pass does; whether data do.
+
+    Raises:
+        LandscapeError: A parameter does, chance does, or data that are not all at hand.
+    """
+    flow = observed(model, lambda network: run(network, batch))
+    if flow.reads is not None and (flow.reads_parameters or not all_are_known):
+        what = "parameters or batches" if flow.reads_parameters else "batches"
+        raise LandscapeError(f"{_REFUSED}: {flow.reads}, so other {what} may go another way; {_INSTEAD}")
+    if flow.random is not None:
+        raise LandscapeError(f"{_REFUSED}: it draws random numbers by {flow.random}; {_INSTEAD}")
+    return flow.reads is not None
+
+
+def _by_all_names(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state in which a shared tensor, of which a file may hold one name, has all of them."""
+    given = {id(tensor): state[name] for name, tensor in reversed([*own.items()]) if name in state}
+    return {**{name: given[id(tensor)] for name, tensor in own.items() if id(tensor) in given}, **state}
 
 
 def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], symmetries: Symmetries) -> None:

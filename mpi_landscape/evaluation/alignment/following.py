@@ -7,7 +7,7 @@ count. Every tensor of the pass keeps what is known of its axes; views share it,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.alignment.axes import Axis, fixed, free, freeze, length, resolved, unify
 from mpi_landscape.evaluation.alignment.operation import Axes, Operation
 from mpi_landscape.evaluation.alignment.rules import HANDING_ON, Rule, rule_of
@@ -80,6 +81,11 @@ class Known:
             self.entered.setdefault(each, axes)
         return axes
 
+    def has(self, tensor: Tensor) -> bool:
+        """Whether a tensor is known already."""
+        place = _place(tensor)
+        return place[0] in self._memories and place in self._memories[place[0]].tensors
+
     def made(self, tensor: Tensor, axes: Axes, reason: str) -> None:
         """A tensor is what an operation gave: a new one, or one that was there and holds this from now on."""
         place = _place(tensor)
@@ -117,14 +123,18 @@ class Known:
         return self._memories[key]
 
 
-def followed(network: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, Axes]:
-    """The axes of the parameters and buffers that a pass uses, by all of their names.
+def followed(
+    network: nn.Module, run: Callable[[nn.Module, Any], Any], batches: Iterable[Any]
+) -> dict[str, Axes]:
+    """The axes of the parameters and buffers that passes use, by all of their names: of all passes together.
 
     Args:
         network: In evaluation mode.
         run: Calls the network and its loss on some examples.
+        batches: The examples of each pass.
 
     Raises:
+        LandscapeError: What the network gives is no tensor with memory of its own.
         Exception: What `run` raises.
     """
     known = Known(
@@ -138,9 +148,10 @@ def followed(network: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, A
 
     hook = network.register_forward_hook(outputs)
     try:
-        with torch.no_grad(), _one_operation_at_a_time(), mode:
-            result = run(network)
-        mode.leave_in_order(result)
+        for batch in batches:
+            with torch.no_grad(), _one_operation_at_a_time(), mode:
+                result = run(network, batch)
+            mode.leave_in_order(result)
     finally:
         hook.remove()
     known.leave_unused()
@@ -158,6 +169,8 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What leaves the network is in the order of the classes."""
         for leaf in tree_leaves(nest):
             if isinstance(leaf, Tensor):
+                if not self._known.has(leaf) and not _is_plain(leaf):
+                    raise LandscapeError("what leaves it, as within vmap, cannot be followed")
                 for axis in self._known.of(leaf):
                     freeze(axis, OUTPUT)
 
@@ -230,10 +243,16 @@ def _one_operation_at_a_time() -> Iterator[None]:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
+    if tensor.layout != torch.strided or type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+        return False
+    try:
+        return tensor.untyped_storage() is not None
+    except (RuntimeError, NotImplementedError):  # within vmap
+        return False
 
 
 def _place(tensor: Tensor) -> _Place:
+    """Where a tensor lies; one without memory is itself, and is kept."""
     if not _is_plain(tensor):
         return (-id(tensor), 0)
     key = int(tensor.untyped_storage()._cdata)

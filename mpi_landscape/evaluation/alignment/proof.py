@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,19 +45,37 @@ def tensors_by_all_names(model: nn.Module) -> dict[str, Tensor]:
     return {**parameters, **dict(model.named_buffers(remove_duplicate=False))}
 
 
-def difference(
-    model: nn.Module, run: Run, data: Any, states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
-) -> tuple[float, float]:
-    """How far the losses of two states of a network are apart, and how far they may be.
+def check_same(
+    model: nn.Module,
+    run: Run,
+    batches: Iterable[Any],
+    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+) -> None:
+    """Check that two states of a network have the same losses, but for rounding.
 
-    In the network's own type, and where that is too coarse to tell, in float64 as well, whichever says less.
+    In the network's own type, and where that is too coarse to tell, in float64.
 
     Args:
         model: In evaluation mode; afterwards it is what it was.
         run: A pass.
-        data: A batch.
+        batches: The examples.
         states: Parameters and buffers by name.
+
+    Raises:
+        LandscapeError: They have not, and how far they are apart.
     """
+    for data in batches:
+        found, allowed = _apart(model, run, data, states)
+        if not found <= allowed:
+            raise LandscapeError(
+                f"the permuted network's loss of an example differs by {found:.1e}, relative to it, where rounding makes at "
+                f"most {allowed:.0e}"
+            )
+
+
+def _apart(
+    model: nn.Module, run: Run, data: Any, states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+) -> tuple[float, float]:
     own = next(iter(model.parameters())).dtype.to_real()
     kind = own if own in TOLERANCE else torch.float32
     found = _difference(model, run, data, states, kind)
@@ -69,8 +87,10 @@ def difference(
         return found, TOLERANCE[kind]
 
 
-def proved(model: nn.Module, run: Run, data: Any, symmetries: Symmetries, *, seed: int = 0) -> Symmetries:
-    """The symmetries that a pass bears out, after random permutations at other parameters than the network's own.
+def proved(
+    model: nn.Module, run: Run, batches: Sequence[Any], symmetries: Symmetries, *, seed: int = 0
+) -> Symmetries:
+    """The symmetries that passes bear out, after random permutations at other parameters than the network's own.
 
     Other parameters, as after an initialization scales and shifts are all alike, so that they could be in any order.
 
@@ -81,13 +101,16 @@ def proved(model: nn.Module, run: Run, data: Any, symmetries: Symmetries, *, see
     state = {name: tensor.detach().clone() for name, tensor in tensors_by_all_names(model).items()}
     moved = {name: _moved(tensor, generator) for name, tensor in state.items()}
     with kept_as_it_is(model):
-        if not bool(torch.isfinite(_losses(model, run, data, moved)).all()):
+        if not bool(torch.isfinite(_losses(model, run, batches[0], moved)).all()):
             moved = state
     shuffled = [torch.randperm(each.size, generator=generator) for each in symmetries.sets]
 
     def holds(of: Symmetries, permutations: Sequence[Tensor]) -> bool:
-        found, allowed = difference(model, run, data, (moved, of.permuted(moved, permutations)))
-        return found <= allowed
+        try:
+            check_same(model, run, batches, (moved, of.permuted(moved, permutations)))
+        except LandscapeError:
+            return False
+        return True
 
     if holds(symmetries, shuffled):
         return symmetries

@@ -226,7 +226,7 @@ def _broadcast(op: Operation, axes: Axes, to: Axes) -> None:
 
 
 # By rule, the operations that it holds for.
-_NAMES: dict[Rule, str] = {
+NAMES: dict[Rule, str] = {
     uniform: """
         zeros ones full empty new_zeros new_ones new_full new_empty scalar_tensor zeros_like ones_like full_like empty_like
         empty_strided new_empty_strided
@@ -270,7 +270,7 @@ _NAMES: dict[Rule, str] = {
 }
 # Rules of operations whose numbers go on to others: they alone use none.
 HANDING_ON = frozenset((uniform, elementwise, like_the_first, *SHAPING))
-RULES: dict[str, Rule] = {name: rule for rule, names in _NAMES.items() for name in names.split()}
+RULES: dict[str, Rule] = {name: rule for rule, names in NAMES.items() for name in names.split()}
 
 
 def rule_of(func: torch._ops.OpOverload, name: str) -> Rule | None:

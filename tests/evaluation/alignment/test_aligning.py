@@ -295,6 +295,84 @@ def test_running_statistics_follow_their_units_and_do_not_count():
     assert torch.equal(found.state["2.running_mean"], other["2.running_mean"])
 
 
+@pytest.mark.parametrize("left_out", ["second.weight", "third.weight"])
+def test_one_name_of_a_shared_tensor_is_enough(left_out):
+    def tied(seed):
+        torch.manual_seed(seed)
+        layers = {name: nn.Linear(12, 12) for name in ("second", "third")}
+        network = Block(
+            lambda s, x: s.last(s.third(torch.tanh(s.second(torch.tanh(s.first(x.flatten(1))))))),
+            first=nn.Linear(64, 12),
+            last=nn.Linear(12, 10),
+            **layers,
+        )
+        network.third.weight = network.second.weight
+        return network
+
+    first, second = tied(1), tied(2)
+    symmetries = symmetries_of(first, loss, digits(8))
+    assert [each.size for each in symmetries.sets] == [12]
+    assert len([name for name in symmetries.counted if name.endswith("d.weight")]) == 1
+    state = second.state_dict()
+    found = [
+        aligned(first, given, symmetries, loss, digits(8), seed=0)
+        for given in (state, {key: each for key, each in state.items() if key != left_out})
+    ]
+    assert torch.equal(*(each.permutations[0] for each in found))
+    assert found[1].state.keys() == state.keys() - {left_out}
+    assert torch.equal(found[0].state["second.weight"], found[0].state["third.weight"])
+
+
+def _deciding(edge):
+    """Goes past a mask on some batches."""
+
+    def forward(s, x):
+        hidden = torch.relu(s.first(x.flatten(1)))
+        if x.mean() > edge:
+            hidden = hidden * torch.cat([hidden.new_zeros(4), hidden.new_ones(8)])
+        return s.last(hidden.cumsum(1) if x.mean() > edge + 0.4 else hidden)
+
+    return Block(forward, first=nn.Linear(64, 12), last=nn.Linear(12, 10))
+
+
+def test_where_data_decide_the_ways_of_all_batches_count():
+    torch.manual_seed(0)
+    images, labels = digits(6)
+    batch, masked, summed = ((images + shift, labels) for shift in (0, 0.6, 2))
+    network = _deciding(0.7)
+    where = r"item of the data is read at test_aligning.py:\d+, so other batches may go another way"
+    with pytest.raises(LandscapeError, match=where):
+        symmetries_of(network, loss, batch)
+
+    def sizes(*others):
+        return sorted(each.size for each in symmetries_of(network, loss, batch, others=others).sets)
+
+    assert sizes() == [12]
+    assert sizes(masked) == [4, 8]
+    with pytest.raises(LandscapeError, match="the order of its units counts for cumsum"):
+        sizes(masked, summed)
+    symmetries = symmetries_of(network, loss, batch, others=())
+    other = _deciding(0.7).state_dict()
+    with pytest.raises(LandscapeError, match="loss of an example differs"):
+        aligned(network, other, symmetries, loss, batch, others=[masked], seed=0)
+
+
+def test_a_loss_that_takes_derivatives_itself_is_followed_through_them():
+    def residual(network, points):
+        points = points.clone().requires_grad_(True)
+        values = network(points)
+        (slope,) = torch.autograd.grad(values.sum(), points, create_graph=True)
+        (bend,) = torch.autograd.grad(slope[:, 0].sum(), points, create_graph=True)
+        return (bend[:, 0] + slope[:, 1] - values[:, 0]) ** 2
+
+    network = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 9), nn.SiLU(), nn.Linear(9, 1))
+    symmetries = symmetries_of(network, residual, torch.randn(7, 2), gradients=True)
+    assert [each.size for each in symmetries.sets] == [16, 9]
+    _, moved = shuffled(symmetries, network.state_dict(), seed=1)
+    found = aligned(network, moved, symmetries, residual, torch.randn(7, 2), seed=0, gradients=True)
+    assert found.distance_after == 0
+
+
 UNFIT = {
     "missing": (None, "the second network has no tensor 1.bias"),
     "shape": (torch.zeros(31), r"1.bias has shape \(32,\) in the first network and \(31,\) in the second"),
