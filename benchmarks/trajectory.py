@@ -161,7 +161,9 @@ def main() -> None:
         say = sys.stdout.write
         say(f"{options.checkpoints} checkpoints of {options.parameters:,} numbers, {size / 2**30:.2f} GiB\n")
         say(f"reading them twice, plainly: {twice:.2f} s\n")
-        say("ranks  seconds  of reading twice  speedup  readings of a file  peak of a rank, vectors  the same bits\n")
+        say(
+            "ranks  seconds  of reading twice  speedup  readings of a file  peak of a rank, vectors  the same bits\n"
+        )
         alone: dict[str, float] = {}
         for number in options.ranks:
             found = launched(number, folder, options.parameters)

@@ -29,7 +29,7 @@ from mpi_landscape.storage.temporary import TemporaryPlace
 from mpi_landscape.storage.writer import CHOICES
 from mpi_landscape.surfaces.computing import compute as run_job
 from mpi_landscape.surfaces.ranges import resolved
-from mpi_landscape.surfaces.request import Request, grid_of
+from mpi_landscape.surfaces.request import Request, grid_of, open_axes_of
 from mpi_landscape.wording import listed, shown
 
 _WHERE = "landscape()"
@@ -78,7 +78,8 @@ def landscape(
             or arrays `(x, y)`; a dict of tensors; a `datasets.Dataset`; a LightningDataModule; an iterable, which is read
             once; or several of these by name. Of a batch, the last tensor (or `labels`, `target`, ...) is the target of a
             named loss or a criterion, and the rest goes into the network.
-        alpha: (min, max, num) of the first axis, in units of the direction; `auto` on an axis of a trajectory file.
+        alpha: (min, max, num) of the first axis, in units of the direction; `auto` finds a range: that of the paths on an axis
+            of a trajectory file, otherwise until the loss has risen to that of guessing.
         beta: The same of the second axis; None for a line.
         output: The surface file; None for a temporary one, which is there as long as the surface that is returned, and is
             gone at the end of the process. What is kept longer is given a name here, and resumed if it is not finished.
@@ -154,6 +155,7 @@ def landscape(
                 directions=configuration.directions,
                 grid=grid_of(configuration),
                 compute=configuration.compute,
+                open_axes=open_axes_of(configuration),
             ),
             ranks,
             path,

@@ -27,12 +27,14 @@ class Request:
         directions: What to build around it.
         grid: The points.
         compute: Precision, device, batch and tile sizes.
+        open_axes: `alpha`, `beta`: those whose range is still to be found; of the grid they have the number of points.
     """
 
     problem: Problem
     directions: DirectionsConfiguration
     grid: Grid
     compute: ComputeConfiguration
+    open_axes: tuple[str, ...] = ()
 
 
 def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
@@ -47,11 +49,19 @@ def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
 
 
 def grid_of(configuration: Configuration) -> Grid:
-    """The points, of a configuration whose open ranges have been found."""
+    """The points; of an axis whose range is open the number is known alone."""
     alpha, beta = configuration.grid.alpha, configuration.grid.beta
-    assert isinstance(alpha, Axis)
-    assert not isinstance(beta, AutoAxis)
-    return Grid(alpha, beta)
+    return Grid(_any_range(alpha), None if beta is None else _any_range(beta))
+
+
+def _any_range(axis: Axis | AutoAxis) -> Axis:
+    return Axis(num=axis.num) if isinstance(axis, AutoAxis) else axis
+
+
+def open_axes_of(configuration: Configuration) -> tuple[str, ...]:
+    """The axes whose range is open."""
+    axes = {"alpha": configuration.grid.alpha, "beta": configuration.grid.beta}
+    return tuple(name for name, axis in axes.items() if isinstance(axis, AutoAxis))
 
 
 def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Request:
@@ -90,4 +100,5 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
         directions=configuration.directions,
         grid=grid_of(configuration),
         compute=configuration.compute,
+        open_axes=open_axes_of(configuration),
     )

@@ -40,7 +40,9 @@ def state_of(model):
 
 
 def changed(change):
-    return lambda model, path: torch.save({name: change(each) for name, each in state_of(model).items()}, path)
+    return lambda model, path: torch.save(
+        {name: change(each) for name, each in state_of(model).items()}, path
+    )
 
 
 def real(kind):
@@ -49,7 +51,10 @@ def real(kind):
 
 SAVED = {
     "torch": (".pt", changed(lambda each: each)),
-    "in a mapping": (".ckpt", lambda model, path: torch.save({"state_dict": state_of(model), "epoch": 3}, path)),
+    "in a mapping": (
+        ".ckpt",
+        lambda model, path: torch.save({"state_dict": state_of(model), "epoch": 3}, path),
+    ),
     "of before 1.6": (
         ".pth",
         lambda model, path: torch.save(state_of(model), path, _use_new_zipfile_serialization=False),
@@ -71,7 +76,9 @@ SAVED = {
     "conjugate": (".pt", changed(lambda each: each.conj() if each.is_complex() else each)),
     "wrapped": (
         ".pt",
-        lambda model, path: torch.save({f"module.{name}": each for name, each in state_of(model).items()}, path),
+        lambda model, path: torch.save(
+            {f"module.{name}": each for name, each in state_of(model).items()}, path
+        ),
     ),
     "safetensors": (
         ".safetensors",

@@ -128,7 +128,13 @@ def test_options_that_do_not_fit_are_refused(way, options, text):
 
 def test_an_axis_with_next_to_nothing_of_the_way_is_not_blown_up(way):
     """From start to end the way looks straight, as it is."""
-    shares = {"axes": "start_to_end", "alpha_variation": 0.9, "beta_variation": 1e-5, "alpha_norm": 3.0, "beta_norm": 6.0}
+    shares = {
+        "axes": "start_to_end",
+        "alpha_variation": 0.9,
+        "beta_variation": 1e-5,
+        "alpha_norm": 3.0,
+        "beta_norm": 6.0,
+    }
     straight = replace(way, beta=way.beta * 1e-3, attributes=shares)
     low, high = straight.extent("beta")
     assert high - low == pytest.approx(0.2 * 1.75 * 3 / 6)

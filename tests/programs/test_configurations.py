@@ -175,7 +175,12 @@ def test_every_checkpoint_that_is_needed_is_left_by_another_file(everything):
     needed = {
         (name, checkpoint)
         for name, member in everything
-        for checkpoint in (member.model.checkpoint, getattr(member.directions.alpha, "to", None))
+        for checkpoint in (
+            member.model.checkpoint,
+            getattr(member.directions.alpha, "to", None),
+            getattr(member.connect, "start", None),
+            getattr(member.connect, "end", None),
+        )
         if checkpoint is not None
     }
     assert needed

@@ -36,7 +36,10 @@ def vectors(path):
 
 def flat(states, layout):
     return np.stack(
-        [np.concatenate([state[entry.name].double().numpy().ravel() for entry in layout.entries]) for state in states]
+        [
+            np.concatenate([state[entry.name].double().numpy().ravel() for entry in layout.entries])
+            for state in states
+        ]
     )
 
 
@@ -205,7 +208,16 @@ def test_a_surface_on_its_axes_has_its_losses(bowl, here):
         assert ended.status == 0, ended.err
         at = read_surface(study.folder / f"at{number}.h5")
         assert at.train_loss[0, 0] == pytest.approx(found.train_loss_in_plane[number], rel=1e-6)
-    grid = ("--set", "grid.alpha=auto", "--set", "grid.beta=auto", "--set", "grid.alpha.num=13", "--set", "grid.beta.num=9")
+    grid = (
+        "--set",
+        "grid.alpha=auto",
+        "--set",
+        "grid.beta=auto",
+        "--set",
+        "grid.alpha.num=13",
+        "--set",
+        "grid.beta.num=9",
+    )
     ended = here(surface.main, study.configuration, *plane, *grid, "--output", "s.h5")
     assert ended.status == 0, ended.err
     assert "found by grid.alpha: auto" in ended.out
@@ -219,7 +231,9 @@ def test_a_surface_on_its_axes_has_its_losses(bowl, here):
     center = np.flatnonzero(whole.alpha == 0)[0], np.flatnonzero(whole.beta == 0)[0]
     assert whole.train_loss[center] == pytest.approx(found.train_loss[-1], rel=1e-6)
     # Run again, it is the same surface; its text has the ordinary grid.
-    assert here(surface.main, study.configuration, *plane, *grid, "--output", "s.h5").out.endswith("complete\n")
+    assert here(surface.main, study.configuration, *plane, *grid, "--output", "s.h5").out.endswith(
+        "complete\n"
+    )
     assert "auto: true" not in read_surface(study.folder / "s.h5").attributes["configuration"]
     ended = here(surface.main, study.configuration, *plane[:4], *grid, "--output", "t.h5")
     assert ended.status == 2
@@ -263,9 +277,19 @@ def test_what_was_killed_goes_on_to_the_same_bits(bowl, here, contents):
     assert here(trajectory.main, study.configuration).status == 0
     reference = contents(study.folder / "way.h5")
     output = study.folder / "killed.h5"
-    command = [sys.executable, "-m", "mpi_landscape.trajectory", str(study.configuration), "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "mpi_landscape.trajectory",
+        str(study.configuration),
+        "--output",
+        str(output),
+    ]
     job = subprocess.Popen(
-        ["env", "SLEEP=0.05", *command], cwd=study.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["env", "SLEEP=0.05", *command],
+        cwd=study.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     start = time.monotonic()
     while not (output.exists() and read_trajectory(output).done.sum() >= 2):
@@ -321,7 +345,12 @@ def test_a_script_gets_the_same_and_keeps_its_network(tmp_path):
     model.load_state_dict(states[3])
     model.train()
     found = mpi_landscape.trajectory(
-        model, "cross_entropy", digits(), tmp_path / "run", output=tmp_path / "mine.h5", compute={"batch_size": 256}
+        model,
+        "cross_entropy",
+        digits(),
+        tmp_path / "run",
+        output=tmp_path / "mine.h5",
+        compute={"batch_size": 256},
     )
     assert model.training
     assert all(torch.equal(value, states[3][name]) for name, value in model.state_dict().items())

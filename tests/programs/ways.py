@@ -37,7 +37,9 @@ def bowls(folder: Path, *, num: int = NUM, history: bool = True) -> list[dict[st
 
 
 def _history(folder: Path, num: int) -> None:
-    create_history(folder / "history.h5", num_epochs=num - 1, splits=["train"], attributes={"title": "made up"})
+    create_history(
+        folder / "history.h5", num_epochs=num - 1, splits=["train"], attributes={"title": "made up"}
+    )
     with HistoryWriter(folder / "history.h5") as writer:
         for epoch in range(num):
             rate = 0.0 if epoch == 0 else 0.1 if epoch <= 2 else 0.01 if epoch <= 4 else 0.001

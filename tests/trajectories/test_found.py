@@ -8,7 +8,9 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import HistoryWriter, create_history
 from mpi_landscape.trajectories.found import find, said_lines
 
-TRAINING = "model: mlp\ndata: digits\ntraining: {{output: {folder}, epochs: {epochs}, checkpoint_every: {every}}}\n"
+TRAINING = (
+    "model: mlp\ndata: digits\ntraining: {{output: {folder}, epochs: {epochs}, checkpoint_every: {every}}}\n"
+)
 
 
 def made(folder, *names):
@@ -49,7 +51,9 @@ def test_a_training_has_its_epochs_and_their_learning_rates(tmp_path):
 
 def test_a_checkpoint_that_a_training_left_and_that_is_gone_is_named(tmp_path):
     folder = trained(tmp_path / "run", 7, 1, (0, 1, 2, 4, 5, 7))
-    with pytest.raises(LandscapeError, match=r"here.yaml: trajectory.checkpoints: .*epoch_0003.pt is missing"):
+    with pytest.raises(
+        LandscapeError, match=r"here.yaml: trajectory.checkpoints: .*epoch_0003.pt is missing"
+    ):
         found(str(folder))
 
 
