@@ -1,4 +1,4 @@
-"""What is in a surface file: progress, range, minimum, certificate, identity; what is in a training history.
+"""What is in a surface file: progress, range, minimum, certificate, identity; what is in a trajectory, or a history.
 
 Needs neither torch nor MPI, but to check a surface against its configuration.
 
@@ -29,6 +29,8 @@ from mpi_landscape.storage.history.summary import history_lines, summarize_histo
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
+from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
+from mpi_landscape.storage.trajectory.summary import summarize_trajectory, trajectory_lines
 from mpi_landscape.wording import one_line
 
 
@@ -36,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
     parser = command_line.parser(
         "inspect",
-        "Show what is in a surface file, a training history or the file of a path, finished or not.",
+        "Show what is in a surface file, a trajectory file, the file of a path or a training history, finished or not.",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a file of mpi_landscape.surface or .connect, or a history.h5 of mpi_landscape.train",
+        help="a file of mpi_landscape.surface, trajectory or connect, or a history.h5 of mpi_landscape.train",
     )
     parser.add_argument(
         "configuration", metavar="CONFIG", nargs="?", help="with --check: what the surface is said to be of"
@@ -83,30 +85,33 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
                 "--check compares the losses of the file themselves; leave out --weight-decay"
             )
         return _check(options, ranks)
+    told = lines
     if is_history(options.file):
-        if added is not None:
-            raise LandscapeError(
-                f"{options.file}: is a training history; --weight-decay is for surface files"
-            )
-        facts = summarize_history(read_history(options.file))
-        text = history_lines(facts)
+        _refuse_decay(added, f"{options.file}: is a training history")
+        facts, told = summarize_history(read_history(options.file)), history_lines
+    elif is_trajectory(options.file):
+        _refuse_decay(added, f"{options.file}: is a trajectory file")
+        facts, told = summarize_trajectory(read_trajectory(options.file)), trajectory_lines
     elif is_connection(options.file):
-        if added is not None:
-            raise LandscapeError(f"{options.file}: is of a path; --weight-decay is for surface files")
-        facts = summarize_connection(read_connection(options.file))
-        text = connection_lines(facts)
+        _refuse_decay(added, f"{options.file}: is of a path")
+        facts, told = summarize_connection(read_connection(options.file)), connection_lines
     else:
         surface = read_surface(options.file)
         if added is not None:
             surface = surface.with_weight_decay(added[0], of=added[1])
         facts = summarize(surface, verify_tiles(options.file))
-        text = lines(facts)
     if options.json:
         # JSON knows neither NaN nor infinity; null and texts keep the output readable by every parser.
         sys.stdout.write(json.dumps(_portable(facts), indent=2, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write("\n".join(text + _origin(facts)) + "\n")
+        text = told(facts) + _origin(facts)
+        sys.stdout.write("\n".join(text) + "\n")
     return program.DONE
+
+
+def _refuse_decay(added: tuple[float, str] | None, found: str) -> None:
+    if added is not None:
+        raise LandscapeError(f"{found}; --weight-decay is for surface files")
 
 
 def _check(options: argparse.Namespace, ranks: Ranks) -> int:

@@ -1,4 +1,4 @@
-"""Draw pictures from surface files, training histories and paths: `python -m plotting FILE... [--kind KIND]`."""
+"""Draw pictures from surfaces, trajectories, paths and training histories: `python -m plotting FILE... [--kind KIND]`."""
 
 import argparse
 import sys
@@ -11,11 +11,13 @@ from mpi_landscape.storage.connection.reader import is_connection, read_connecti
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
+from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
 from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.path_pictures import plan_paths
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import FORMATS, Request, output_file
+from plotting.asked.trajectory_pictures import draw_way, plan_trajectories
 from plotting.drawn.figures import draw_figure, save
 from plotting.drawn.history import draw_history
 from plotting.drawn.path import draw_path
@@ -44,15 +46,16 @@ def build_parser() -> argparse.ArgumentParser:
         "files",
         nargs="+",
         metavar="FILE",
-        help="surface files, the history.h5 of trainings, or files of paths",
+        help="surface files, trajectory files, files of paths between solutions, or the history.h5 of trainings",
     )
     add(
         "--kind",
         dest="kinds",
         metavar="KIND[,KIND]",
         **names,
-        help="contour, filled, surface (3-D), heatmap, line, history, path, or all that fit; "
-        "default: contour and surface, or line; history for a training history, path for a path",
+        help="contour, filled, surface (3-D), heatmap, line, history, path, seen, or all that fit; "
+        "default: contour and surface, or line; history for a training history; path for a path between solutions; for a "
+        "trajectory path, over the contours of a surface in its plane, and what the plane shows of it (seen)",
     )
     add(
         "--quantity",
@@ -121,19 +124,40 @@ def run(arguments: argparse.Namespace) -> list[str]:
     return _draw_all(arguments.files, request, added, dpi=arguments.dpi)
 
 
+def _kind_of(file: str) -> str:
+    """What a file is of: a surface, where it is nothing else."""
+    if is_history(file):
+        return "history"
+    if is_trajectory(file):
+        return "trajectory"
+    return "connection" if is_connection(file) else "surface"
+
+
 def _draw_all(
     files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
 ) -> list[str]:
     """Draw histories and surfaces, each in their own pictures; the paths of these."""
-    chosen = ["history" if is_history(file) else "path" if is_connection(file) else "" for file in files]
-    histories = [read_history(file) for file, kind in zip(files, chosen, strict=True) if kind == "history"]
-    connections = [read_connection(file) for file, kind in zip(files, chosen, strict=True) if kind == "path"]
-    surfaces = [read_surface(file) for file, kind in zip(files, chosen, strict=True) if not kind]
+    of_kind: dict[str, list[str]] = {"history": [], "trajectory": [], "connection": [], "surface": []}
+    for file in files:
+        of_kind[_kind_of(file)].append(file)
+    histories = [read_history(file) for file in of_kind["history"]]
+    trajectories = [read_trajectory(file) for file in of_kind["trajectory"]]
+    connections = [read_connection(file) for file in of_kind["connection"]]
+    surfaces = [read_surface(file) for file in of_kind["surface"]]
     if added is not None:
         for other, what in ((histories, "a training history"), (connections, "of a path")):
             if other:
                 raise LandscapeError(f"{other[0].path}: is {what}; --weight-decay is for surface files")
         surfaces = [surface.with_weight_decay(added[0], of=added[1]) for surface in surfaces]
+    if trajectories:
+        if histories or connections or added is not None:
+            raise LandscapeError(
+                f"{trajectories[0].path}: is a trajectory file; draw it alone, or with surfaces in its plane"
+            )
+        ways = plan_trajectories(trajectories, surfaces, request)
+        for way in ways:
+            save(draw_way(way, request), way.path, dpi=dpi)
+        return [str(way.path) for way in ways]
     if histories and surfaces and output_file(request) is not None:
         raise LandscapeError(
             f"--output {request.output} is one file, but a surface ({surfaces[0].path}) and a training history "

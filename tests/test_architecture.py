@@ -20,7 +20,7 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "connect", "inspect", "doctor", "callbacks"}
+PROGRAMS = {"surface", "train", "trajectory", "connect", "inspect", "doctor", "callbacks"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
@@ -53,10 +53,14 @@ ARROWS: dict[str, set[str]] = {
     },
     "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     "solutions": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
+    "trajectories": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     # A path is found by gradients, as a solution is.
     "connections": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
     # The doors: the same verbs as the programs'.
-    "scripting": (GROUND | ROOMS | {"placement", "surfaces", "solutions", "connections"}) - {"training"},
+    "scripting": (
+        (GROUND | ROOMS | {"placement", "surfaces", "solutions", "trajectories", "connections"})
+        - {"training"}
+    ),
     # Beside somebody else's training: no network, no data and no ranks of ours.
     "recording": {"storage"},
     "plotting.picture": {"storage"},
@@ -80,6 +84,7 @@ LIBRARIES = {
     "mnist1d": {"problem.datasets.signals"},
     "safetensors": {"problem.weights"},
     "sklearn": {"problem"},
+    "scipy": {"evaluation.alignment"},
     "lightning": {"recording"},
     "pytorch_lightning": {"recording"},
 }

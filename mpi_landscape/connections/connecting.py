@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from mpi_landscape.connections import folder as files
-from mpi_landscape.connections.alignment import aligned
+from mpi_landscape.connections.alignment import AlignedEnd, aligned_end
 from mpi_landscape.connections.batches import Batches
 from mpi_landscape.connections.contents import contents_of, plane_command
 from mpi_landscape.connections.curve import Curve, line
@@ -94,11 +94,11 @@ def connect(
     """
     begun = ranks.share(ranks.on_root(lambda: _decided(path, overwrite=overwrite)))
     with placed(request.problem, ranks, request.compute, Decisions(batch_size=begun)) as seat:
+        end = _end(request, seat, ranks)
         with ranks.together():
-            space, batch_norm = (
-                _space(request, seat),
-                chosen_batch_norm(request.compute.batch_norm, seat),
-            )
+            where = f"{request.where}: connect"
+            space = space_of(seat.problem.model, state_of(seat.problem.model), end.state, where=where)
+            batch_norm = chosen_batch_norm(request.compute.batch_norm, seat)
         defined_by = of_path(request, seat)
         of_file = of_losses(defined_by, request.settings, batch_norm)
         before = None
@@ -125,7 +125,7 @@ def connect(
             curve = search.curve
         return _evaluate(
             request, seat, space, curve, passes, ranks, path,
-            defined_by=of_file, batch_norm=batch_norm, writer=writer, stopping=stopping, attributes=attributes,
+            defined_by=of_file, batch_norm=batch_norm, writer=writer, stopping=stopping, attributes={**attributes, **end.facts},
             command_of=command_of,
         )  # fmt: skip
 
@@ -195,17 +195,15 @@ def _prepare(path: Path, defined_by: Mapping[str, str], *, overwrite: bool) -> N
         ItemFile(path, None, what=WHAT, kind=KIND, identity=defined_by, overwrite=False).check()
 
 
-def _space(request: Request, seat: Placed) -> Space:
-    """What moves, with both ends on the device in the types of the network there."""
-    model = seat.problem.model
-    start = state_of(model)
+def _end(request: Request, seat: Placed, ranks: Ranks) -> AlignedEnd:
+    """The end on the device, in the types that the network has there; next to the start where that is asked for. Collective."""
     end: Mapping[str, Tensor] = {
-        name: request.end[name].to(tensor.device, tensor.dtype) for name, tensor in start.items()
+        name: request.end[name].to(tensor.device, tensor.dtype)
+        for name, tensor in state_of(seat.problem.model).items()
     }
     if request.settings.align == "permutation":
-        examples = next(iter(seat.splits.values()))
-        end = aligned(model, start, end, examples.together(range(min(2, examples.num_examples))))
-    return space_of(model, start, end, where=f"{request.where}: connect")
+        return aligned_end(seat, end, ranks, where=f"{request.where}: connect")
+    return AlignedEnd(state=end, facts={})
 
 
 def _passes(request: Request, seat: Placed, space: Space, batches: Batches, ranks: Ranks) -> Passes:

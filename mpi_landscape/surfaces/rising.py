@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -33,7 +33,6 @@ def rising_ranges(
     ranks: Ranks,
     *,
     anew: bool,
-    between: Callable[[], None],
 ) -> dict[str, tuple[float, float]]:
     """Least and greatest coordinate of some axes, from a few passes over the first split along each of them. Collective.
 
@@ -46,7 +45,6 @@ def rising_ranges(
         axes: `alpha`, `beta` or both, of the directions of the setting.
         ranks: Who searches.
         anew: Whether batch statistics are made anew at every point.
-        between: Called between batches.
 
     Raises:
         AgreedError: The loss does not rise so far on a side, or not from a finite number above zero.
@@ -58,8 +56,8 @@ def rising_ranges(
         )
 
         def loss(point: Point) -> float:
-            with closing(examples.pieces(0, examples.num_batches, between)) as pieces:
-                (sums,) = by.tile(pieces, [point], between)
+            with closing(examples.pieces(0, examples.num_batches)) as pieces:
+                (sums,) = by.tile(pieces, [point])
             return float(sums[0] / sums[2])
 
         found = ranks.on_root(lambda: (loss((0.0,)), _guessing(placed)))
@@ -90,7 +88,7 @@ def rising_ranges(
     ranges = {axis: (-(reached[axis, -1.0] or 0.0), reached[axis, 1.0] or 0.0) for axis in axes}
     for axis, (low, high) in ranges.items():
         ranks.say(
-            f"range       {axis} from {low:g} to {high:g}, where the {split} loss has risen to {level:.4g} ({words})"
+            f"range       {axis}: the {split} loss has risen to {level:.4g} ({words}) at {low:g} and {high:g}"
         )
     return ranges
 
