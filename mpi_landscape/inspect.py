@@ -22,6 +22,8 @@ from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage.connection.reader import is_connection, read_connection
+from mpi_landscape.storage.connection.summary import connection_lines, summarize_connection
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
 from mpi_landscape.storage.surface import decay
@@ -35,12 +37,13 @@ from mpi_landscape.wording import one_line
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
     parser = command_line.parser(
-        "inspect", "Show what is in a surface file, a trajectory file or a training history, finished or not."
+        "inspect",
+        "Show what is in a surface file, a trajectory file, the file of a path or a training history, finished or not.",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a file of mpi_landscape.surface or trajectory, or a history.h5 of mpi_landscape.train",
+        help="a file of mpi_landscape.surface, trajectory or connect, or a history.h5 of mpi_landscape.train",
     )
     parser.add_argument(
         "configuration", metavar="CONFIG", nargs="?", help="with --check: what the surface is said to be of"
@@ -89,6 +92,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     elif is_trajectory(options.file):
         _refuse_decay(added, f"{options.file}: is a trajectory file")
         facts, told = summarize_trajectory(read_trajectory(options.file)), trajectory_lines
+    elif is_connection(options.file):
+        _refuse_decay(added, f"{options.file}: is of a path")
+        facts, told = summarize_connection(read_connection(options.file)), connection_lines
     else:
         surface = read_surface(options.file)
         if added is not None:

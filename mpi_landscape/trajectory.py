@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     overrides: list[str | Override] = list(options.set)
     if options.output is not None:
         said = f"--output={one_line(options.output)}"
-        overrides.append(Override(said=said, key="output", value=options.output))
+        overrides.append(Override(said=said, key="trajectory.output", value=options.output))
     configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
     assert configuration is not None
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic

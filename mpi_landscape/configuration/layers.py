@@ -46,9 +46,14 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], *, place: Place = 
 
     Mappings are merged key by key, and anything else is replaced. A null takes back what lies under it: it stays as
     null where that is a value of its own (grid.beta), and otherwise the key goes, so that the default holds again. A
-    name takes back a target, and a target a name; so do the ends of an axis and `auto`. No inner mapping is shared with `over`.
+    name takes back a target, and a target a name; so do the ends of an axis and `auto`, and another kind of direction all
+    that was said of the one before. No inner mapping is shared with `over`.
     """
-    result = dict(under)
+    kind = over.get("kind")
+    is_other = (
+        len(place) == 2 and place[0] == "directions" and kind not in (None, under.get("kind", "random"))
+    )
+    result = {} if is_other else dict(under)
     for given in over:
         if over[given] is not None:
             take_back(result, place, given)

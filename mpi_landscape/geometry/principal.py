@@ -12,6 +12,8 @@ from mpi_landscape.errors import LandscapeError
 
 # A second component with less of the variation than this is the rounding of float32.
 _LINE = 1e-12
+# Variances below this share of the largest square are rounding.
+_SAME = 1e-14
 # Below this, the smallest eigenvalue of the cosines between axes is rounding: they span less than they are.
 _DEPENDENT = 1e-9
 
@@ -56,7 +58,7 @@ def principal(products: NDArray[np.float64]) -> Principal:
     # By torch, whose bits do not depend on the number of cores within `exact_arithmetic`.
     squares, vectors = (each.numpy() for each in torch.linalg.eigh(torch.from_numpy(around_mean)))
     squares, vectors = np.maximum(squares[::-1], 0.0), vectors[:, ::-1]
-    if not squares[0] > 0:
+    if not squares[0] > _SAME * products.diagonal().max():
         raise LandscapeError("all of them are the same, so that there is no direction in which they vary")
     variation = squares / squares.sum()
     if size < 3 or variation[1] < _LINE:

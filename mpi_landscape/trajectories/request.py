@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpi_landscape.configuration.sections.plane import DirectionsConfiguration
@@ -73,24 +73,23 @@ def section_of(configuration: Configuration, where: str) -> TrajectoryConfigurat
         raise LandscapeError(
             f"{where}: trajectory.checkpoints is not given, and there is no training; name a folder of checkpoints"
         )
-    return TrajectoryConfiguration(
-        checkpoints=configuration.training.output, axes=said.axes, every=said.every, center=said.center
-    )
+    return replace(said, checkpoints=configuration.training.output)
 
 
 def output_of(configuration: Configuration, where: str) -> Path:
-    """The file of a trajectory: the configuration's output, or `trajectory.h5` in the folder of the training or the checkpoints.
+    """The file of a trajectory: as said, or `trajectory.h5` in the folder of the training or the checkpoints.
 
     Raises:
         LandscapeError: It is not given, or is a folder.
     """
-    output, folder = configuration.output, None
+    said = section_of(configuration, where)
+    output, folder = said.output or configuration.output, None
     if configuration.training is not None:
         folder = Path(configuration.training.output)
-        if output == str(folder / "surface.h5"):  # what it is where nothing is said
+        if said.output is None and output == str(folder / "surface.h5"):  # what it is where nothing is said
             output = None
     if output is None:
-        places = list(section_of(configuration, where).places.values())
+        places = list(said.places.values())
         folder = folder or (folder_of(places[0]) if len(places) == 1 else None)
         if folder is None:
             raise LandscapeError(

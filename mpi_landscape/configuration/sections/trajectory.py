@@ -48,6 +48,8 @@ class TrajectoryConfiguration:
             not those of `directions` move all parameters, and running statistics where directions.normalization_buffers is true.
         every: Take every so many checkpoints, from the first on; the last is always taken.
         center: `last`, that of the (first) trajectory, or a file.
+        output: The trajectory file; where nothing is said the configuration's output, or `trajectory.h5` in the folder of the
+            training or of the checkpoints. So one file can say a trajectory and the surface on its axes.
 
     Raises:
         InvalidSectionError: There are no checkpoints, or a name that cannot be one.
@@ -59,6 +61,7 @@ class TrajectoryConfiguration:
     axes: Axes = "pca"
     every: Count = 1
     center: Text = "last"
+    output: Text | None = None
 
     def __post_init__(self) -> None:
         for name, place in self.places.items():

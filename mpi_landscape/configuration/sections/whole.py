@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TypeVar
 
+from mpi_landscape.configuration.sections.connect import ConnectConfiguration
 from mpi_landscape.configuration.sections.fields import STRICT, Text
 from mpi_landscape.configuration.sections.plane import (
     DifferenceDirection,
@@ -43,6 +44,7 @@ class Configuration:
             said otherwise, and without one the program's choice.
         training: How the solution is found; None where the file does not say.
         trajectory: Which checkpoints, and on which axes; for `trajectory` alone.
+        connect: Which two solutions to connect, and how; None where the file does not say.
 
     Raises:
         InvalidSectionError: The grid has a beta and the directions have none, or it is beyond the precision.
@@ -59,6 +61,7 @@ class Configuration:
     output: Text | None = None
     training: TrainingConfiguration | None = None
     trajectory: TrajectoryConfiguration | None = None
+    connect: ConnectConfiguration | None = None
 
     def __post_init__(self) -> None:
         if self.grid.beta is not None and self.directions.beta is None:

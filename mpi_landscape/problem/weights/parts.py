@@ -7,7 +7,8 @@ process's memory, and faults page by page; so it is found out where in its file 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +99,12 @@ class Files:
 
 def parts_of(tensors: Mapping[str, Tensor]) -> dict[str, Part]:
     """Where the numbers of tensors of a checkpoint are, by name."""
-    mappings, found = list(_mappings()), dict[str, Part]()
+    mappings, found = _mappings(), dict[str, Part]()
     changed: set[str] = set()
     with Files() as files:
         for name, given in tensors.items():
             real = _real(given)
-            place = _place(real, mappings)
+            place = mappings.place(real)
             if place is not None and not _is_file(real, *place, files):
                 changed.add(place[0])
             found[name] = Part(dtype=real.dtype, size=real.numel(), tensor=real)
@@ -122,32 +123,43 @@ def _real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
-def _mappings() -> Iterator[tuple[int, int, int, str]]:
-    """Begin and end in memory of every mapped file, the place in the file where it begins, and its name; none elsewhere."""
-    try:
-        lines = _MAPPINGS.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        fields = line.split(maxsplit=5)
+@dataclass(frozen=True, kw_only=True)
+class _Mappings:
+    """The files that are mapped into this process.
+
+    Attributes:
+        starts: Where each begins in memory, rising.
+        lines: What the system says of each.
+    """
+
+    starts: Sequence[int]
+    lines: Sequence[str]
+
+    def place(self, tensor: Tensor) -> tuple[str, int] | None:
+        """The file of a tensor and its place there; None where it is no run of a file's bytes."""
+        if not tensor.is_contiguous() or tensor.numel() == 0:
+            return None
+        first = tensor.data_ptr()
+        number = bisect_right(self.starts, first) - 1
+        fields = self.lines[number].split(maxsplit=5) if number >= 0 else []
         if len(fields) < 6 or not fields[5].startswith("/"):
-            continue
-        first, last = (int(each, 16) for each in fields[0].split("-"))
+            return None
+        start, stop = (int(each, 16) for each in fields[0].split("-"))
+        if first + tensor.numel() * tensor.element_size() > stop:
+            return None
         with suppress(OSError):
+            # Not one of the same name that has taken its place.
             if Path(fields[5]).stat().st_ino == int(fields[4]):
-                yield first, last, int(fields[2], 16), fields[5]
-
-
-def _place(tensor: Tensor, mappings: list[tuple[int, int, int, str]]) -> tuple[str, int] | None:
-    """The file of a tensor and its place there; None where it is no run of a file's bytes."""
-    if not tensor.is_contiguous() or tensor.numel() == 0:
+                return fields[5], int(fields[2], 16) + first - start
         return None
-    first = tensor.data_ptr()
-    last = first + tensor.numel() * tensor.element_size()
-    for start, stop, offset, path in mappings:
-        if start <= first and last <= stop:
-            return path, offset + first - start
-    return None
+
+
+def _mappings() -> _Mappings:
+    """As they are now; none where the system does not say them."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = _MAPPINGS.read_text(errors="surrogateescape").splitlines()
+    return _Mappings(starts=[int(line.partition("-")[0], 16) for line in lines], lines=lines)
 
 
 def _is_file(tensor: Tensor, path: str, offset: int, files: Files) -> bool:
