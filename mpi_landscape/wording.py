@@ -33,6 +33,33 @@ def listed(names: Iterable[object]) -> str:
     return ", ".join(str(name) for name in names) or "none"
 
 
+def ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers in their order, neighbors together.
+
+    Example:
+        >>> ranges([1, 2, 3, 7, 9, 10])
+        '1 to 3, 7, 9, 10'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return ", ".join(words)
+
+
+def coordinates(point: Iterable[float]) -> str:
+    """A point for people: coordinates, and whole numbers such as seeds to the last digit.
+
+    Example:
+        >>> coordinates((0.25, 12345678))
+        '0.25, 12345678'
+    """
+    return ", ".join(str(each) if isinstance(each, int) else f"{each:g}" for each in point)
+
+
 def either(names: Sequence[str]) -> str:
     """Names to choose from, such as "auto, resident or streamed"."""
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -18,7 +18,6 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.parallel.stopping import Stopping
-from mpi_landscape.plan.grid import Grid
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, lent_ends
 from mpi_landscape.problem.build import Problem, is_ragged
 from mpi_landscape.scripting.together import check_title_and_limit, opened
@@ -29,7 +28,7 @@ from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.storage.temporary import TemporaryPlace
 from mpi_landscape.storage.writer import CHOICES
 from mpi_landscape.surfaces.computing import compute as run_job
-from mpi_landscape.surfaces.request import Request
+from mpi_landscape.surfaces.request import Request, grid_of
 from mpi_landscape.wording import listed, shown
 
 _WHERE = "landscape()"
@@ -53,6 +52,7 @@ def landscape(
     time_limit: float | None = None,
     relative_error: float | None = None,
     save_vectors: bool = True,
+    repeats: int | None = None,
 ) -> Surface:
     """The loss of a network over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
 
@@ -94,6 +94,8 @@ def landscape(
         relative_error: Evaluate samples of the data until the standard error of every loss is at most this share of it,
             such as 0.01; the next call with a smaller one, or with None for exact values, goes on.
         save_vectors: Whether the file holds center and directions, too; False is compute={"save_vectors": False}.
+        repeats: Of a line (beta=None): so many lines at once, along random directions of one seed after the other; values are
+            then of shape (num_alpha, repeats). It is directions={"alpha": {"repeats": ...}}.
 
     Returns:
         The surface, on every rank, all of its values in memory; `surface.ending` says whether it is finished, or why not.
@@ -120,7 +122,14 @@ def landscape(
         path = Path(output) if output is not None else ranks.share(place.path if place else Path())
         with ranks.together():
             configuration = _configuration(
-                named, alpha, beta, path, directions, compute, relative_error, save_vectors
+                named,
+                alpha,
+                beta,
+                path,
+                _repeated(directions, repeats),
+                compute,
+                relative_error,
+                save_vectors,
             )
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
@@ -147,12 +156,11 @@ def landscape(
                 notes=tuple(given.notes),
                 ends=ends,
             )
-        grid = configuration.grid
         ending = run_job(
             Request(
                 problem=problem,
                 directions=configuration.directions,
-                grid=Grid(grid.alpha, grid.beta),
+                grid=grid_of(configuration),
                 compute=configuration.compute,
             ),
             ranks,
@@ -205,6 +213,16 @@ def _configuration(
     if save_vectors is not True and isinstance(sections.get("compute", {}), Mapping):
         sections["compute"] = {**sections.get("compute", {}), "save_vectors": save_vectors}
     return from_mapping(sections, where=_WHERE)
+
+
+def _repeated(directions: Any, repeats: Any) -> Any:
+    """The directions with the number of lines in them, where there is one to say."""
+    if repeats is None or not (directions is None or isinstance(directions, Mapping)):
+        return directions
+    said = dict(directions or {})
+    alpha = said.get("alpha") or {}
+    said["alpha"] = {**alpha, "repeats": repeats} if isinstance(alpha, Mapping) else alpha
+    return said
 
 
 def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> None:

@@ -99,7 +99,8 @@ def _prepared(
         if isinstance(plane, KeptPlane):
             plane.check_range(axes)
         else:
-            plane.check_range(axes, precision_of(compute.precision).data)
+            for part in plane.lines() if request.grid.seeds else [plane]:
+                part.check_range(axes, precision_of(compute.precision).data)
     most = sampling.most_per_batch(problem.splits, before, compute.relative_error)
     seat = resources.enter_context(
         placed(problem, ranks, compute, sampling.decisions(before), most_per_batch=most)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mpi_landscape.configuration.sections.plane import DirectionsConfiguration
+from mpi_landscape.configuration.sections.plane import DirectionsConfiguration, RandomDirection
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
@@ -35,6 +35,12 @@ class Request:
     directions: DirectionsConfiguration
     grid: Grid
     compute: ComputeConfiguration
+
+
+def grid_of(configuration: Configuration) -> Grid:
+    """The points that a configuration describes."""
+    grid, alpha = configuration.grid, configuration.directions.alpha
+    return Grid(grid.alpha, grid.beta, alpha.lines if isinstance(alpha, RandomDirection) else ())
 
 
 def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
@@ -98,10 +104,9 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
                     ranks.say(f"checkpoint  {checkpoint}: {line}")
     # Once, and when its parameters are there: an adapter may merge itself into a weight.
     problem.model.eval()
-    grid = configuration.grid
     return Request(
         problem=problem,
         directions=configuration.directions,
-        grid=Grid(grid.alpha, grid.beta),
+        grid=grid_of(configuration),
         compute=configuration.compute,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,9 +43,11 @@ class Surface(ByName):
         alpha: (num_alpha,) float64, in units of the first direction.
         beta: (num_beta,) float64, in units of the second direction; None for a line.
         values: Quantity name (`train_loss`, `test_accuracy`, `lambda_max`, ...) to an array of shape
-            (num_alpha, num_beta), or (num_alpha,) for a line, float64, in its units. NaN where not done, but
-            also where NaN *is* the result.
+            (num_alpha, num_beta), (num_alpha,) for a line, or (num_alpha, num_lines) for several, float64, in its units.
+            NaN where not done, but also where NaN *is* the result.
         done: Split name to a bool array of the same shape: True where the value is a result.
+        seeds: Of several lines, that of each one's random direction: (num_lines,) int64; None otherwise. `lines` has them one
+            by one.
         units: Quantity name to its units as the file says them: `nats per example` for a loss, `1` for a fraction
             such as an accuracy; empty or absent where they are not known.
         attributes: Everything else the file says of itself.
@@ -72,6 +75,7 @@ class Surface(ByName):
     beta: NDArray[np.float64] | None
     values: Mapping[str, NDArray[np.float64]]
     done: Mapping[str, NDArray[np.bool_]]
+    seeds: NDArray[np.int64] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: float | None = None
@@ -88,6 +92,7 @@ class Surface(ByName):
     def __repr__(self) -> str:
         shape = " x ".join(str(len(axis)) for axis in (self.alpha, self.beta) if axis is not None)
         grid = f"line of {shape} points" if self.is_line else f"{shape} points"
+        grid = grid if self.seeds is None else f"{len(self.seeds)} lines of {shape} points"
         share = min(99, int(100 * self.progress))
         state = (
             "finished" if self.ending is Ended.FINISHED else f"{share} % done, {self.tiles_left} tiles left"
@@ -114,8 +119,35 @@ class Surface(ByName):
 
     @property
     def is_line(self) -> bool:
-        """Whether there is one direction only."""
+        """Whether there is one axis only."""
         return self.beta is None
+
+    @property
+    def lines(self) -> tuple[Surface, ...]:
+        """Each of several lines by itself, in the order of their seeds; the surface itself where it is one line or a plane.
+
+        Example:
+            >>> both = Surface(path="a.h5", alpha=np.array([0.0, 1]), beta=None, seeds=np.array([1, 2]),
+            ...     values={"train_loss": np.array([[0.5, 0.5], [2, 3]])}, done={"train": np.ones((2, 2), bool)})
+            >>> [line.train_loss.tolist() for line in both.lines]
+            [[0.5, 2.0], [0.5, 3.0]]
+        """
+        if self.seeds is None:
+            return (self,)
+        return tuple(self._line(place) for place in range(len(self.seeds)))
+
+    def _line(self, place: int) -> Surface:
+        return replace(
+            self,
+            seeds=None,
+            values={name: value[:, place] for name, value in self.values.items()},
+            done={split: done[:, place] for split, done in self.done.items()},
+            find_products=None if self.find_products is None else partial(self._products_of, place),
+        )
+
+    def _products_of(self, place: int) -> dict[str, NDArray[np.float64]]:
+        assert self.find_products is not None
+        return {name: numbers[3 * place : 3 * place + 3] for name, numbers in self.find_products().items()}
 
     @property
     def progress(self) -> float:
@@ -206,7 +238,9 @@ class Surface(ByName):
             )
         if self.find_products is None:
             raise LandscapeError(f"{self.path}: says nothing of the norm of its parameters")
-        norm = decay.squared_norm(self.find_products()[chosen], self.alpha, self.beta)
+        norm = decay.squared_norm(
+            self.find_products()[chosen], self.alpha, self.beta, several=self.seeds is not None
+        )
         values = {
             name: value + strength / 2 * norm if name.endswith("_loss") else value
             for name, value in self.values.items()
@@ -225,8 +259,15 @@ class Surface(ByName):
             import xarray
         except ImportError as error:
             raise LandscapeError("to_xarray() needs xarray: pip install xarray") from error
-        axes = {"alpha": self.alpha} | ({} if self.beta is None else {"beta": self.beta})
-        names = dict(zip(axes, ("first", "second"), strict=False))
+        axes: dict[str, NDArray[Any]] = {"alpha": self.alpha}
+        axes |= {
+            name: axis for name, axis in (("beta", self.beta), ("repeat", self.seeds)) if axis is not None
+        }
+        said = {
+            "alpha": "alpha: coordinate along the first direction",
+            "beta": "beta: coordinate along the second direction",
+            "repeat": "repeat: seed of the line's direction",
+        }
         return xarray.Dataset(
             {
                 name: (
@@ -236,10 +277,7 @@ class Surface(ByName):
                 )
                 for name, value in self.values.items()
             },
-            coords={
-                name: (name, axis, {"long_name": f"{name}: coordinate along the {names[name]} direction"})
-                for name, axis in axes.items()
-            },
+            coords={name: (name, axis, {"long_name": said[name]}) for name, axis in axes.items()},
             attrs=dict(self.attributes),
         )
 
