@@ -13,6 +13,9 @@ Step = Literal["folded", "channels_last", "fused", "compiled", "graphed", "first
 Precision = Literal["float32", "tf32", "bfloat16", "float64", "kept"]
 # What of a direction gets the norm of its counterpart in the center.
 Normalization = Literal["filter", "layer", "weight", "none"]
+# Which statistics batch normalization has away from the center: the center's, on the line between two ends' own, or those
+# of the training data there; auto says it by the directions.
+BatchNorm = Literal["auto", "stored", "interpolated", "recomputed"]
 # Which tensors a direction moves.
 Only = Literal["trainable", "all"]
 # What a rule may say that a tensor is; `geometry.filters` says what follows.

@@ -147,13 +147,16 @@ def _needs_buffers(
     return False
 
 
-def left_behind(model: nn.Module, end: nn.Module, moved: Collection[str]) -> list[str]:
+def left_behind(
+    model: nn.Module, end: nn.Module, moved: Collection[str], *, recomputed: bool = False
+) -> list[str]:
     """Buffers of an end that its direction does not lead to, in lines for people; integers, which count, are left out.
 
     Args:
         model: The network at the center.
         end: The network at the end.
         moved: Names of the tensors that the direction moves.
+        recomputed: Whether running statistics are made anew at every point.
     """
     missed = [name for name in _differing(model, end) if name not in moved]
     statistics = {
@@ -161,7 +164,7 @@ def left_behind(model: nn.Module, end: nn.Module, moved: Collection[str]) -> lis
     }
     lines = []
     running = [name for name in missed if name in statistics]
-    if running:
+    if running and not recomputed:
         lines.append(
             f"running statistics stay at the center's, and differ at the end ({_some(running)}): the loss there is not that "
             f"of the checkpoint; directions.normalization_buffers: auto takes them along"

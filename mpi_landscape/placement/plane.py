@@ -52,15 +52,19 @@ def share_plane(
     *,
     where: str,
     given: Given = NOTHING,
+    recomputed: bool = False,
 ) -> Plane:
     """The directions that rank 0 builds, on every rank; messages say `where` they stand. Collective.
 
-    What moves along them, and what does not, is said; `given` are the ends that a script has handed over to rank 0.
+    What moves along them, and what does not, is said; `given` are the ends that a script has handed over to rank 0;
+    `recomputed` says that running statistics are made anew at every point.
 
     Raises:
         AgreedError: A direction cannot be built.
     """
-    built = ranks.on_root(lambda: _build(configuration, model, center, where=where, given=given))
+    built = ranks.on_root(
+        lambda: _build(configuration, model, center, where=where, given=given, recomputed=recomputed)
+    )
     for line in built.lines if built else []:
         ranks.say(line)
     names = ranks.share(list(built.vectors) if built else [])
@@ -88,6 +92,7 @@ class _Around:
     axis: str
     where: str
     given: Given
+    recomputed: bool
 
     @property
     def here(self) -> str:
@@ -96,7 +101,13 @@ class _Around:
 
 
 def _build(
-    configuration: DirectionsConfiguration, model: nn.Module, center: Center, *, where: str, given: Given
+    configuration: DirectionsConfiguration,
+    model: nn.Module,
+    center: Center,
+    *,
+    where: str,
+    given: Given,
+    recomputed: bool,
 ) -> _Built:
     """`alpha`, and `beta` for a surface, (n,) float32 each; the model is left untouched.
 
@@ -105,7 +116,7 @@ def _build(
     """
 
     def around(axis: str) -> _Around:
-        return _Around(model=model, center=center, axis=axis, where=where, given=given)
+        return _Around(model=model, center=center, axis=axis, where=where, given=given, recomputed=recomputed)
 
     if isinstance(configuration.alpha, RandomDirection) and configuration.alpha.lines:
         lines = {
@@ -142,7 +153,9 @@ def _lines(
             end, lines = end_along(axis, each, model, around.given, where=where)
             ends += [f"end         {axis}: {line}" for line in lines]
             moved = [name for name, view in layout.views(vector).items() if bool(view.any())]
-            warnings += [f"{axis}: {line}" for line in left_behind(model, end, moved)]
+            warnings += [
+                f"{axis}: {line}" for line in left_behind(model, end, moved, recomputed=around.recomputed)
+            ]
         elif isinstance(each, FileDirection) and not each.path.endswith((".npy", *SURFACES)):
             ends += [f"direction   {axis}: {line}" for line in weights_of(axis, each, around.given).lines]
     plane = Plane(layout=layout, center=around.center.vector, directions=vectors)

@@ -164,6 +164,7 @@ def open_cells(
     *,
     open_file: Callable[[Path, str, Any], h5py.File],
     layout: Callable[[h5py.File], tuple[Sequence[str], Callable[[int], Block]]],
+    marks: str = "tiles",
 ) -> Cells:
     """The cells of an existing file, to be written by this process alone or, with `comm`, by every rank.
 
@@ -173,6 +174,7 @@ def open_cells(
         mode: `r+`, or `r` to look only.
         open_file: Opens it, given path, mode and communicator, and refuses what is not of its kind.
         layout: The names of the datasets that change in an open file, and where the rows lie in them.
+        marks: As for `Cells`.
 
     Raises:
         LandscapeError: The file cannot be opened.
@@ -207,4 +209,4 @@ def open_cells(
     close = partial(kept, file.close)
     # Closing a parallel file is collective: a rank that raises must not wait there for the others.
     abandon = (lambda: None) if comm is not None else file.close
-    return Cells(datasets, block, flush=flush, close=close, abandon=abandon, path=path)
+    return Cells(datasets, block, marks=marks, flush=flush, close=close, abandon=abandon, path=path)

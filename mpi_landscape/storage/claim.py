@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mpi_landscape.storage.lock import exclusive
 from mpi_landscape.storage.surface.reader import read_attributes
 
 
 @contextmanager
-def claimed(path: Path, *, overwrite: bool) -> Iterator[None]:
-    """Keep other jobs from a surface file, and refuse one that is not ours before any work is done.
+def claimed(path: Path, *, overwrite: bool, look: Callable[[Path], Any] = read_attributes) -> Iterator[None]:
+    """Keep other jobs from a file, and refuse one that is not ours before any work is done.
 
     Args:
-        path: The surface file; it need not exist.
+        path: The file; it need not exist.
         overwrite: Whether whatever is there may be replaced.
+        look: Reads a file that is there, and refuses what is none of its kind: a surface file unless said otherwise.
 
     Raises:
-        LandscapeError: Another job holds it, its folder cannot be written, or it is no surface file.
+        LandscapeError: Another job holds it, its folder cannot be written, or it is of another kind.
     """
     with exclusive(path):
         if path.exists() and not overwrite:
-            read_attributes(path)
+            look(path)
         yield

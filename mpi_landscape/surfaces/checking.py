@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.precision import precision_of
 from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, share_center
@@ -36,6 +38,7 @@ from mpi_landscape.storage.surface.reader import (
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.surfaces.identity import fingerprint_of
 from mpi_landscape.surfaces.plane import plane_of
+from mpi_landscape.surfaces.recomputing import Recomputing
 from mpi_landscape.surfaces.request import Request, request_of
 from mpi_landscape.wording import coordinates
 
@@ -131,17 +134,22 @@ def _found(
 ) -> list[Checked]:
     """The values at some points, by the network itself; of the plane, what a `Setting` says."""
     problem, decided = request.problem, Decisions.of(surface.attributes, ())
-    with placed(problem, ranks, request.compute, decided) as seat:
+    with placed(problem, ranks, request.compute, decided) as seat, ExitStack() as resources:
         setting = Setting(
             model=problem.model, loss=problem.loss, device=seat.device, gradients=seat.gradients, **plane
         )
-        reference, found = setting.reference(), []
+        # As the file says, whatever the configuration does.
+        anew = "batch_norm" in of_attributes(surface.attributes)
+        found = []
+        by: Recomputing | Reference = (
+            resources.enter_context(Recomputing(setting, seat)) if anew else setting.reference()
+        )
         for place in chosen:
             point, told = _coordinates(surface, place), _told(surface, place)
             for split, examples in seat.splits.items():
                 if not surface.done[split][place]:
                     continue
-                (sums,) = reference.tile(examples.pieces(0, examples.num_batches), [point])
+                (sums,) = by.tile(examples.pieces(0, examples.num_batches), [point])
                 stored = float(surface.values[f"{split}_loss"][place])
                 loss = float(sums[0] / sums[2])
                 rounding = max(_ROUNDING, seat.precision.rounding)

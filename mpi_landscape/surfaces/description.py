@@ -8,6 +8,7 @@ from mpi_landscape.plan.cost import expected_seconds, memory_per_rank, table
 from mpi_landscape.storage.surface.schema import size_of_arrays
 from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.losses import Losses
+from mpi_landscape.surfaces.recomputing import words as recomputed_words
 from mpi_landscape.wording import amount, duration, ranges
 
 # Bytes per second that disks write: a shared or a turning one, and one of a node of its own.
@@ -41,6 +42,7 @@ def describe_plan(losses: Losses, size: int) -> list[str]:
         f"data        {splits}; batches of {batch}; {losses.placed.held}",
         f"engine      {losses.evaluator.engine.words()}",
         f"center      loss {center}",
+        *([f"batch norm  {recomputed_words(losses.placed)}, at every point"] if losses.recomputes else []),
         *further,
         f"grid        {shape} points{_lines_words(grid.seeds)}, {plan.num_tiles} tiles of up to {plan.points_per_tile} "
         f"points; data shards: {shards}{sampling.describe(plan, target)}",

@@ -34,6 +34,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.grid import Grid
 from mpi_landscape.surfaces import evaluating
+from mpi_landscape.surfaces.recomputing import recomputes
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.wording import rounded
 
@@ -142,7 +143,7 @@ def _decided(
 ) -> Choice:
     """That of the file which may be continued, where it is right, otherwise what passes the trials."""
     asked, dtype = request.compute.engine, placed.precision.data
-    if asked == "plain" or placed.precision.kept:
+    if asked == "plain" or placed.precision.kept or recomputes(request):
         return Choice(in_place=True, alone=True)
     steps = _steps_before(before) if before is not None and asked == "auto" else None
     return choosing.choose(

@@ -46,6 +46,8 @@ from mpi_landscape.surfaces.evaluating import check_copied, computing_of, evalua
 from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
+from mpi_landscape.surfaces.recomputing import Recomputing, recomputes
+from mpi_landscape.surfaces.recomputing import words as recomputed_words
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.surfaces.rounding import rounding_words
 from mpi_landscape.surfaces.sampling import Sampling
@@ -61,7 +63,8 @@ class Losses:
         request: What was asked for.
         num_parameters: Numbers in a flat vector.
         num_tensors: Tensors in it.
-        evaluator: Put to its points by `row`.
+        evaluator: At the center.
+        tiles: What evaluates tiles: the evaluator, or what makes statistics anew besides.
         further: What computes the quantities that are no sums of the loss, in their order.
         splits: The data, of samples in their order.
         plan: The tiles.
@@ -80,6 +83,7 @@ class Losses:
     num_parameters: int
     num_tensors: int
     evaluator: Evaluator | Reference
+    tiles: Evaluator | Reference | Recomputing
     further: Sequence[Computing]
     splits: Mapping[str, Examples]
     plan: Plan
@@ -98,6 +102,11 @@ class Losses:
         return self.request.compute.save_vectors and self.setting.kept is None
 
     @property
+    def recomputes(self) -> bool:
+        """Whether every point has statistics of its own."""
+        return self.tiles is not self.evaluator
+
+    @property
     def grid(self) -> Grid:
         """The points."""
         return self.request.grid
@@ -114,8 +123,10 @@ class Losses:
     def __enter__(self) -> Losses:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.evaluator.__exit__()
+    def __exit__(self, *error: object) -> None:
+        self.evaluator.__exit__(*error)
+        if self.recomputes:
+            self.tiles.__exit__(*error)
         for each in self.further:
             each.__exit__()
 
@@ -134,9 +145,9 @@ class Losses:
         start = time.perf_counter()
         try:
             with self.placed.precision.computing(), closing(pieces_of_tile()) as pieces:
-                row = self.evaluator.tile(pieces, points, between)
+                row = self.tiles.tile(pieces, points, between)
             if self.orders:
-                _check_uncounted(
+                sampling.check_uncounted(
                     row, min(stop * examples.batch_size, examples.num_examples) - first * examples.batch_size
                 )
             self.watch.look(
@@ -197,7 +208,7 @@ def prepare_losses(
     sampled, found = sampling.wanted(ranks, before, compute.relative_error)
     if sampled:
         with ranks.together():
-            _check_whole_rows(splits)
+            sampling.check_whole_rows(splits)
     # Rank 0's number for all: it is in the plan.
     at_once = (
         1
@@ -208,6 +219,8 @@ def prepare_losses(
         check_copied(choice, placed)
         evaluator = evaluator_of(setting, placed, choice, at_once)
         further = [computing_of(name, setting, placed, choice) for name in placed.quantities.computed]
+    with ranks.together():
+        recomputing = Recomputing(setting, placed).__enter__() if recomputes(request) else None
     errors, inexact = dict[str, float](), ""
     if placed.precision.approximate:
         # Before the whole center is measured: a network that cannot be computed so shows itself here.
@@ -231,6 +244,8 @@ def prepare_losses(
         seconds += len(shards) * (
             ranks.share(ranks.on_root(lambda: seconds_to(trials.points[-1], setting))) or 0.0
         )
+    if recomputing is not None:
+        seconds += len(shards) * (ranks.share(ranks.on_root(recomputing.seconds)) or 0.0)
     plan = make_plan(request, placed, shards, engine, at_once, seconds, decided.points_per_tile)
     chosen: Sampling | None = None
     if sampled and (found is None or found.fits(splits)):
@@ -245,10 +260,13 @@ def prepare_losses(
         num_parameters=plane.layout.size,
         num_tensors=len(plane.layout.entries),
         evaluator=evaluator,
+        tiles=recomputing or evaluator,
         further=further,
         splits=splits,
         plan=plan,
-        identity=identity | ({"samples": chosen.text} if chosen else {}),
+        identity=identity
+        | ({"samples": chosen.text} if chosen else {})
+        | ({"batch_norm": recomputed_words(placed)} if recomputing else {}),
         certificate=certificate | certify_directions(plane),
         facts={
             "device": device_name(placed.device),
@@ -275,23 +293,3 @@ def _moved_by(plane: Plane | KeptPlane, placed: Placed) -> dict[str, Any]:
     if isinstance(plane, KeptPlane):
         return {"kept": plane, "threads": placed.threads}
     return {"center": plane.center, "directions": list(plane.directions.values())}
-
-
-def _check_whole_rows(splits: Mapping[str, Examples]) -> None:
-    """Refuse to sample padded batches: they are made of neighbors by length, and samples of examples drawn at random."""
-    padded = [split for split, examples in splits.items() if not examples.whole_rows()]
-    if padded:
-        raise LandscapeError(
-            f"compute.relative_error: split {padded[0]} is in batches that a collate_fn pads, which cannot be sampled; valid "
-            f"is the exact surface (without it), or items of one size"
-        )
-
-
-def _check_uncounted(row: NDArray[np.float64], num_examples: int) -> None:
-    """Refuse to sample examples that do not count the same: the standard error of such a mean is another one."""
-    if (row[:, 2] != num_examples).any():
-        raise LandscapeError(
-            "compute.relative_error: the loss says by how much each example counts (tokens, weights of classes), and an "
-            "error bar of such a mean is not known here; valid is the exact surface (without it), or a loss whose examples "
-            "count the same"
-        )

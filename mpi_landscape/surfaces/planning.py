@@ -17,6 +17,7 @@ from mpi_landscape.plan.rules import (
 )
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.surfaces.evaluating import LARGE
+from mpi_landscape.surfaces.recomputing import recomputes
 from mpi_landscape.surfaces.request import Request
 
 
@@ -44,8 +45,8 @@ def cut_data(request: Request, placed: Placed, before: Mapping[str, int]) -> dic
     batches = {split: examples.num_batches for split, examples in placed.splits.items()}
     if asked == "auto" and before.keys() == batches.keys():
         return {split: min(count, before[split]) for split, count in batches.items()}
-    if asked == "auto" and placed.precision.kept:
-        # A tile of less than a split would pay for its way to the points again.
+    if asked == "auto" and (placed.precision.kept or recomputes(request)):
+        # A tile of less than a split would pay again for its way to the points, or for their statistics.
         return dict.fromkeys(batches, 1)
     automatic = (
         {split: choose_streamed_shards(num_points, count) for split, count in batches.items()}

@@ -230,3 +230,23 @@ def _trial_losses(
 
 def _everywhere(ranks: Ranks, order: NDArray[np.int64] | None) -> NDArray[np.int64]:
     return broadcast(ranks, order).astype(np.int64, copy=False)
+
+
+def check_whole_rows(splits: Mapping[str, Examples]) -> None:
+    """Refuse to sample padded batches: they are made of neighbors by length, and samples of examples drawn at random."""
+    padded = [split for split, examples in splits.items() if not examples.whole_rows()]
+    if padded:
+        raise LandscapeError(
+            f"compute.relative_error: split {padded[0]} is in batches that a collate_fn pads, which cannot be sampled; valid "
+            f"is the exact surface (without it), or items of one size"
+        )
+
+
+def check_uncounted(row: NDArray[np.float64], num_examples: int) -> None:
+    """Refuse to sample examples that do not count the same: the standard error of such a mean is another one."""
+    if (row[:, 2] != num_examples).any():
+        raise LandscapeError(
+            "compute.relative_error: the loss says by how much each example counts (tokens, weights of classes), and an "
+            "error bar of such a mean is not known here; valid is the exact surface (without it), or a loss whose examples "
+            "count the same"
+        )

@@ -194,7 +194,13 @@ def _facts(
     if center is not None and accuracy is not None and (tested is None or bool(np.all(tested[center]))):
         # Of several lines the center is one point.
         facts.append(f"test error {format_value(1 - float(np.ravel(accuracy[center])[0]), percent=True)}")
-    return (*facts, *decay_facts(surface, quantity), *precision_facts(surface), *warning_facts(surface))
+    return (
+        *facts,
+        *decay_facts(surface, quantity),
+        *precision_facts(surface),
+        *normalization_facts(surface),
+        *warning_facts(surface),
+    )
 
 
 def decay_facts(surface: Surface, quantity: str) -> tuple[str, ...]:
@@ -214,6 +220,11 @@ def precision_facts(surface: Surface) -> tuple[str, ...]:
         return (f"{name}: how far off float32 is not known",)
     off = f"{float(error):.1g} at most" if math.isfinite(error) else "any amount (it overflows)"
     return (f"{name}: off float32 by {off}, measured at {points} points",)
+
+
+def normalization_facts(surface: Surface) -> tuple[str, ...]:
+    """That every point has batch statistics of its own."""
+    return ("batch norm recomputed at every point",) if "identity_batch_norm" in surface.attributes else ()
 
 
 def warning_facts(surface: Surface) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ EngineChoice = Annotated[
 Optimizer = Annotated[vocabulary.Optimizer, expecting(either(get_args(vocabulary.Optimizer)))]
 Placement = Annotated[vocabulary.Placement, expecting(either(get_args(vocabulary.Placement)))]
 Normalize = Annotated[vocabulary.Normalization, expecting(either(get_args(vocabulary.Normalization)))]
+BatchNorm = Annotated[vocabulary.BatchNorm, expecting(either(get_args(vocabulary.BatchNorm)))]
 Only = Annotated[vocabulary.Only, expecting(either(get_args(vocabulary.Only)))]
 Buffers = Annotated[Annotated[bool, Field(strict=True)] | Literal["auto"], expecting("auto, true or false")]
 TensorKind = Annotated[vocabulary.TensorKind, expecting(either(get_args(vocabulary.TensorKind)))]

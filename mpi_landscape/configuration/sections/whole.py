@@ -71,6 +71,7 @@ class Configuration:
                         f"directions.{name} is of kind file, a vector in float32, and compute.precision is kept, which makes "
                         f"directions anew at every point; valid are the kinds random and difference"
                     )
+        self._check_batch_norm()
         for name, axis in (("alpha", self.grid.alpha), ("beta", self.grid.beta)):
             far = 0.0 if axis is None else max(axis.min, axis.max, key=abs)
             if abs(far) > _FLOAT32 and self.compute.precision != "float64":
@@ -99,6 +100,14 @@ class Configuration:
                 "in each file"
             )
 
+    def _check_batch_norm(self) -> None:
+        said, moves = self.compute.batch_norm, self.directions.normalization_buffers
+        if said != "auto" and moves != "auto" and moves != (said == "interpolated"):
+            raise InvalidSectionError(
+                f"compute.batch_norm is {said}, and directions.normalization_buffers is {str(moves).lower()}, which says "
+                f"{'interpolated' if moves else 'stored'}; leave one of the two out"
+            )
+
     @property
     def title(self) -> str:
         """What it is of, in a few words: the network and the data."""
@@ -117,6 +126,8 @@ class Configuration:
         directions = replace(
             directions, alpha=self._as_the_model(directions.alpha), beta=self._as_the_model(directions.beta)
         )
+        if self.compute.batch_norm != "auto":
+            directions = replace(directions, normalization_buffers=self.compute.batch_norm == "interpolated")
         if self.training is not None:
             folder = PurePath(self.training.output)
             model = model if model.checkpoint else replace(model, checkpoint=str(folder / "final.pt"))

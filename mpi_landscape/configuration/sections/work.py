@@ -18,6 +18,9 @@ class ComputeConfiguration:
             has, such as bfloat16: the network itself is moved, and directions are made anew at every point.
         engine: How the network is rewritten to cost less: "auto", "plain" for not at all, or a list of steps that
             may be tried. Each is compared with the plain network on real data, and dropped where it differs.
+        batch_norm: Whose running statistics batch normalization has away from the center: "stored", the center's; "interpolated",
+            which move along a difference as parameters do; "recomputed", those of a pass over the training split at every
+            point, as torch.optim.swa_utils.update_bn; "auto" is interpolated where a difference leads to others.
         device: "auto", "cpu", "cuda" or "cuda:N".
         data: Where the data are held: "resident" in memory, "streamed" to it, or "auto".
         batch_size: Examples in a batch.
@@ -35,6 +38,7 @@ class ComputeConfiguration:
     quantities: fields.Quantities = ("loss",)
     precision: fields.Precision = "float32"
     engine: fields.EngineChoice = "auto"
+    batch_norm: fields.BatchNorm = "auto"
     device: fields.Device = "auto"
     data: fields.Placement = "auto"
     batch_size: fields.CountOrAuto = "auto"
@@ -47,6 +51,8 @@ class ComputeConfiguration:
     def __post_init__(self) -> None:
         if self.precision == "kept":
             self._check_kept()
+        if self.batch_norm == "recomputed":
+            self._check_recomputed()
         whole = [name for name in self.quantities if name in COMPUTED]
         if whole and self.relative_error is not None:
             raise InvalidSectionError(
@@ -67,4 +73,27 @@ class ComputeConfiguration:
             raise InvalidSectionError(
                 f"quantities has {copied[0]}, which needs a copy of the network in float32 or float64, but precision is kept; "
                 f"leave it out, or choose another precision"
+            )
+
+    def _check_recomputed(self) -> None:
+        """Refuse what takes the network's statistics for constants, or a part of the data for all of it."""
+        if isinstance(self.engine, tuple) and self.engine:
+            raise InvalidSectionError(
+                f"engine is [{', '.join(self.engine)}], but with batch_norm recomputed the network itself is moved, and nothing "
+                f"is rewritten; valid are auto and plain"
+            )
+        if self.precision in ("bfloat16", "kept"):
+            raise InvalidSectionError(
+                f"batch_norm is recomputed, and precision is {self.precision}; valid for it are float32, tf32 and float64"
+            )
+        computed = [name for name in self.quantities if name in COMPUTED]
+        if computed:
+            raise InvalidSectionError(
+                f"quantities has {computed[0]}, which is not known with batch_norm recomputed, where statistics are a function "
+                f"of the parameters; leave one of the two out"
+            )
+        if self.relative_error is not None:
+            raise InvalidSectionError(
+                f"relative_error is {self.relative_error:g}, and batch_norm is recomputed, by a pass over all of the training "
+                f"data at every point; leave one of the two out"
             )
