@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 _LONGEST_VALUE = 80
 _LONGEST_REASON = 300
@@ -58,6 +59,29 @@ def coordinates(point: Iterable[float]) -> str:
         '0.25, 12345678'
     """
     return ", ".join(str(each) if isinstance(each, int) else f"{each:g}" for each in point)
+
+
+def telling_parts(paths: Sequence[str]) -> tuple[str, ...]:
+    """What differs in paths, without their last suffixes; empty where nothing does.
+
+    Example:
+        >>> telling_parts(["runs/seed=1/final.pt", "runs/seed=2/final.pt"]), telling_parts(["runs/seed=1/final.pt"])
+        (('seed=1', 'seed=2'), ('',))
+    """
+    parts = [(*path.parts[:-1], path.stem) for path in map(PurePath, paths)]
+    first = _agreeing(parts)
+    last = _agreeing([part[first:][::-1] for part in parts])
+    return tuple("/".join(part[first : len(part) - last]) for part in parts)
+
+
+def _agreeing(parts: Sequence[Sequence[str]]) -> int:
+    """How many steps from the start are the same in all."""
+    count = 0
+    for steps in zip(*parts, strict=False):
+        if len(set(steps)) > 1:
+            break
+        count += 1
+    return count
 
 
 def either(names: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ class Request:
     Attributes:
         problem: Network at the center, loss, data.
         directions: What to build around it.
+        checkpoint: The file of the center, for the names of points; None where there is none.
         grid: The points.
         compute: Precision, device, batch and tile sizes.
     """
@@ -35,6 +36,7 @@ class Request:
     directions: DirectionsConfiguration
     grid: Grid
     compute: ComputeConfiguration
+    checkpoint: str | None = None
 
 
 def grid_of(configuration: Configuration) -> Grid:
@@ -109,4 +111,5 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
         directions=configuration.directions,
         grid=grid_of(configuration),
         compute=configuration.compute,
+        checkpoint=checkpoint,
     )

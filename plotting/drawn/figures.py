@@ -18,7 +18,7 @@ from plotting.drawn.contour import band_edges, band_norm, draw_contour, draw_fil
 from plotting.drawn.heatmap import color_norm, draw_heatmap
 from plotting.drawn.labels import label_contours
 from plotting.drawn.line import draw_line
-from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, legend_below
+from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, label_of_point, legend_below
 from plotting.drawn.relief import draw_surface
 from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
@@ -103,7 +103,9 @@ def draw_into(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Non
 def _label(ax: Axes, contours: Any, field: Field, scale: Scale) -> None:
     drawn = np.isin(height(scale.levels, scale.kind), contours.levels)
     levels = np.array(scale.levels)[drawn].tolist()
-    label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
+    # The names of solutions stand beside them.
+    names = [(point.at, label_of_point(point)) for point in field.points]
+    label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction), names)
 
 
 def _size(kind: str, field: Field) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from plotting.drawn.marks import UNDEFINED, axis_ticks, missing_handles, say
+from plotting.drawn.marks import UNDEFINED, axis_ticks, mark_rules, missing_handles, say
 from plotting.drawn.style import ACCURACY_COLOR, FAINT, LOSS_COLOR
 from plotting.picture.cells import edges
 from plotting.picture.field import Band, Field, sides
@@ -39,6 +39,7 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
         ax.set_xticks(alpha.tolist())
     if len(alpha) and alpha[0] < 0 < alpha[-1]:
         ax.axvline(0, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="center")
+    mark_rules(ax, fields[0])
     if not any(field.finite.any() for field in fields):
         computed = any(field.done.any() for field in fields)
         say(ax, "no finite value" if computed else "no point is computed yet")

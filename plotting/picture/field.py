@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.surface import decay
+from mpi_landscape.storage.surface.points import NamedPoint
 from mpi_landscape.storage.surface.value import Surface
 from plotting.picture.levels import drawable, format_value
 from plotting.picture.quantities import Measure, label_of, measure_of, title_of
@@ -54,6 +55,7 @@ class Field:
         axis: For a line, the name of its axis.
         facts: What the file says at single points, for the line below the title.
         stderr: Like `values`: the standard error, where the file has it.
+        points: That have names, within the ranges: solutions that directions lead to.
         band: Of several lines, all of them; `values` is then their mean, where all are done.
     """
 
@@ -67,6 +69,7 @@ class Field:
     axis: str = "α"
     facts: tuple[str, ...] = ()
     stderr: NDArray[np.float64] | None = None
+    points: tuple[NamedPoint, ...] = ()
     band: Band | None = None
 
     @property
@@ -123,9 +126,11 @@ def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_li
         done=done,
         facts=_facts(surface, quantity, values, done, as_line=as_line or surface.is_line),
         stderr=stderr,
+        points=surface.points,
         band=band,
     )
-    return _line(field) if as_line else field
+    field = _line(field) if as_line else field
+    return replace(field, points=tuple(point for point in field.points if _is_within(field, point)))
 
 
 def sides(fields: Sequence[Field]) -> tuple[list[Field], list[Field]]:
@@ -134,10 +139,17 @@ def sides(fields: Sequence[Field]) -> tuple[list[Field], list[Field]]:
     return (left, [field for field in fields if field.measure.is_fraction]) if left else (list(fields), [])
 
 
+def _is_within(field: Field, point: NamedPoint) -> bool:
+    axes = [axis for axis in (field.alpha, field.beta) if axis is not None]
+    return all(axis[0] <= place <= axis[-1] for axis, place in zip(axes, point.at, strict=True))
+
+
 def _line(field: Field) -> Field:
     if field.beta is None:
         return field
     along_alpha = len(field.beta) == 1
+    across, single = (1, field.beta[0]) if along_alpha else (0, field.alpha[0])
+    on_it = [point for point in field.points if point.at[across] == single]
     return replace(
         field,
         alpha=field.alpha if along_alpha else field.beta,
@@ -145,6 +157,7 @@ def _line(field: Field) -> Field:
         values=field.values.reshape(-1),
         done=field.done.reshape(-1),
         axis="α" if along_alpha else "β",
+        points=tuple(replace(point, at=(point.at[1 - across],)) for point in on_it),
         stderr=None if field.stderr is None else field.stderr.reshape(-1),
     )
 

@@ -18,6 +18,8 @@ from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.dimensions import Dimensions
 from mpi_landscape.storage.files import allocated, appearing, write_attributes
 from mpi_landscape.storage.surface import decay
+from mpi_landscape.storage.surface.labelled import LONG_NAMES
+from mpi_landscape.storage.surface.points import NamedPoint, write_points
 from mpi_landscape.storage.surface.schema import SCHEMA, TARGET, arrays, results, size_of_arrays
 from mpi_landscape.storage.texts import stored, stored_all
 
@@ -36,6 +38,7 @@ class Contents:
         attributes: Identity, provenance, certificate: texts and numbers by name.
         orders: For a plan of samples, the order in which each split's examples are held: (N,) int64 by split.
         save_vectors: Whether center and directions are stored, or only what they are made of and their fingerprints.
+        points: That have names.
         products: Those of center and directions with each other, by kind of tensor, where there are no such vectors.
     """
 
@@ -48,6 +51,7 @@ class Contents:
     attributes: Mapping[str, Any]
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     save_vectors: bool = True
+    points: Sequence[NamedPoint] = ()
     products: decay.Products | None = None
 
     @property
@@ -84,12 +88,12 @@ def _size(contents: Contents) -> int:
 def _fill(file: h5py.File, contents: Contents) -> None:
     grid, plan = contents.grid, contents.plan
     dimensions = Dimensions(file)
-    dimensions.coordinate("alpha", grid.alpha.values, "alpha: coordinate along the first direction")
+    dimensions.coordinate("alpha", grid.alpha.values, LONG_NAMES["alpha"])
     if grid.beta is not None:
-        dimensions.coordinate("beta", grid.beta.values, "beta: coordinate along the second direction")
+        dimensions.coordinate("beta", grid.beta.values, LONG_NAMES["beta"])
     if grid.seeds:
         seeds = np.array(grid.seeds, dtype=np.int64)
-        dimensions.coordinate("repeat", seeds, "repeat: seed of the line's direction")
+        dimensions.coordinate("repeat", seeds, LONG_NAMES["repeat"])
     axes = ("alpha", "repeat" if grid.seeds else "beta")[: len(grid.shape)]
     kind_of = results(plan, contents.quantities)
     for name, (shape, dtype, empty) in arrays(grid, plan, contents.quantities).items():
@@ -108,6 +112,7 @@ def _fill(file: h5py.File, contents: Contents) -> None:
     file["tiles"].attrs["sums"] = stored(", ".join(contents.quantities.columns))
     _write_samples(file, contents, dimensions)
     _write_directions(file, contents, dimensions)
+    write_points(file, contents.points, dimensions)
     of_the_schema = {
         "schema": SCHEMA,
         "points_per_tile": plan.points_per_tile,

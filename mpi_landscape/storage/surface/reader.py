@@ -24,6 +24,7 @@ from mpi_landscape.storage.cells import DONE
 from mpi_landscape.storage.soundness import check_attributes, check_datasets, damage_named, holds
 from mpi_landscape.storage.surface import decay, schema
 from mpi_landscape.storage.surface.ending import Ended
+from mpi_landscape.storage.surface.points import read_points
 from mpi_landscape.storage.surface.progress import done_points
 from mpi_landscape.storage.surface.tiles import tiles_of
 from mpi_landscape.storage.surface.value import Surface
@@ -63,6 +64,7 @@ def read_surface(path: str | Path) -> Surface:
             seeds=np.array(grid.seeds) if grid.seeds else None,
             values=values | further,
             done=done_points(file, grid, plan, quantities, status, values),
+            points=read_points(Path(path), file, 1 if grid.beta is None else 2),
             attributes=files.readable(attributes),
             units=units | their_units,
             tiles_left=int(plan.num_tiles - status.sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.again import command_again
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.value import Surface
-from mpi_landscape.wording import coordinates, ranges
+from mpi_landscape.wording import coordinates, ranges, shortened
 
 
 def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
             if axis is not None
         },
         **({} if surface.seeds is None else {"repeats": {"seeds": surface.seeds.tolist()}}),
+        **({"points": [asdict(point) for point in surface.points]} if surface.points else {}),
         **({"weight_decay": {"strength": strength, "of": of, "words": added}} if added else {}),
         "quantities": {name: _range(surface, name) for name in surface.quantities},
         "certificate": certificate,
@@ -74,6 +76,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         text += _how_to_go_on(facts["left"])
     seeds = facts.get("repeats", {}).get("seeds", [])
     text.append(f"grid         {axes}{f'; {len(seeds)} lines (seeds {ranges(seeds)})' if seeds else ''}")
+    text += [_point(point) for point in facts.get("points", [])]
     if "sampling" in facts:
         text.append(f"sampled      {_accuracy(facts['sampling'])}")
     if "weight_decay" in facts:
@@ -102,6 +105,13 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if "cosine" in certificate:
         text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
     return text
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    """A point that has a name."""
+    far = point["outside"]
+    outside = f", {100 * far:.2g} % of its way leads out of the plane" if far >= 1e-4 else ""
+    return f"point        {shortened(point['name'])} at ({coordinates(point['at'])}){outside}"
 
 
 def _off(error: float, attributes: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from mpi_landscape.storage.by_name import ByName
 from mpi_landscape.storage.drawing import drawing
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.ending import Ended
+from mpi_landscape.storage.surface.labelled import labelled
+from mpi_landscape.storage.surface.points import NamedPoint
 from mpi_landscape.wording import listed
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Surface(ByName):
             by one.
         units: Quantity name to its units as the file says them: `nats per example` for a loss, `1` for a fraction
             such as an accuracy; empty or absent where they are not known.
+        points: Those that have names: the center and the ends of differences, where a direction leads to a checkpoint.
         attributes: Everything else the file says of itself.
         target: The relative error that the last run was asked for, 0 for exact values; None where the plan has no samples.
         evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
@@ -77,6 +80,7 @@ class Surface(ByName):
     done: Mapping[str, NDArray[np.bool_]]
     seeds: NDArray[np.int64] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    points: tuple[NamedPoint, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: float | None = None
     evaluations: float | None = None
@@ -255,31 +259,8 @@ class Surface(ByName):
         Raises:
             LandscapeError: xarray is not installed.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise LandscapeError("to_xarray() needs xarray: pip install xarray") from error
-        axes: dict[str, NDArray[Any]] = {"alpha": self.alpha}
-        axes |= {
-            name: axis for name, axis in (("beta", self.beta), ("repeat", self.seeds)) if axis is not None
-        }
-        said = {
-            "alpha": "alpha: coordinate along the first direction",
-            "beta": "beta: coordinate along the second direction",
-            "repeat": "repeat: seed of the line's direction",
-        }
-        return xarray.Dataset(
-            {
-                name: (
-                    tuple(axes),
-                    value,
-                    {"units": self.units.get(name, ""), "long_name": name.replace("_", " ")},
-                )
-                for name, value in self.values.items()
-            },
-            coords={name: (name, axis, {"long_name": said[name]}) for name, axis in axes.items()},
-            attrs=dict(self.attributes),
-        )
+        axes = {"alpha": self.alpha, "beta": self.beta, "repeat": self.seeds}
+        return labelled(self.values, axes, self.units, self.attributes)
 
     def plot(
         self, kind: str | None = None, *, quantity: str | None = None, ax: Any = None, **options: Any
