@@ -21,6 +21,7 @@ import numpy as np
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.measures.summary import RISE, measure, measured_lines
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
@@ -59,6 +60,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         metavar="NUMBER[:weights]",
         help="add (λ/2)·‖θ‖² to the losses, of all parameters as torch.optim.SGD does, or without biases and normalizations",
     )
+    parser.add_argument(
+        "--rise",
+        metavar="NUMBER",
+        help=f"how far above its minimum a loss is looked for on both sides, and from which depth on basins are counted "
+        f"(default {RISE:g})",
+    )
+    parser.add_argument(
+        "--persistence",
+        action="store_true",
+        help="the minima of the surface and how deep they are (needs gudhi)",
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     program.execute(parser, run, argv, use_mpi=False, tells=True)
 
@@ -79,7 +91,12 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
             )
         return _check(options, ranks)
     history = is_history(options.file)
+    rise = _rise(options.rise)
     if history:
+        if options.rise is not None or options.persistence:
+            raise LandscapeError(
+                f"{options.file}: is a training history; --rise and --persistence are for surface files"
+            )
         if added is not None:
             raise LandscapeError(
                 f"{options.file}: is a training history; --weight-decay is for surface files"
@@ -90,11 +107,13 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         if added is not None:
             surface = surface.with_weight_decay(added[0], of=added[1])
         facts = summarize(surface, verify_tiles(options.file))
+        facts["measures"] = measure(surface, rise, persistence=options.persistence)
     if options.json:
         # JSON knows neither NaN nor infinity; null and texts keep the output readable by every parser.
         sys.stdout.write(json.dumps(_portable(facts), indent=2, ensure_ascii=False) + "\n")
     else:
-        text = (history_lines if history else lines)(facts) + _origin(facts)
+        text = history_lines(facts) if history else [*lines(facts), *measured_lines(facts["measures"])]
+        text += _origin(facts)
         sys.stdout.write("\n".join(text) + "\n")
     return program.DONE
 
@@ -110,6 +129,21 @@ def _check(options: argparse.Namespace, ranks: Ranks) -> int:
     found = checking.check(Path(options.file), configuration, options.configuration, points, ranks)
     sys.stdout.write("\n".join([*(each.line for each in found), checking.advice(found)]) + "\n")
     return program.DONE if all(each.passed for each in found) else 1
+
+
+def _rise(text: str | None) -> float:
+    """Of an option.
+
+    Raises:
+        LandscapeError: It is no number above 0.
+    """
+    try:
+        rise = RISE if text is None else float(text)
+    except ValueError:
+        rise = np.nan
+    if not (np.isfinite(rise) and rise > 0):
+        raise LandscapeError(f"--rise {one_line(text)}: expected a number above 0, such as {RISE:g}")
+    return rise
 
 
 def _point(text: str) -> tuple[float, ...]:

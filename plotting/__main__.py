@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="kinds",
         metavar="KIND[,KIND]",
         **names,
-        help="contour, filled, surface (3-D), heatmap, line, history, or all that fit; "
+        help="contour, filled, surface (3-D), heatmap, line, persistence (of minima; needs gudhi), history, or all that fit; "
         "default: contour and surface, or line; history for a training history",
     )
     add(

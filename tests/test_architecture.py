@@ -51,13 +51,15 @@ ARROWS: dict[str, set[str]] = {
         "parallel",
         "storage",
     },
+    # Numbers about a minimum, from values alone.
+    "measures": {"storage"},
     "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     "solutions": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
     # The doors: the same verbs as the programs'.
     "scripting": (GROUND | ROOMS | {"placement", "surfaces", "solutions"}) - {"training"},
     # Beside somebody else's training: no network, no data and no ranks of ours.
     "recording": {"storage"},
-    "plotting.picture": {"storage"},
+    "plotting.picture": {"storage", "measures"},
     "plotting.drawn": {"plotting.picture", "storage"},
     "plotting.asked": {"plotting.picture", "plotting.drawn", "storage"},
 }
@@ -80,9 +82,10 @@ LIBRARIES = {
     "sklearn": {"problem"},
     "lightning": {"recording"},
     "pytorch_lightning": {"recording"},
+    "gudhi": {"measures.persistence"},
 }
 # Rooms that never import torch.
-TORCHLESS = {"configuration", "plan", "storage", "command", "work"}
+TORCHLESS = {"configuration", "plan", "storage", "command", "work", "measures"}
 
 
 @dataclass(frozen=True)

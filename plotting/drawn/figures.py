@@ -19,6 +19,7 @@ from plotting.drawn.heatmap import color_norm, draw_heatmap
 from plotting.drawn.labels import label_contours
 from plotting.drawn.line import draw_line
 from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, label_of_point, legend_below
+from plotting.drawn.persistence import draw_persistence
 from plotting.drawn.relief import draw_surface
 from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
@@ -34,6 +35,7 @@ _SIZES = {
     "heatmap": (5.3, 4.7),
     "surface": (5.2, 4.6),
     "line": (5.6, 3.9),
+    "persistence": (4.6, 4.7),
 }
 _DRAW: dict[str, Any] = {
     "contour": draw_contour,
@@ -111,7 +113,7 @@ def _label(ax: Axes, contours: Any, field: Field, scale: Scale) -> None:
 def _size(kind: str, field: Field) -> tuple[float, float]:
     """Inches for one panel, less tall where the ranges are wide."""
     width, tall = _SIZES[kind]
-    if field.beta is not None and kind != "surface":
+    if field.beta is not None and kind not in ("surface", "persistence"):
         spans = np.ptp(field.alpha), np.ptp(field.beta)
         ratio = spans[1] / spans[0] if min(spans) > 0 else 1.0
         if 1 / EQUAL_ASPECT_LIMIT <= ratio < 1:
@@ -122,6 +124,12 @@ def _size(kind: str, field: Field) -> tuple[float, float]:
 
 
 def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Any:
+    if kind == "persistence":
+        (field,) = fields
+        handles = draw_persistence(ax, field, scale)
+        entitle(ax, f"{field.title}: minima of the {field.label}", (*field.facts, *progress_facts(fields)))
+        legend_below(ax, handles, gap=0.13)
+        return None
     field, note = thin(fields[0], _LIMITS.get(kind, 0))
     facts = (*field.facts, *progress_facts(fields), *([note] if note else []))
     if kind == "line":

@@ -51,9 +51,9 @@ def label_contours(
                 placed.append((place, width))
     if len(placed) > fixed:
         places = ax.transData.inverted().transform(np.array([place for place, _ in placed[fixed:]]))
-        names = {float(level): text for level, text in zip(contours.levels, texts, strict=True)}
+        written_on = {float(level): text for level, text in zip(contours.levels, texts, strict=True)}
         written = contours.clabel(
-            fontsize=_SIZE, fmt=names, inline=True, inline_spacing=3, colors=INK,
+            fontsize=_SIZE, fmt=written_on, inline=True, inline_spacing=3, colors=INK,
             manual=[(float(x), float(y)) for x, y in places], zorder=5,
         )  # fmt: skip
         for text in written:
