@@ -5,6 +5,7 @@ Needs neither torch nor MPI, but to check a surface against its configuration.
 python -m mpi_landscape.inspect runs/quickstart/surface.h5
 python -m mpi_landscape.inspect runs/quickstart/history.h5
 python -m mpi_landscape.inspect --check runs/quickstart/surface.h5 configs/quickstart.yaml
+python -m mpi_landscape.inspect --sharpness 1e-3 runs/quickstart/surface.h5 configs/quickstart.yaml
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +32,9 @@ from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
 from mpi_landscape.wording import one_line
 
+# Gradients over the whole split, of --sharpness.
+STEPS = 20
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
@@ -40,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "file", metavar="FILE", help="a file of mpi_landscape.surface, or a history.h5 of mpi_landscape.train"
     )
     parser.add_argument(
-        "configuration", metavar="CONFIG", nargs="?", help="with --check: what the surface is said to be of"
+        "configuration",
+        metavar="CONFIG",
+        nargs="?",
+        help="with --check or --sharpness: what the surface is said to be of",
     )
     parser.add_argument(
         "--check",
@@ -54,6 +62,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         default=[],
         help="with --check: a point, taken to the nearest of the grid; several may be given (default: the center, the least "
         "and the greatest loss, and two others)",
+    )
+    parser.add_argument(
+        "--sharpness",
+        metavar="EPSILON",
+        help="climb from the center within the box of Keskar et al. 2016 (arXiv:1609.04836), by the network of CONFIG over the "
+        "whole training split: the greatest loss that is found bounds their sharpness from below",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=None, help=f"with --sharpness: gradients at most (default {STEPS})"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=None, help="with --sharpness: of the first displacement (default 1)"
     )
     parser.add_argument(
         "--weight-decay",
@@ -77,6 +97,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:
     """Print the summary of a file; returns the exit status."""
+    if options.sharpness is not None:
+        return _sharpness(options, ranks)
+    if options.steps is not None or options.seed is not None:
+        raise LandscapeError(
+            "--steps and --seed are those of --sharpness: inspect --sharpness 1e-3 FILE CONFIG"
+        )
     if options.check != (options.configuration is not None):
         raise LandscapeError(
             "--check needs a surface file and its configuration: inspect --check FILE CONFIG"
@@ -131,19 +157,70 @@ def _check(options: argparse.Namespace, ranks: Ranks) -> int:
     return program.DONE if all(each.passed for each in found) else 1
 
 
+def _sharpness(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Climb around the center, and tell what was found."""
+    if options.check or options.persistence or options.weight_decay is not None or options.rise is not None:
+        raise LandscapeError("--sharpness stands by itself: inspect --sharpness 1e-3 FILE CONFIG")
+    if options.configuration is None:
+        raise LandscapeError(
+            "--sharpness needs a surface file and its configuration: inspect --sharpness 1e-3 FILE CONFIG"
+        )
+    epsilon = _above_zero(options.sharpness, where="--sharpness", example=1e-3)
+    steps, seed = (
+        STEPS if options.steps is None else options.steps,
+        1 if options.seed is None else options.seed,
+    )
+    if steps < 1 or seed < 0:
+        raise LandscapeError(
+            f"--steps {steps} --seed {seed}: expected at least 1 step, and a seed of at least 0"
+        )
+    if is_history(options.file):
+        raise LandscapeError(f"{options.file}: is a training history; --sharpness is for surface files")
+    from mpi_landscape.configuration import reading
+    from mpi_landscape.surfaces.sharpness import measure_sharpness
+
+    configuration = reading.load(options.configuration, [])
+    found, split = measure_sharpness(
+        Path(options.file),
+        configuration,
+        options.configuration,
+        ranks,
+        epsilon=epsilon,
+        steps=steps,
+        seed=seed,
+    )
+    if options.json:
+        facts = {"split": split, "sharpness": found.sharpness, **asdict(found)}
+        sys.stdout.write(json.dumps(_portable(facts), indent=2) + "\n")
+    else:
+        end = "no step leads up any more" if found.settled else "some parameters still moved"
+        told = [
+            f"sharpness    at least {found.sharpness:.6g} (Keskar et al. 2016, metric 2.1, ε {epsilon:g}, whole space of "
+            f"{found.numbers:,} parameters)",
+            f"  {split} loss {found.loss:.9g} at the center, {found.greatest:.9g} at most in the box, as far as {found.steps} "
+            f"steps of projected gradient ascent from seed {seed} found: {end}; a lower bound by nature",
+        ]
+        sys.stdout.write("\n".join(told) + "\n")
+    return program.DONE
+
+
 def _rise(text: str | None) -> float:
-    """Of an option.
+    return RISE if text is None else _above_zero(text, where="--rise", example=RISE)
+
+
+def _above_zero(text: str, *, where: str, example: float) -> float:
+    """The number of an option.
 
     Raises:
         LandscapeError: It is no number above 0.
     """
     try:
-        rise = RISE if text is None else float(text)
+        number = float(text)
     except ValueError:
-        rise = np.nan
-    if not (np.isfinite(rise) and rise > 0):
-        raise LandscapeError(f"--rise {one_line(text)}: expected a number above 0, such as {RISE:g}")
-    return rise
+        number = np.nan
+    if not (np.isfinite(number) and number > 0):
+        raise LandscapeError(f"{where} {one_line(text)}: expected a number above 0, such as {example:g}")
+    return number
 
 
 def _point(text: str) -> tuple[float, ...]:
