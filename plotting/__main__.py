@@ -10,12 +10,15 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
+from mpi_landscape.storage.weights_file import is_weights, read_weights_file
 from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import FORMATS, Request, output_file
+from plotting.asked.weight_pictures import plan_weights
 from plotting.drawn.figures import draw_figure, save
 from plotting.drawn.history import draw_history
+from plotting.drawn.weights import draw_weights
 from plotting.picture.levels import parse_levels
 
 
@@ -37,13 +40,19 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     names: dict[str, Any] = {"action": "extend", "type": _names, "default": []}
     value: dict[str, Any] = {"type": float, "metavar": "VALUE"}
-    add("files", nargs="+", metavar="FILE", help="surface files, or the history.h5 of trainings")
+    add(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="surface files, the history.h5 of trainings, files of mpi_landscape.weights",
+    )
     add(
         "--kind",
         dest="kinds",
         metavar="KIND[,KIND]",
         **names,
-        help="contour, filled, surface (3-D), heatmap, line, persistence (of minima; needs gudhi), history, or all that fit; "
+        help="contour, filled, surface (3-D), heatmap, line, persistence (of minima; needs gudhi), history, histogram and "
+        "norms (of weights), or all that fit; "
         "default: contour and surface, or line; history for a training history",
     )
     add(
@@ -116,10 +125,20 @@ def run(arguments: argparse.Namespace) -> list[str]:
 def _draw_all(
     files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
 ) -> list[str]:
-    """Draw histories and surfaces, each in their own pictures; the paths of these."""
+    """Draw weights, histories and surfaces, each in their own pictures; the paths of these."""
+    weights = [read_weights_file(file) for file in files if is_weights(file)]
+    named = {each.path for each in weights}
+    files = [file for file in files if file not in named]
     chosen = [is_history(file) for file in files]
     histories = [read_history(file) for file, is_one in zip(files, chosen, strict=True) if is_one]
     surfaces = [read_surface(file) for file, is_one in zip(files, chosen, strict=True) if not is_one]
+    if weights and (histories or surfaces) and output_file(request) is not None:
+        raise LandscapeError(
+            f"--output {request.output} is one file, and weights ({weights[0].path}) are not drawn with what is in others; "
+            f"draw them one by one or give a folder"
+        )
+    if weights and added is not None:
+        raise LandscapeError(f"{weights[0].path}: is a file of weights; --weight-decay is for surface files")
     if added is not None:
         if histories:
             raise LandscapeError(
@@ -131,15 +150,23 @@ def _draw_all(
             f"--output {request.output} is one file, but a surface ({surfaces[0].path}) and a training history "
             f"({histories[0].path}) are two pictures; draw them one by one or give a folder"
         )
+    counted = plan_weights(weights, request)
     curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
     drawn = fields_and_scales(pictures, request)
+    for each in counted:
+        save(draw_weights(each.kind, each.counts, title=each.title, scale=request.scale), each.path, dpi=dpi)
     for curve in curves:
         scale: Any = {"scale": request.scale, "vmin": request.vmin, "vmax": request.vmax}
         figure = draw_history(curve.histories, curve.panels, title=curve.title, labels=curve.labels, **scale)
         save(figure, curve.path, dpi=dpi)
     for picture, (panels, scales) in zip(pictures, drawn, strict=True):
         save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)
-    return [str(path) for path in [*(c.path for c in curves), *(p.path for p in pictures)]]
+    paths = [
+        *(each.path for each in counted),
+        *(each.path for each in curves),
+        *(each.path for each in pictures),
+    ]
+    return [str(path) for path in paths]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "inspect", "doctor", "callbacks"}
+PROGRAMS = {"surface", "train", "weights", "inspect", "doctor", "callbacks"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
@@ -51,6 +51,8 @@ ARROWS: dict[str, set[str]] = {
         "parallel",
         "storage",
     },
+    # Of checkpoints alone: no network, no data.
+    "histograms": {"problem", "storage"},
     # Numbers about a minimum, from values alone.
     "measures": {"storage"},
     "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},

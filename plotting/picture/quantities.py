@@ -10,7 +10,7 @@ from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import listed, shortened, suggestion
 
-KINDS = ("contour", "filled", "surface", "heatmap", "line", "persistence", "history")
+KINDS = ("contour", "filled", "surface", "heatmap", "line", "persistence", "history", "histogram", "norms")
 
 _LONGEST_TITLE = 200
 # Characters per line of the label of an axis, which is as long as a panel, and of the units in it.
@@ -134,6 +134,11 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     fitting, valid = kinds_of(surface), valid_kinds(surface)
     for kind in asked:
         check_kind(kind)
+        if kind in ("histogram", "norms"):
+            raise LandscapeError(
+                f"{surface.path}: --kind {kind} is for the weights of checkpoints (python -m mpi_landscape.weights), and this is "
+                f"a surface file; valid here: {', '.join(valid)}"
+            )
         if kind == "history":
             raise LandscapeError(
                 f"{surface.path}: --kind history is for training histories, and this is a surface file; "
