@@ -1,4 +1,4 @@
-"""What is in a surface file: progress, range, minimum, certificate, identity; what is in a training history.
+"""What is in a surface file: progress, range, minimum, certificate, identity; what is in a trajectory, or a history.
 
 Needs neither torch nor MPI, but to check a surface against its configuration.
 
@@ -25,11 +25,15 @@ from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.measures.summary import RISE, measure, measured_lines
 from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage.connection.reader import is_connection, read_connection
+from mpi_landscape.storage.connection.summary import connection_lines, summarize_connection
 from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
+from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
+from mpi_landscape.storage.trajectory.summary import summarize_trajectory, trajectory_lines
 from mpi_landscape.wording import one_line
 
 # Gradients over the whole split, of --sharpness.
@@ -39,10 +43,13 @@ STEPS = 20
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
     parser = command_line.parser(
-        "inspect", "Show what is in a surface file or a training history, finished or not."
+        "inspect",
+        "Show what is in a surface file, a trajectory file, the file of a path or a training history, finished or not.",
     )
     parser.add_argument(
-        "file", metavar="FILE", help="a file of mpi_landscape.surface, or a history.h5 of mpi_landscape.train"
+        "file",
+        metavar="FILE",
+        help="a file of mpi_landscape.surface, trajectory or connect, or a history.h5 of mpi_landscape.train",
     )
     parser.add_argument(
         "configuration",
@@ -116,18 +123,16 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
                 "--check compares the losses of the file themselves; leave out --weight-decay"
             )
         return _check(options, ranks)
-    history = is_history(options.file)
-    rise = _rise(options.rise)
-    if history:
-        if options.rise is not None or options.persistence:
-            raise LandscapeError(
-                f"{options.file}: is a training history; --rise and --persistence are for surface files"
-            )
-        if added is not None:
-            raise LandscapeError(
-                f"{options.file}: is a training history; --weight-decay is for surface files"
-            )
-        facts = summarize_history(read_history(options.file))
+    told, rise = lines, _rise(options.rise)
+    if is_history(options.file):
+        _refuse_for_surfaces(options, f"{options.file}: is a training history")
+        facts, told = summarize_history(read_history(options.file)), history_lines
+    elif is_trajectory(options.file):
+        _refuse_for_surfaces(options, f"{options.file}: is a trajectory file")
+        facts, told = summarize_trajectory(read_trajectory(options.file)), trajectory_lines
+    elif is_connection(options.file):
+        _refuse_for_surfaces(options, f"{options.file}: is of a path")
+        facts, told = summarize_connection(read_connection(options.file)), connection_lines
     else:
         surface = read_surface(options.file)
         if added is not None:
@@ -138,10 +143,21 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         # JSON knows neither NaN nor infinity; null and texts keep the output readable by every parser.
         sys.stdout.write(json.dumps(_portable(facts), indent=2, ensure_ascii=False) + "\n")
     else:
-        text = history_lines(facts) if history else [*lines(facts), *measured_lines(facts["measures"])]
-        text += _origin(facts)
+        measured = measured_lines(facts["measures"]) if "measures" in facts else []
+        text = [*told(facts), *measured, *_origin(facts)]
         sys.stdout.write("\n".join(text) + "\n")
     return program.DONE
+
+
+def _refuse_for_surfaces(options: argparse.Namespace, found: str) -> None:
+    """Refuse the options that are for surface files, for another one."""
+    for option, given in (
+        ("--weight-decay", options.weight_decay is not None),
+        ("--rise", options.rise is not None),
+        ("--persistence", options.persistence),
+    ):
+        if given:
+            raise LandscapeError(f"{found}; {option} is for surface files")
 
 
 def _check(options: argparse.Namespace, ranks: Ranks) -> int:

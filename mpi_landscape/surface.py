@@ -130,8 +130,10 @@ def _compute(
     from mpi_landscape.parallel.stopping import Stopping, exit_status
     from mpi_landscape.storage.provenance import provenance
     from mpi_landscape.surfaces.computing import compute
+    from mpi_landscape.surfaces.ranges import resolved
     from mpi_landscape.surfaces.request import request_of
 
+    configuration = resolved(configuration, ranks, where)
     attributes = {"title": configuration.title, "configuration": to_yaml(configuration)}
     if several:
         # What goes on with this file alone.

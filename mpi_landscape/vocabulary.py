@@ -20,6 +20,8 @@ BatchNorm = Literal["auto", "stored", "interpolated", "recomputed"]
 Only = Literal["trainable", "all"]
 # What a rule may say that a tensor is; `geometry.filters` says what follows.
 TensorKind = Literal["weight", "bias", "norm", "scalar"]
+# On which axes the way of an optimizer is looked at.
+PathAxes = Literal["pca", "random", "start_to_end"]
 Optimizer = Literal["sgd", "adam"]
 # Where data are held, as asked for.
 Placement = Literal["auto", "resident", "streamed"]

@@ -26,6 +26,7 @@ NOT_STACK = {
     "test_data.py",
     "test_engine.py",
     "test_engine_benchmark.py",
+    "test_open_ranges.py",
     "test_relatives.py",
     "test_scripting.py",
     "test_train.py",

@@ -20,7 +20,7 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "weights", "inspect", "doctor", "callbacks"}
+PROGRAMS = {"surface", "train", "trajectory", "connect", "weights", "inspect", "doctor", "callbacks"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
@@ -57,8 +57,14 @@ ARROWS: dict[str, set[str]] = {
     "measures": {"storage"},
     "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     "solutions": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
+    "trajectories": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
+    # A path is found by gradients, as a solution is.
+    "connections": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
     # The doors: the same verbs as the programs'.
-    "scripting": (GROUND | ROOMS | {"placement", "surfaces", "solutions"}) - {"training"},
+    "scripting": (
+        (GROUND | ROOMS | {"placement", "surfaces", "solutions", "trajectories", "connections"})
+        - {"training"}
+    ),
     # Beside somebody else's training: no network, no data and no ranks of ours.
     "recording": {"storage"},
     "plotting.picture": {"storage", "measures"},
@@ -82,6 +88,7 @@ LIBRARIES = {
     "mnist1d": {"problem.datasets.signals"},
     "safetensors": {"problem.weights"},
     "sklearn": {"problem"},
+    "scipy": {"evaluation.alignment"},
     "lightning": {"recording"},
     "pytorch_lightning": {"recording"},
     "gudhi": {"measures.persistence"},
@@ -271,6 +278,7 @@ PLANTED = [
     ("mpi_landscape.work.x", "import torch.nn", "the loop has no torch"),
     ("mpi_landscape.work.x", "from mpi_landscape.surfaces import losses", "a wing from the middle floor"),
     ("mpi_landscape.surfaces.x", "from mpi_landscape.solutions import sweep", "a wing from a wing"),
+    ("mpi_landscape.connections.x", "from mpi_landscape.solutions import sweep", "a path from a training"),
     ("mpi_landscape.surfaces.x", "from mpi_landscape import surface", "a program"),
     ("mpi_landscape.surfaces.x", "from ..training import loop", "by a relative import"),
     ("mpi_landscape.train", "from mpi_landscape import surface", "a program from a program"),

@@ -12,6 +12,8 @@ from mpi_landscape.wording import listed
 # Sections that say what they mean by a name or by a target: who says one takes the other back.
 _BY_NAME = ("model", "data", "loss")
 _OTHER = {"name": "target", "target": "name"}
+# Of an axis: it has ends, or they are found.
+_ENDS = {"auto": ("min", "max"), "min": ("auto",), "max": ("auto",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +27,15 @@ class Layer:
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Write shorthands out, so that what lies over them, such as grid.alpha.num=5, finds a mapping to change.
 
-    In the copy a name is `{name: ...}`, an axis of three numbers `{min: ..., max: ..., num: ...}`, and a sweep has
-    dotted keys only.
+    In the copy a name is `{name: ...}`, an axis of three numbers `{min: ..., max: ..., num: ...}`, one that is `auto`
+    `{auto: true}`, and a sweep has dotted keys only.
     """
     result = dict(values)
     for section in _BY_NAME:
         if isinstance(result.get(section), str):
             result[section] = {"name": result[section]}
     if isinstance(result.get("grid"), Mapping):
-        result["grid"] = {
-            name: dict(zip(("min", "max", "num"), axis, strict=True)) if _is_triple(axis) else axis
-            for name, axis in result["grid"].items()
-        }
+        result["grid"] = {name: _expanded_axis(axis) for name, axis in result["grid"].items()}
     if isinstance(result.get("sweep"), Mapping):
         result["sweep"] = _flat(result["sweep"])
     return result
@@ -47,9 +46,17 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], *, place: Place = 
 
     Mappings are merged key by key, and anything else is replaced. A null takes back what lies under it: it stays as
     null where that is a value of its own (grid.beta), and otherwise the key goes, so that the default holds again. A
-    name takes back a target, and a target a name. No inner mapping is shared with `over`.
+    name takes back a target, and a target a name; so do the ends of an axis and `auto`, and another kind of direction all
+    that was said of the one before. No inner mapping is shared with `over`.
     """
-    result = dict(under)
+    kind = over.get("kind")
+    is_other = (
+        len(place) == 2 and place[0] == "directions" and kind not in (None, under.get("kind", "random"))
+    )
+    result = {} if is_other else dict(under)
+    for given in over:
+        if over[given] is not None:
+            take_back(result, place, given)
     if len(place) == 1 and place[0] in _BY_NAME:
         for given, other in _OTHER.items():
             if over.get(given) is not None:
@@ -64,6 +71,13 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], *, place: Place = 
         else:
             result[key] = value
     return result
+
+
+def take_back(section: dict[str, Any], place: Place, given: str) -> None:
+    """What a field of the section at a place, said anew, says no more: of an axis it is its ends, or that they are found."""
+    if len(place) == 2 and place[0] == "grid":
+        for other in _ENDS.get(given, ()):
+            section.pop(other, None)
 
 
 def flattened(layers: Sequence[Layer]) -> dict[str, Any]:
@@ -91,8 +105,11 @@ def origin(path: str, layers: Sequence[Layer]) -> str:
     return f"{highest} over {listed(others)}" if others else highest
 
 
-def _is_triple(axis: Any) -> bool:
-    return isinstance(axis, (list, tuple)) and len(axis) == 3
+def _expanded_axis(axis: Any) -> Any:
+    if axis == "auto":
+        return {"auto": True}
+    is_triple = isinstance(axis, (list, tuple)) and len(axis) == 3
+    return dict(zip(("min", "max", "num"), axis, strict=True)) if is_triple else axis
 
 
 def _flat(sweep: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpi_landscape.configuration import yaml_text
-from mpi_landscape.configuration.layers import expanded
+from mpi_landscape.configuration.layers import expanded, take_back
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.wording import one_line, shortened, shown
 
@@ -56,6 +56,7 @@ def apply(values: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str,
                 raise LandscapeError(
                     f"{override.said}: {reached} is {shown(section)}, which has no fields; set {reached} itself"
                 )
+        take_back(section, tuple(path), last)
         section[last] = override.value
         # The next may reach into a shorthand that this one has set.
         changed = expanded(changed)

@@ -3,7 +3,8 @@
 A network's running statistics belong to the parameters with which they were gathered. Elsewhere, on a line between two
 solutions say, activations have other means and variances, and what a network with the old ones loses is mostly that. The
 meaning is that of `torch.optim.swa_utils.update_bn` (Izmailov et al. 2018, arXiv:1803.05407, section 3.2): every batch is
-normalized by its own mean and variance, and these are averaged over all batches alike. Other modules stay in evaluation mode.
+normalized by its own mean and variance, and these are averaged over all batches alike; so are those of an instance
+normalization that keeps statistics. Other modules, dropout among them, stay in evaluation mode.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 # The class from which torch's batch and instance normalizations are derived; torch has no public name for it.
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.filters import is_normalization
@@ -62,7 +63,8 @@ def gathering(modules: Iterable[_NormBase]) -> Iterator[None]:
     before = [(module, module.training, module.momentum) for module in modules]
     try:
         for module, _, _ in before:
-            module.training, module.momentum = True, None
+            # Without a momentum batch normalizations average over a pass; others know no such thing, and keep the last.
+            module.training, module.momentum = True, None if isinstance(module, _BatchNorm) else 1.0
         yield
     finally:
         for module, training, momentum in before:
@@ -79,12 +81,21 @@ def seen(modules: Sequence[_NormBase]) -> list[Moments | None]:
     """What each module has gathered since `forget`, in float64; None of one that the batch did not reach."""
     found: list[Moments | None] = []
     for module in modules:
-        mean, variance, count = module.running_mean, module.running_var, module.num_batches_tracked
-        if mean is None or variance is None or count is None or int(count) == 0:
+        mean, variance = module.running_mean, module.running_var
+        if mean is None or variance is None or not _is_reached(module, mean, variance):
             found.append(None)
         else:
             found.append((mean.to(torch.float64, copy=True), variance.to(torch.float64, copy=True)))
     return found
+
+
+def _is_reached(module: _NormBase, mean: Tensor, variance: Tensor) -> bool:
+    """Whether a batch has come to a module since `forget`."""
+    count = module.num_batches_tracked
+    if isinstance(module, _BatchNorm):
+        return count is not None and int(count) > 0
+    # These do not count.
+    return bool((mean != 0).any() or (variance != 1).any())
 
 
 def averaged(batches: Sequence[Sequence[Moments | None]]) -> list[Moments | None]:

@@ -19,7 +19,7 @@ from mpi_landscape.evaluation.replica import own_copy
 from mpi_landscape.geometry.layout import Layout, layout_of
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.problem.checkpoints import Source, Weights, load_state, read_weights
-from mpi_landscape.storage.surface.reader import read_names
+from mpi_landscape.storage.vectors import read_names
 from mpi_landscape.wording import listed
 
 SURFACES = (".h5", ".hdf5", ".nc")

@@ -18,7 +18,7 @@ from mpi_landscape.configuration.sections.plane import (
     FileDirection,
     RandomDirection,
 )
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.errors import LandscapeError, printable
 from mpi_landscape.geometry import directions as geometry
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.moving import describe, warnings_of
@@ -37,7 +37,9 @@ from mpi_landscape.placement.ends import (
     weights_of,
 )
 from mpi_landscape.problem.checkpoints import under_names
-from mpi_landscape.storage.surface.reader import read_direction
+from mpi_landscape.storage import identity
+from mpi_landscape.storage.trajectory.reader import is_trajectory, read_attributes
+from mpi_landscape.storage.vectors import read_direction
 from mpi_landscape.wording import one_line
 
 # Closer to 1 than this, two directions span a line and not a plane.
@@ -67,12 +69,27 @@ def share_plane(
     )
     for line in built.lines if built else []:
         ranks.say(line)
-    names = ranks.share(list(built.vectors) if built else [])
-    vectors = {
-        name: torch.from_numpy(broadcast(ranks, built.vectors[name].numpy() if built else None))
+    vectors = share_vectors(built.vectors if built else None, ranks)
+    return Plane(layout=center.layout, center=center.vector, directions=vectors)
+
+
+def share_vectors(built: Mapping[str, Tensor] | None, ranks: Ranks) -> dict[str, Tensor]:
+    """Rank 0's flat vectors by name, on every rank. Collective."""
+    names = ranks.share(list(built) if built is not None else [])
+    return {
+        name: torch.from_numpy(broadcast(ranks, built[name].numpy() if built is not None else None))
         for name in names
     }
-    return Plane(layout=center.layout, center=center.vector, directions=vectors)
+
+
+def made(said: Direction, axis: str, model: nn.Module, center: Center, *, where: str) -> Tensor:
+    """The vector of one direction, (n,) float32; messages say `where` it stands.
+
+    Raises:
+        LandscapeError: It cannot be built, or is zero or not finite.
+    """
+    around = _Around(model=model, center=center, axis=axis, where=where, given=NOTHING, recomputed=False)
+    return _direction(said, around)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +135,10 @@ def _build(
     def around(axis: str) -> _Around:
         return _Around(model=model, center=center, axis=axis, where=where, given=given, recomputed=recomputed)
 
-    if isinstance(configuration.alpha, RandomDirection) and configuration.alpha.lines:
-        lines = {
-            line_name(seed): _direction(configuration.alpha.of(seed), around("alpha"))
-            for seed in configuration.alpha.lines
-        }
-        # They move alike: one of them is described.
-        first = {"alpha": next(iter(lines.values()))}
+    along = configuration.alpha
+    if isinstance(along, RandomDirection) and along.lines:
+        lines = {line_name(seed): _direction(along.of(seed), around("alpha")) for seed in along.lines}
+        first = {"alpha": next(iter(lines.values()))}  # they move alike: one of them is described
         return _Built(vectors=lines, lines=_lines(first, configuration, around("alpha")))
     alpha = _direction(configuration.alpha, around("alpha"))
     if configuration.beta is None:
@@ -232,7 +246,7 @@ def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
 
 @_made.register
 def _file(said: FileDirection, around: _Around) -> Tensor:
-    """A direction from a surface file (the same axis), a flat .npy, or a state dict of tensors by name."""
+    """A direction from a surface or trajectory file (the same axis), a flat .npy, or a state dict of tensors by name."""
     path, layout, here = Path(said.path), around.center.layout, f"{around.here}.path: {said.path}"
     if path.suffix in SURFACES:
         values, names = read_direction(path, around.axis)
@@ -240,6 +254,8 @@ def _file(said: FileDirection, around: _Around) -> Tensor:
             raise LandscapeError(
                 f"{here}: belongs to a network with other tensors ({', '.join(name[:80] for name in names[:3])}, ...)"
             )
+        if is_trajectory(path):
+            _check_center(path, around.center, here)
         return _checked(values, layout, here)
     if path.suffix == ".npy":
         if not path.is_file():
@@ -258,6 +274,20 @@ def _file(said: FileDirection, around: _Around) -> Tensor:
     names = [entry.name for entry in layout.entries]
     state = weights_of(around.axis, said, around.given).state
     return layout.flatten(under_names(state, names, where=here), where=here)
+
+
+def _check_center(path: Path, center: Center, here: str) -> None:
+    """The plane of a trajectory is that of its axes around its center: around another one its path is not in the picture.
+
+    Raises:
+        LandscapeError: The network is not at that center.
+    """
+    attributes = read_attributes(path)
+    if identity.of_attributes(attributes).get("center") != identity.fingerprint(center.vector.numpy()):
+        raise LandscapeError(
+            f"{here}: is a trajectory around another center, {printable(str(attributes.get('center')))}; valid is a surface "
+            f"around that one (model.checkpoint)"
+        )
 
 
 def _checked(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], layout: Layout, here: str) -> Tensor:

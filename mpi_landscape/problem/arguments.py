@@ -129,7 +129,7 @@ def lent_ends(directions: Any, *, where: str) -> tuple[Any, dict[str, dict[str, 
         }
         end = named[axis].get("to")
         if isinstance(end, nn.Module | Mapping):
-            lent[axis] = _tensors_of(end, f"{where}: directions.{axis}.to")
+            lent[axis] = tensors_given(end, f"{where}: directions.{axis}.to")
             named[axis]["to"] = "python:to"
         elif end is not None and not isinstance(end, str):
             raise LandscapeError(
@@ -139,7 +139,12 @@ def lent_ends(directions: Any, *, where: str) -> tuple[Any, dict[str, dict[str, 
     return named, lent
 
 
-def _tensors_of(end: nn.Module | Mapping[Any, Any], where: str) -> dict[str, Tensor]:
+def tensors_given(end: nn.Module | Mapping[Any, Any], where: str) -> dict[str, Tensor]:
+    """The tensors of a network or a state dictionary that a script hands over, on the CPU; their memory may be its own.
+
+    Raises:
+        LandscapeError: It has none, or something else; messages begin with `where`.
+    """
     state = end.state_dict() if isinstance(end, nn.Module) else end
     state = {name: value for name, value in state.items() if not str(name).endswith("_extra_state")}
     wrong = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)

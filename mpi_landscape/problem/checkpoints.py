@@ -19,7 +19,7 @@ from mpi_landscape.problem.pickled.tensors import Unread
 from mpi_landscape.problem.weights import arrays, safetensors_file, shards
 from mpi_landscape.problem.weights.arrays import array_of
 from mpi_landscape.problem.weights.choosing import chosen
-from mpi_landscape.problem.weights.fitting import load_state
+from mpi_landscape.problem.weights.fitting import fitted, load_state
 from mpi_landscape.problem.weights.folders import weights_in
 from mpi_landscape.problem.weights.foreign import first_bytes, refuse_foreign
 from mpi_landscape.problem.weights.names import COUNTER, aligned, part_of, without_prefixes
@@ -29,6 +29,7 @@ from mpi_landscape.wording import one_line, reason, shown
 __all__ = [
     "Source",
     "Weights",
+    "fitted",
     "load",
     "load_state",
     "read_content",

@@ -28,7 +28,8 @@ from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.storage.temporary import TemporaryPlace
 from mpi_landscape.storage.writer import CHOICES
 from mpi_landscape.surfaces.computing import compute as run_job
-from mpi_landscape.surfaces.request import Request, grid_of
+from mpi_landscape.surfaces.ranges import resolved
+from mpi_landscape.surfaces.request import Request, grid_of, open_axes_of
 from mpi_landscape.wording import listed, shown
 
 _WHERE = "landscape()"
@@ -40,8 +41,8 @@ def landscape(
     loss: str | Mapping[str, Any] | Callable[..., Any],
     data: Any,
     *,
-    alpha: Sequence[float] = (-1, 1, 51),
-    beta: Sequence[float] | None = (-1, 1, 51),
+    alpha: Sequence[float] | str = (-1, 1, 51),
+    beta: Sequence[float] | str | None = (-1, 1, 51),
     output: str | Path | None = None,
     collate_fn: Callable[[list[Any]], Any] | None = None,
     directions: Mapping[str, Any] | None = None,
@@ -78,7 +79,8 @@ def landscape(
             or arrays `(x, y)`; a dict of tensors; a `datasets.Dataset`; a LightningDataModule; an iterable, which is read
             once; or several of these by name. Of a batch, the last tensor (or `labels`, `target`, ...) is the target of a
             named loss or a criterion, and the rest goes into the network.
-        alpha: (min, max, num) of the first axis, in units of the direction.
+        alpha: (min, max, num) of the first axis, in units of the direction; `auto` finds a range: that of the paths on an axis
+            of a trajectory file, otherwise until the loss has risen to that of guessing.
         beta: The same of the second axis; None for a line.
         output: The surface file; None for a temporary one, which is there as long as the surface that is returned, and is
             gone at the end of the process. What is kept longer is given a name here, and resumed if it is not finished.
@@ -131,6 +133,7 @@ def landscape(
                 relative_error,
                 save_vectors,
             )
+        configuration = resolved(configuration, ranks, _WHERE)
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
         resources.enter_context(exact_arithmetic())
@@ -162,6 +165,7 @@ def landscape(
                 directions=configuration.directions,
                 grid=grid_of(configuration),
                 compute=configuration.compute,
+                open_axes=open_axes_of(configuration),
             ),
             ranks,
             path,
@@ -188,8 +192,8 @@ def landscape(
 
 def _configuration(
     loss: str | Mapping[str, Any] | None,
-    alpha: Sequence[float],
-    beta: Sequence[float] | None,
+    alpha: Sequence[float] | str,
+    beta: Sequence[float] | str | None,
     path: Path,
     directions: Mapping[str, Any] | None,
     compute: Mapping[str, Any] | None,

@@ -38,6 +38,7 @@ from mpi_landscape.storage.surface.reader import (
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.surfaces.identity import fingerprint_of
 from mpi_landscape.surfaces.plane import plane_of
+from mpi_landscape.surfaces.ranges import resolved
 from mpi_landscape.surfaces.recomputing import Recomputing
 from mpi_landscape.surfaces.request import Request, request_of
 from mpi_landscape.wording import coordinates
@@ -105,7 +106,7 @@ def check(
     surface = read_surface(path)
     chosen = [_nearest(surface, point) for point in points] or _usual(surface)
     with exact_arithmetic():
-        request = request_of(configuration, ranks, where)
+        request = request_of(resolved(configuration, ranks, where), ranks, where)
         problem = request.problem
         if precision_of(request.compute.precision).kept:
             return _found(surface, request, _kept(surface, request, ranks, where), chosen, ranks)

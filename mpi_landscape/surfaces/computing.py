@@ -10,6 +10,7 @@ from typing import Any
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.precision import precision_of
 from mpi_landscape.geometry.kept import KeptPlane
+from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.memory import out_of_memory
@@ -22,6 +23,7 @@ from mpi_landscape.surfaces.contents import SurfaceFile, contents_of
 from mpi_landscape.surfaces.description import describe_cost, describe_plan
 from mpi_landscape.surfaces.losses import Losses, prepare_losses
 from mpi_landscape.surfaces.plane import plane_of
+from mpi_landscape.surfaces.ranges import with_found_ranges
 from mpi_landscape.surfaces.refinement import Refinement
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.work.job import Job
@@ -94,22 +96,32 @@ def _prepared(
     """The losses, and their file; what else was needed on the way is given back here."""
     problem, compute = request.problem, request.compute
     plane = plane_of(request, ranks)
-    axes = [(axis.min, axis.max) for axis in (request.grid.alpha, request.grid.beta) if axis is not None]
-    with ranks.together():
-        if isinstance(plane, KeptPlane):
-            plane.check_range(axes)
-        else:
-            for part in plane.lines() if request.grid.seeds else [plane]:
-                part.check_range(axes, precision_of(compute.precision).data)
+    if not request.open_axes:
+        _check_range(request, plane, ranks)
     most = sampling.most_per_batch(problem.splits, before, compute.relative_error)
     seat = resources.enter_context(
         placed(problem, ranks, compute, sampling.decisions(before), most_per_batch=most)
     )
+    if request.open_axes:
+        request = with_found_ranges(request, seat, plane, ranks, None if before is None else path)
+        _check_range(request, plane, ranks)
     prepared = resources.enter_context(prepare_losses(request, seat, plane, ranks, before))
     if path is None:
         return prepared, None
     contents = contents_of(prepared, plane, attributes) if ranks.is_root else None
     return prepared, SurfaceFile(path, prepared, contents, before)
+
+
+def _check_range(request: Request, plane: Plane | KeptPlane, ranks: Ranks) -> None:
+    """Refuse a grid in which parameters do not stay within their type, by all ranks."""
+    axes = [(axis.min, axis.max) for axis in (request.grid.alpha, request.grid.beta) if axis is not None]
+    with ranks.together():
+        if isinstance(plane, KeptPlane):
+            plane.check_range(axes)
+        else:
+            # Several lines span no plane.
+            for part in plane.lines() if request.grid.seeds else [plane]:
+                part.check_range(axes, precision_of(request.compute.precision).data)
 
 
 def _job_of(prepared: Losses, path: Path) -> Job:

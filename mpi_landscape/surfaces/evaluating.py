@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.choosing import Choice
@@ -14,10 +15,30 @@ from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
 from mpi_landscape.evaluation.vectors import Point
+from mpi_landscape.geometry.kept import KeptPlane
+from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.placement.placing import Placed
 
 # Numbers of a network of which a copy less is worth moving it in place: 256 MiB in float32.
 LARGE = 2**26
+
+
+def setting_of(placed: Placed, plane: Plane | KeptPlane) -> Setting:
+    """Network, loss and plane."""
+    moved: dict[str, Any] = (
+        {"kept": plane, "threads": placed.threads}
+        if isinstance(plane, KeptPlane)
+        else {"center": plane.center, "directions": list(plane.directions.values())}
+    )
+    return Setting(
+        model=placed.problem.model,
+        loss=placed.problem.loss,
+        layout=plane.layout,
+        **moved,
+        device=placed.device,
+        gradients=placed.gradients,
+        returned=placed.quantities.returned,
+    )
 
 
 def computing_of(name: str, setting: Setting, placed: Placed, choice: Choice) -> Computing:

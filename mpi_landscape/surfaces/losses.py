@@ -42,7 +42,14 @@ from mpi_landscape.surfaces.certificate import (
     warnings_about,
 )
 from mpi_landscape.surfaces.engine import Trials, agree, trials_of
-from mpi_landscape.surfaces.evaluating import check_copied, computing_of, evaluator_of, seconds_of, seconds_to
+from mpi_landscape.surfaces.evaluating import (
+    check_copied,
+    computing_of,
+    evaluator_of,
+    seconds_of,
+    seconds_to,
+    setting_of,
+)
 from mpi_landscape.surfaces.identity import identity_of
 from mpi_landscape.surfaces.planning import cut_data, make_plan, points_at_once
 from mpi_landscape.surfaces.precision_error import measure_error
@@ -191,15 +198,7 @@ def prepare_losses(
     """
     compute, grid, splits = request.compute, request.grid, placed.splits
     decided = sampling.decisions(before)
-    setting = Setting(
-        model=placed.problem.model,
-        loss=placed.problem.loss,
-        layout=plane.layout,
-        **_moved_by(plane, placed),
-        device=placed.device,
-        gradients=placed.gradients,
-        returned=placed.quantities.returned,
-    )
+    setting = setting_of(placed, plane)
     trials = trials_of(placed, grid)
     choice = agree(setting, trials, request, placed, ranks, decided.engine)
     engine = choice.engine
@@ -286,10 +285,3 @@ def prepare_losses(
         seconds_per_point=seconds,
         orders=chosen.orders if chosen else {},
     )
-
-
-def _moved_by(plane: Plane | KeptPlane, placed: Placed) -> dict[str, Any]:
-    """What a `Setting` says of the plane."""
-    if isinstance(plane, KeptPlane):
-        return {"kept": plane, "threads": placed.threads}
-    return {"center": plane.center, "directions": list(plane.directions.values())}

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from mpi_landscape.configuration.sections.plane import DirectionsConfiguration, RandomDirection
+from mpi_landscape.configuration.sections.plane import AutoAxis, DirectionsConfiguration, RandomDirection
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.plan.grid import Grid
-from mpi_landscape.problem.build import Problem, build
-from mpi_landscape.problem.checkpoints import Source, load
-from mpi_landscape.problem.datasets.table import build_splits
+from mpi_landscape.placement.building import center_source, share_problem
+from mpi_landscape.plan.grid import Axis, Grid
+from mpi_landscape.problem.build import Problem
+from mpi_landscape.problem.checkpoints import load
 from mpi_landscape.problem.networks.table import brings_weights, build_network
 
 
@@ -30,6 +28,7 @@ class Request:
         checkpoint: The file of the center, for the names of points; None where there is none.
         grid: The points.
         compute: Precision, device, batch and tile sizes.
+        open_axes: `alpha`, `beta`: those whose range is still to be found; of the grid they have the number of points.
     """
 
     problem: Problem
@@ -37,12 +36,7 @@ class Request:
     grid: Grid
     compute: ComputeConfiguration
     checkpoint: str | None = None
-
-
-def grid_of(configuration: Configuration) -> Grid:
-    """The points that a configuration describes."""
-    grid, alpha = configuration.grid, configuration.directions.alpha
-    return Grid(grid.alpha, grid.beta, alpha.lines if isinstance(alpha, RandomDirection) else ())
+    open_axes: tuple[str, ...] = ()
 
 
 def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
@@ -56,13 +50,21 @@ def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
         load(network, center_source(configuration), where=str(configuration.model.checkpoint))
 
 
-def center_source(configuration: Configuration) -> Source:
-    """Where the parameters at the center are, of a configuration that names a checkpoint."""
-    model = configuration.model
-    own = configuration.is_own_checkpoint
-    return Source(
-        path=str(model.checkpoint), key=None if own else model.key, part=None if own else model.part
-    )
+def grid_of(configuration: Configuration) -> Grid:
+    """The points; of an axis whose range is open the number is known alone."""
+    alpha, beta, along = configuration.grid.alpha, configuration.grid.beta, configuration.directions.alpha
+    seeds = along.lines if isinstance(along, RandomDirection) else ()
+    return Grid(_any_range(alpha), None if beta is None else _any_range(beta), seeds)
+
+
+def _any_range(axis: Axis | AutoAxis) -> Axis:
+    return Axis(num=axis.num) if isinstance(axis, AutoAxis) else axis
+
+
+def open_axes_of(configuration: Configuration) -> tuple[str, ...]:
+    """The axes whose range is open."""
+    axes = {"alpha": configuration.grid.alpha, "beta": configuration.grid.beta}
+    return tuple(name for name, axis in axes.items() if isinstance(axis, AutoAxis))
 
 
 def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Request:
@@ -76,17 +78,7 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
     Raises:
         AgreedError: Something of it is bad.
     """
-    folders = [Path(where).resolve().parent]
-    # What is fetched is fetched once for all; then it is there.
-    if configuration.model.arguments.get("download"):
-        ranks.on_root(lambda: build_network(configuration.model, where=where, folders=folders))
-    if configuration.data.download:
-        ranks.on_root(lambda: build_splits(configuration.data, where=where, folders=folders))
-        configuration = replace(configuration, data=replace(configuration.data, download=False))
-    # Parameters that no checkpoint gives are those that a training of the same file would start from.
-    torch.manual_seed(configuration.training.seed if configuration.training else 0)
-    with ranks.together():
-        problem = build(configuration, where=where, folders=folders)
+    problem = share_problem(configuration, ranks, where)
     checkpoint = configuration.model.checkpoint
     if checkpoint is None:
         if not brings_weights(configuration.model):
@@ -112,4 +104,5 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
         grid=grid_of(configuration),
         compute=configuration.compute,
         checkpoint=checkpoint,
+        open_axes=open_axes_of(configuration),
     )

@@ -4,16 +4,22 @@ from dataclasses import fields
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.connection.value import Connection
 from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.storage.trajectory.value import Trajectory
 from mpi_landscape.wording import listed, shown, suggestion
 from plotting.asked.history_pictures import plan_histories
+from plotting.asked.path_pictures import plan_paths
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import Request
+from plotting.asked.trajectory_pictures import draw_way, plan_trajectories
 from plotting.drawn.figures import draw_figure, draw_into, in_notebooks
 from plotting.drawn.history import draw_history
+from plotting.drawn.path import draw_path as drawn_path
 from plotting.picture.levels import parse_levels
 from plotting.picture.quantities import kinds_of, valid_kinds
+from plotting.picture.ways import KINDS as WAYS
 
 _OPTIONS = ("scale", "levels", "vmin", "vmax", "title")
 _SCALES = ("auto", "linear", "log")
@@ -62,6 +68,21 @@ def draw_training(history: History, *, title: str | None = None) -> Any:
     return in_notebooks(
         draw_history(picture.histories, picture.panels, title=picture.title, labels=picture.labels)
     )
+
+
+def draw_trajectory(trajectory: Trajectory, *, kind: str, surface: Surface | None, title: str | None) -> Any:
+    """The figure of a trajectory's path, over the contours of a surface in its plane, or of what the plane shows of it."""
+    if kind not in WAYS:
+        raise LandscapeError(f"{trajectory.path}: plot(): kind is {shown(kind)}; valid are {listed(WAYS)}")
+    request = Request(kinds=(kind,), title=title)
+    picture = plan_trajectories([trajectory], [] if surface is None else [surface], request)[0]
+    return in_notebooks(draw_way(picture, request))
+
+
+def draw_path(connection: Connection, *, title: str | None = None) -> Any:
+    """The figure of a path between two solutions, attached to no window."""
+    (picture,) = plan_paths([connection], Request(kinds=("path",), title=title))
+    return in_notebooks(drawn_path(picture.connection, title=picture.title))
 
 
 def _request(kind: str, quantity: str | None, options: dict[str, Any]) -> Request:

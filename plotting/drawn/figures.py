@@ -73,7 +73,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
         # Labels need the final place of every line.
         for ax, contours, (field, *_), scale in zip(axes, lines, panels, scales, strict=True):
             if contours is not None:
-                _label(ax, contours, field, scale)
+                label_field(ax, contours, field, scale)
         return figure
 
 
@@ -99,10 +99,11 @@ def draw_into(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Non
             # Labels need the final place of every line; a figure within another knows that one as its own.
             figure: Any = ax.figure
             getattr(figure, "figure", figure).draw_without_rendering()
-            _label(ax, contours, fields[0], scale)
+            label_field(ax, contours, fields[0], scale)
 
 
-def _label(ax: Axes, contours: Any, field: Field, scale: Scale) -> None:
+def label_field(ax: Axes, contours: Any, field: Field, scale: Scale) -> None:
+    """Write levels on contour lines, whose place on the figure is final."""
     drawn = np.isin(height(scale.levels, scale.kind), contours.levels)
     levels = np.array(scale.levels)[drawn].tolist()
     # The names of solutions stand beside them.

@@ -6,11 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.connection.value import Connection
 from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import listed, shortened, suggestion
 
-KINDS = ("contour", "filled", "surface", "heatmap", "line", "persistence", "history", "histogram", "norms")
+KINDS = (
+    "contour",
+    "filled",
+    "surface",
+    "heatmap",
+    "line",
+    "persistence",
+    "history",
+    "path",
+    "histogram",
+    "norms",
+)
 
 _LONGEST_TITLE = 200
 # Characters per line of the label of an axis, which is as long as a panel, and of the units in it.
@@ -160,7 +172,7 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     return ["contour", "surface"] if "contour" in fitting else ["line"]
 
 
-def title_of(surface: Surface | History) -> str:
+def title_of(surface: Surface | History | Connection) -> str:
     """The title that the file gives itself, on one line, or its name."""
     title = surface.attributes.get("title", "")
     if isinstance(title, bytes):

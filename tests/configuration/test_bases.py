@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from mpi_landscape.configuration.layers import merged
 from mpi_landscape.configuration.reading import load, load_text, to_yaml
 from mpi_landscape.errors import LandscapeError
 
@@ -352,3 +353,17 @@ def test_bases_that_multiply_are_refused_before_they_are_all_read(write):
     # Ten times the next one at each of eight levels would be 10^8 readings.
     write(**{f"f{n}": f"base: [{', '.join([f'f{n + 1}.yaml'] * 10)}]" for n in range(8)}, f8=BASE)
     assert refused("f0.yaml") == "f0.yaml: builds on more than 99 files"
+
+
+def test_a_direction_of_another_kind_takes_back_all_that_was_said_of_the_one_of_before():
+    under = {"directions": {"alpha": {"kind": "random", "seed": 3, "ignore": []}, "beta": {"seed": 7}}}
+    over = {
+        "directions": {
+            "alpha": {"kind": "file", "path": "a.h5"},
+            "beta": {"kind": "random", "normalize": "layer"},
+        }
+    }
+    assert merged(under, over)["directions"] == {
+        "alpha": {"kind": "file", "path": "a.h5"},
+        "beta": {"kind": "random", "seed": 7, "normalize": "layer"},
+    }

@@ -184,3 +184,18 @@ def test_a_tensor_that_the_network_has_not_is_refused():
             anywhere.put({"third.weight": torch.ones(2)})
         with pytest.raises(LandscapeError, match=r"has one of shape \(6, 4\) of the name first\.weight"):
             anywhere.put({"first.weight": torch.ones(4, 6)})
+
+
+def test_statistics_of_an_instance_normalization_are_the_mean_over_instances():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Unflatten(1, (2, 2)), nn.InstanceNorm1d(2, track_running_stats=True), nn.Flatten()
+    )
+    batches = data([8, 8, 4])
+    with Anywhere(model.eval(), lambda model, batch: model(batch[0]).sum(1)) as anywhere:
+        found = anywhere.recompute_statistics([batches])
+    rows = [batch.data[0][: batch.valid].double().unflatten(1, (2, 2)) for batch in batches]
+    means = torch.stack([each.mean((0, 2)) for each in rows]).mean(0)
+    variances = torch.stack([each.var(2).mean(0) for each in rows]).mean(0)
+    torch.testing.assert_close(found["1.running_mean"], means, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["1.running_var"], variances, rtol=1e-5, atol=1e-6)

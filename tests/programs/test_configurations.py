@@ -148,8 +148,21 @@ def test_it_resolves(path):
 def test_no_two_files_write_into_the_same_place(everything):
     folders = [member.training.output for _, member in everything if member.training]
     surfaces = [member.output for _, member in everything if member.output]
+    surfaces += [member.trajectory.output for _, member in everything if member.trajectory]
     assert len(set(folders)) == len(folders)
     assert len(set(surfaces)) == len(surfaces)
+
+
+def test_every_trajectory_is_of_trainings_of_other_files_and_its_surface_lies_in_its_plane(everything):
+    trained = {member.training.output for _, member in everything if member.training}
+    ways = [(name, member) for name, member in everything if member.trajectory]
+    assert ways
+    for name, member in ways:
+        assert set(member.trajectory.places.values()) <= trained, name
+        for axis in (member.directions.alpha, member.directions.beta):
+            assert (axis.path, axis.normalize, axis.ignore) == (member.trajectory.output, "none", ()), name
+        folder = next(iter(member.trajectory.places.values()))
+        assert member.model.checkpoint == f"{folder}/final.pt", name
 
 
 def test_every_checkpoint_that_is_needed_is_left_by_another_file(everything):
@@ -162,7 +175,12 @@ def test_every_checkpoint_that_is_needed_is_left_by_another_file(everything):
     needed = {
         (name, checkpoint)
         for name, member in everything
-        for checkpoint in (member.model.checkpoint, getattr(member.directions.alpha, "to", None))
+        for checkpoint in (
+            member.model.checkpoint,
+            getattr(member.directions.alpha, "to", None),
+            getattr(member.connect, "start", None),
+            getattr(member.connect, "end", None),
+        )
         if checkpoint is not None
     }
     assert needed

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WrapValidator
 
@@ -24,7 +24,8 @@ from mpi_landscape.configuration.sections.fields import (
 )
 from mpi_landscape.configuration.shape import field_names
 from mpi_landscape.errors import InvalidSectionError
-from mpi_landscape.plan.grid import Axis
+from mpi_landscape.plan.grid import MAX_AXIS_POINTS, Axis
+from mpi_landscape.wording import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,17 +221,60 @@ def _says(direction: Any, key: str) -> bool:
 Directions = Annotated[DirectionsConfiguration, WrapValidator(_beta_as_alpha)]
 
 
-def _checked_axis(said: Any) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class AutoAxis:
+    """An axis whose range is found, in place of one of three numbers: `auto`, or `{auto: true, num: 31}`.
+
+    Attributes:
+        num: Number of points; the center is one of them.
+
+    Raises:
+        InvalidSectionError: There are fewer than three, or too many.
+    """
+
+    num: int = 51
+    auto: bool = True
+
+    def __post_init__(self) -> None:
+        if self.auto is not True:
+            raise InvalidSectionError(
+                f"auto is {shown(self.auto)}; expected true, or min, max and num", field="auto"
+            )
+        if type(self.num) is not int or not 3 <= self.num <= MAX_AXIS_POINTS:
+            raise InvalidSectionError(
+                f"num is {shown(self.num)}; expected a whole number from 3 to {MAX_AXIS_POINTS}, where the range is found",
+                field="num",
+            )
+
+
+def _checked_axis(said: Any, validate: Callable[[Any], Axis]) -> "Axis | AutoAxis":
     """An axis checks its own numbers; what does not have the form of one is left to be refused."""
-    return Axis(**said) if isinstance(said, Mapping) and set(said) <= set(field_names(Axis)) else said
+    if said == "auto":
+        return AutoAxis()
+    if isinstance(said, AutoAxis):
+        return said
+    if isinstance(said, Mapping) and "auto" in said:
+        for each in said:
+            if each not in field_names(AutoAxis):
+                raise InvalidSectionError(
+                    f"{shown(each)} does not belong to an axis whose range is found; valid are auto and num, or min, max and num"
+                )
+        return AutoAxis(**said)
+    return validate(
+        Axis(**said) if isinstance(said, Mapping) and set(said) <= set(field_names(Axis)) else said
+    )
 
 
-_Axis = Annotated[Axis, BeforeValidator(_checked_axis)]
+if TYPE_CHECKING:
+    _Axis = Axis | AutoAxis
+else:
+    # What is refused is refused as an axis, of which messages name the fields.
+    _Axis = Annotated[Axis, WrapValidator(_checked_axis)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfiguration:
-    """The points of the surface: steps along the first direction and the second, None for a line."""
+    """The points of the surface: steps along the first direction and the second, None for a line; see also `AutoAxis`."""
 
     __pydantic_config__ = STRICT
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TypeVar
 
+from mpi_landscape.configuration.sections.connect import ConnectConfiguration
 from mpi_landscape.configuration.sections.fields import STRICT, Text
 from mpi_landscape.configuration.sections.plane import (
     DifferenceDirection,
@@ -20,8 +21,10 @@ from mpi_landscape.configuration.sections.sources import (
     ModelConfiguration,
 )
 from mpi_landscape.configuration.sections.training import TrainingConfiguration
+from mpi_landscape.configuration.sections.trajectory import TrajectoryConfiguration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import InvalidSectionError
+from mpi_landscape.plan.grid import Axis
 
 _Any = TypeVar("_Any")
 # The largest number of 32 bits.
@@ -41,6 +44,8 @@ class Configuration:
         output: File of the surface, relative to the working folder; with a training surface.h5 in its folder unless
             said otherwise, and without one the program's choice.
         training: How the solution is found; None where the file does not say.
+        trajectory: Which checkpoints, and on which axes; for `trajectory` alone.
+        connect: Which two solutions to connect, and how; None where the file does not say.
 
     Raises:
         InvalidSectionError: The grid has a beta and the directions have none, or it is beyond the precision.
@@ -56,6 +61,8 @@ class Configuration:
     compute: ComputeConfiguration = field(default_factory=ComputeConfiguration)
     output: Text | None = None
     training: TrainingConfiguration | None = None
+    trajectory: TrajectoryConfiguration | None = None
+    connect: ConnectConfiguration | None = None
 
     def __post_init__(self) -> None:
         if self.grid.beta is not None and self.directions.beta is None:
@@ -73,7 +80,7 @@ class Configuration:
                     )
         self._check_batch_norm()
         for name, axis in (("alpha", self.grid.alpha), ("beta", self.grid.beta)):
-            far = 0.0 if axis is None else max(axis.min, axis.max, key=abs)
+            far = max(axis.min, axis.max, key=abs) if isinstance(axis, Axis) else 0.0
             if abs(far) > _FLOAT32 and self.compute.precision != "float64":
                 raise InvalidSectionError(
                     f"grid.{name} reaches {far:g}, and in {self.compute.precision} a network moves by at most "

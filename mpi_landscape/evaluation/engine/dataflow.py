@@ -33,6 +33,7 @@ class Flow:
     Attributes:
         reads: Where Python looks at numbers that depend on the parameters or, if there is no such place, on the data,
             or where a shape depends on them; None if nowhere.
+        reads_parameters: Whether these are numbers that depend on the parameters.
         random: What draws random numbers; None if nothing does.
         unused: The moving tensors that enter no operation.
         operations: In their order.
@@ -40,6 +41,7 @@ class Flow:
     """
 
     reads: str | None
+    reads_parameters: bool
     random: str | None
     unused: tuple[str, ...]
     operations: tuple[Operation, ...]
@@ -108,6 +110,7 @@ def observed(
     drawn = observer.random or ("a global generator" if touched else None)
     return Flow(
         reads=observer.reads.get(Source.PARAMETERS, observer.reads.get(Source.DATA)),
+        reads_parameters=Source.PARAMETERS in observer.reads,
         random=drawn,
         unused=tuple(name for name in moving if name not in observer.used),
         operations=tuple(observer.operations),

@@ -109,7 +109,7 @@ class Observer:
     def read(self, what: str, source: Source) -> None:
         """Python looks at numbers."""
         if source is not Source.CONSTANTS and not self.may_read:
-            self.reads.setdefault(source, f"{what} of {_FROM[source]} is read at {_where()}")
+            self.reads.setdefault(source, f"{what} of {_FROM[source]} is read at {where()}")
 
     def use(self, tensors: Sequence[Tensor]) -> frozenset[str]:
         """The moving tensors among some, which count as used from now on."""
@@ -230,7 +230,7 @@ def _operate(seen: Observer, func: Any, args: Any, kwargs: Any) -> Any:
     result = func(*args, **kwargs)
     if any(not torch.equal(*states) for states in zip(before, _generator_states(func, given), strict=True)):
         source = max(source, Source.DATA)  # other numbers in the next pass
-        seen.random = seen.random or f"{name} at {_where()}"
+        seen.random = seen.random or f"{name} at {where()}"
     results = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
     for each in {of.place(each).memory: each for each in _written(func, args, kwargs)}.values():
         of.written(each, source)
@@ -286,9 +286,9 @@ def _generator_states(func: Any, given: Sequence[Any]) -> list[Tensor]:
     return [each.get_state() for each in (torch.default_generator, *generators)]
 
 
-def _where() -> str:
-    """The file and line of the innermost code that is not torch's."""
+def where(*own: str) -> str:
+    """The file and line of the innermost code that is neither torch's nor in a file of those named."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((*_OWN, *own)):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -41,21 +41,38 @@ _HINTS = (
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> list[str]:
     """Copy a state dictionary into a network, all of it or, if anything differs, nothing.
 
-    Wrappers (DataParallel, torch.compile, FSDP, activation checkpointing) change no names, wherever in the network they sit.
-    If one prefix in front of every name of the network is what the state has (as Lightning writes them:
-    `model.conv1.weight`), what follows it is taken, and what has another prefix is left. Of names that are one tensor in the
-    network one is enough. The counters `num_batches_tracked`, which no evaluation reads, may be missing.
+    Names are found as by `fitted`.
 
     Returns:
         Lines for people: what happened to the types.
 
     Raises:
+        LandscapeError: As `fitted`, or the network refuses it.
+    """
+    aligned = fitted(model, state, where=where)
+    own = model.state_dict()
+    lines = _types(aligned, {name: value for name, value in own.items() if isinstance(value, Tensor)})
+    try:
+        model.load_state_dict({**own, **aligned})
+    except Exception as error:  # A user's network may load its state in its own way.
+        raise LandscapeError(f"{where}: the network refuses it ({reason(error)})") from error
+    return lines
+
+
+def fitted(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> dict[str, Tensor]:
+    """The tensors of a state dictionary under the names of a network that they fit; their values stay where they are.
+
+    Wrappers (DataParallel, torch.compile, FSDP, activation checkpointing) change no names, wherever in the network they sit.
+    If one prefix in front of every name of the network is what the state has (as Lightning writes them:
+    `model.conv1.weight`), what follows it is taken, and what has another prefix is left. Of names that are one tensor in the
+    network one is enough. The counters `num_batches_tracked`, which no evaluation reads, may be missing.
+
+    Raises:
         LandscapeError: A tensor is missing, left over, of another shape, or complex or of floating point where the network's
             is not, or two differ that are one in the network; names the first three.
     """
-    own = model.state_dict()
     # Extra state is not tensors, and is not read; see read_state.
-    expected = {name: value for name, value in own.items() if isinstance(value, Tensor)}
+    expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
     twins = _twins(expected)
     aligned = names.aligned(state, needed, list(expected), twins, where=where)
@@ -69,12 +86,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> 
             f"{where}: does not fit the network: {'; '.join(misfits[:_MOST_NAMED])}{more}; "
             f"{hint or 'expected the checkpoint of the same architecture'}"
         )
-    lines = _types(aligned, expected)
-    try:
-        model.load_state_dict({**own, **aligned})
-    except Exception as error:  # A user's network may load its state in its own way.
-        raise LandscapeError(f"{where}: the network refuses it ({reason(error)})") from error
-    return lines
+    return aligned
 
 
 def _twins(expected: Mapping[str, Tensor]) -> dict[str, str]:
@@ -94,9 +106,7 @@ def _share(aligned: dict[str, Tensor], twins: Mapping[str, str], where: str) -> 
     for group in groups.values():
         there = [name for name in group if name in aligned]
         for name in there[1:]:
-            if aligned[name].shape == aligned[there[0]].shape and not torch.equal(
-                aligned[name], aligned[there[0]].to(aligned[name].dtype)
-            ):
+            if not _are_one(aligned[name], aligned[there[0]]):
                 raise LandscapeError(
                     f"{where}: {name} differs from {there[0]}, which is the same tensor in the network; "
                     f"expected the checkpoint of the same architecture"
@@ -104,6 +114,13 @@ def _share(aligned: dict[str, Tensor], twins: Mapping[str, str], where: str) -> 
         for name in group:
             if there and name not in aligned:
                 aligned[name] = aligned[there[0]]
+
+
+def _are_one(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same values, or other shapes, of which something else is said."""
+    if one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride():
+        return True
+    return one.shape != other.shape or torch.equal(one, other.to(one.dtype))
 
 
 def _is_left(name: str, expected: Mapping[str, Tensor], model: nn.Module) -> bool:

@@ -1,0 +1,1 @@
+"""All that only a path between two solutions needs: curves, how they are found, the losses along them, what its file says."""

@@ -1,0 +1,1 @@
+"""Files of `mpi_landscape.connect`: the losses along a path between two solutions."""

@@ -1,0 +1,126 @@
+"""Where training went: its checkpoints on axes that mean something, with the evidence that the plane shows it.
+
+mpiexec -n 4 python -m mpi_landscape.trajectory configs/small/trajectories/vgg9_batch16.yaml
+
+In a script, `mpi_landscape.trajectory(model, loss, data, "runs/mine")`: see `mpi_landscape.scripting.trajectories.trajectory`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import ModuleType
+from typing import Any, NoReturn
+
+from mpi_landscape.command import execution as program
+from mpi_landscape.command import parser as command_line
+from mpi_landscape.command.memory import keep_freed_memory
+from mpi_landscape.configuration.overrides import Override
+from mpi_landscape.parallel.ranks import Ranks
+from mpi_landscape.storage.claim import claimed
+from mpi_landscape.storage.trajectory.reader import read_attributes
+from mpi_landscape.storage.writer import CHOICES
+from mpi_landscape.wording import one_line
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run `python -m mpi_landscape.trajectory`."""
+    parser = command_line.parser(
+        "trajectory",
+        "Put the checkpoints of trainings on two axes, with the losses of each, into one HDF5 file; run it again to resume.",
+    )
+    parser.add_argument("configuration", metavar="CONFIG", help="YAML file, with a section `trajectory`")
+    parser.add_argument(
+        "--output", metavar="FILE", help="the trajectory file, instead of the configuration's"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a field: trajectory.axes=random",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and the expected time, write nothing"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing trajectory file")
+    parser.add_argument(
+        "--time-limit",
+        metavar="SECONDS",
+        type=command_line.seconds,
+        help="stop cleanly after this time (exit status 75)",
+    )
+    command_line.patience_option(
+        parser, "an hour before the first checkpoint; then 20 of them, five minutes at least"
+    )
+    parser.add_argument(
+        "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
+    )
+    program.execute(parser, run, argv)
+
+
+def run(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Compute the trajectories that the options ask for; returns the exit status. Collective."""
+    where = str(options.configuration)
+    # torch takes seconds to import; what the command line alone shows is refused before.
+    from mpi_landscape.configuration import reading
+    from mpi_landscape.configuration.reading import to_yaml
+    from mpi_landscape.parallel.stopping import Stopping, exit_status
+
+    overrides: list[str | Override] = list(options.set)
+    if options.output is not None:
+        said = f"--output={one_line(options.output)}"
+        overrides.append(Override(said=said, key="trajectory.output", value=options.output))
+    configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
+    assert configuration is not None
+    from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+    from mpi_landscape.trajectories.computing import compute
+    from mpi_landscape.trajectories.request import output_of, request_of
+
+    with ranks.together():
+        path = output_of(configuration, where)
+    with ExitStack() as resources:
+        if not options.dry_run:
+            ranks.on_root(
+                lambda: resources.enter_context(
+                    claimed(path, overwrite=options.overwrite, look=read_attributes)
+                )
+            )
+        stopping = resources.enter_context(Stopping(options.time_limit))
+        resources.enter_context(exact_arithmetic())
+        with stopping.at_once():
+            request = request_of(configuration, ranks, where)
+        keep_freed_memory()
+        ending = compute(
+            request,
+            ranks,
+            None if options.dry_run else path,
+            writer=options.writer,
+            overwrite=options.overwrite,
+            stopping=stopping,
+            attributes={"title": configuration.title, "configuration": to_yaml(configuration)},
+        )
+    if options.dry_run:
+        return program.DONE
+    if ending.stopped is not None:
+        ranks.say(f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on")
+        return exit_status(ending.stopped)
+    ranks.say(f"{path}: {ending.summary}")
+    return program.DONE
+
+
+class _Called(ModuleType):
+    """This module, which a script calls: `mpi_landscape.trajectory(model, loss, data, "runs/mine")`."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from mpi_landscape.scripting.trajectories import trajectory
+
+        return trajectory(*arguments, **options)
+
+
+if __name__ == "__main__":
+    main()
+else:
+    sys.modules[__name__].__class__ = _Called
