@@ -51,8 +51,9 @@ def draw_path(
         handles = [*_draw_ways(ax, trajectory), *handles]
         _frame(ax, trajectory, field)
         entitle(ax, f"{title}: {label}" if label else title, facts_of(trajectory))
+        columns = len(handles) if len(handles) <= 4 else 3
         figure.legend(
-            handles=handles, loc="outside lower center", ncol=len(handles) if len(handles) <= 4 else 3, frameon=False, columnspacing=1.2,
+            handles=handles, loc="outside lower center", ncol=columns, frameon=False, columnspacing=1.2,
             handlelength=1.8,
         )  # fmt: skip
         figure.draw_without_rendering()

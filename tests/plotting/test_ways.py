@@ -1,4 +1,4 @@
-"""Pictures of trajectories: dots at the checkpoints, red where the rate dropped, shares on the axes, contours of the same plane."""
+"""Pictures of trajectories: dots at the checkpoints, red where the rate dropped, shares on the axes, contours of one plane."""
 
 from dataclasses import replace
 
@@ -109,7 +109,7 @@ def test_a_surface_in_another_plane_is_refused(way, planted):
     other = planted(**{**OF_A_SURFACE, "identity_direction_beta": "x"})
     with pytest.raises(LandscapeError, match=r"is not in the plane of way.h5 \(another beta\)"):
         plan_trajectories([way], [other], Request())
-    with pytest.raises(LandscapeError, match="is a line, and way.h5 a path in a plane"):
+    with pytest.raises(LandscapeError, match=r"is a line, and way.h5 a path in a plane"):
         plan_trajectories([way], [planted(beta=None, loss=lambda alpha: alpha**2)], Request())
 
 

@@ -51,7 +51,8 @@ REFUSED = {
         "has 3 checkpoints; principal axes need three besides the center",
     ),
     "another network": (
-        SECTION, SECTION, other_shape, "run/epoch_0003.pt: does not fit the network: weight has shape (3, 5), the network's (3, 4)",
+        SECTION, SECTION, other_shape,
+        "run/epoch_0003.pt: does not fit the network: weight has shape (3, 5), the network's (3, 4)",
     ),
     "an unreadable one": (SECTION, SECTION, unreadable, "run/epoch_0003.pt: is not a checkpoint"),
     "one that is not finite": (SECTION, SECTION, not_finite, "run/epoch_0003.pt: bias has a number that is not finite (inf)"),
