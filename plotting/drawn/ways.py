@@ -52,7 +52,7 @@ def draw_path(
         _frame(ax, trajectory, field)
         entitle(ax, f"{title}: {label}" if label else title, facts_of(trajectory))
         figure.legend(
-            handles=handles, loc="outside lower center", ncol=min(4, len(handles)), frameon=False, columnspacing=1.2,
+            handles=handles, loc="outside lower center", ncol=len(handles) if len(handles) <= 4 else 3, frameon=False, columnspacing=1.2,
             handlelength=1.8,
         )  # fmt: skip
         figure.draw_without_rendering()
@@ -121,11 +121,12 @@ def _draw_ways(ax: Axes, trajectory: Trajectory) -> list[Artist]:
         }  # fmt: skip
         ax.plot(x[:1], y[:1], zorder=5.5, **first)
         if number == 0:
-            handles.append(Line2D([], [], label=f"epoch {trajectory.epoch[places[0]]}", **first))
+            begin = Line2D([], [], label=f"epoch {trajectory.epoch[places[0]]}", **first)
         red = drops(trajectory, number)
         if red:
             dropped = True
             ax.plot(trajectory.alpha[red], trajectory.beta[red], zorder=5.6, gid="drops", **_red(many=many))
+    handles.append(begin)
     if dropped:
         handles.append(Line2D([], [], label="learning rate dropped", **_red(many=False)))
     ax.plot(

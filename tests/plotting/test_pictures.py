@@ -98,7 +98,11 @@ REFUSED = [
     (
         {},
         {"kinds": ("pie",)},
+<<<<<<< HEAD
         "valid kinds are contour, filled, surface, heatmap, line, history, path, all",
+=======
+        "valid kinds are contour, filled, surface, heatmap, line, persistence, history, path, histogram, norms, all",
+>>>>>>> numbers
         "no such kind",
     ),
     (
