@@ -99,6 +99,7 @@ REFUSED = [
         {},
         {"kinds": ("pie",)},
         "valid kinds are contour, filled, surface, heatmap, line, persistence, history, path, histogram, norms, all",
+>>>>>>> connect
         "no such kind",
     ),
     (
