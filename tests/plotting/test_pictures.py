@@ -99,7 +99,6 @@ REFUSED = [
         {},
         {"kinds": ("pie",)},
         "valid kinds are contour, filled, surface, heatmap, line, persistence, history, path, histogram, norms, all",
->>>>>>> connect
         "no such kind",
     ),
     (
