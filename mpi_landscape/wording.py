@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 _LONGEST_VALUE = 80
 _LONGEST_REASON = 300
@@ -31,6 +32,56 @@ def reason(error: BaseException) -> str:
 def listed(names: Iterable[object]) -> str:
     """Names with commas between them, such as "min, max, num"; "none" without any."""
     return ", ".join(str(name) for name in names) or "none"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers in their order, neighbors together.
+
+    Example:
+        >>> ranges([1, 2, 3, 7, 9, 10])
+        '1 to 3, 7, 9, 10'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return ", ".join(words)
+
+
+def coordinates(point: Iterable[float]) -> str:
+    """A point for people: coordinates, and whole numbers such as seeds to the last digit.
+
+    Example:
+        >>> coordinates((0.25, 12345678))
+        '0.25, 12345678'
+    """
+    return ", ".join(str(each) if isinstance(each, int) else f"{each:g}" for each in point)
+
+
+def telling_parts(paths: Sequence[str]) -> tuple[str, ...]:
+    """What differs in paths, without their last suffixes; empty where nothing does.
+
+    Example:
+        >>> telling_parts(["runs/seed=1/final.pt", "runs/seed=2/final.pt"]), telling_parts(["runs/seed=1/final.pt"])
+        (('seed=1', 'seed=2'), ('',))
+    """
+    parts = [(*path.parts[:-1], path.stem) for path in map(PurePath, paths)]
+    first = _agreeing(parts)
+    last = _agreeing([part[first:][::-1] for part in parts])
+    return tuple("/".join(part[first : len(part) - last]) for part in parts)
+
+
+def _agreeing(parts: Sequence[Sequence[str]]) -> int:
+    """How many steps from the start are the same in all."""
+    count = 0
+    for steps in zip(*parts, strict=False):
+        if len(set(steps)) > 1:
+            break
+        count += 1
+    return count
 
 
 def either(names: Sequence[str]) -> str:

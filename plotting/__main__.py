@@ -12,15 +12,18 @@ from mpi_landscape.storage.history.records import is_history, read_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
+from mpi_landscape.storage.weights_file import is_weights, read_weights_file
 from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.path_pictures import plan_paths
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import FORMATS, Request, output_file
 from plotting.asked.trajectory_pictures import draw_way, plan_trajectories
+from plotting.asked.weight_pictures import plan_weights
 from plotting.drawn.figures import draw_figure, save
 from plotting.drawn.history import draw_history
 from plotting.drawn.path import draw_path
+from plotting.drawn.weights import draw_weights
 from plotting.picture.levels import parse_levels
 
 
@@ -46,14 +49,15 @@ def build_parser() -> argparse.ArgumentParser:
         "files",
         nargs="+",
         metavar="FILE",
-        help="surface files, trajectory files, files of paths between solutions, or the history.h5 of trainings",
+        help="surface files, trajectory files, files of paths between solutions or of weights, or the history.h5 of trainings",
     )
     add(
         "--kind",
         dest="kinds",
         metavar="KIND[,KIND]",
         **names,
-        help="contour, filled, surface (3-D), heatmap, line, history, path, seen, or all that fit; "
+        help="contour, filled, surface (3-D), heatmap, line, persistence (of minima; needs gudhi), history, path, seen, "
+        "histogram and norms (of weights), or all that fit; "
         "default: contour and surface, or line; history for a training history; path for a path between solutions; for a "
         "trajectory path, over the contours of a surface in its plane, and what the plane shows of it (seen)",
     )
@@ -130,27 +134,35 @@ def _kind_of(file: str) -> str:
         return "history"
     if is_trajectory(file):
         return "trajectory"
+    if is_weights(file):
+        return "weights"
     return "connection" if is_connection(file) else "surface"
 
 
 def _draw_all(
     files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
 ) -> list[str]:
-    """Draw histories and surfaces, each in their own pictures; the paths of these."""
-    of_kind: dict[str, list[str]] = {"history": [], "trajectory": [], "connection": [], "surface": []}
+    """Draw every kind of file, each in their own pictures; the paths of these."""
+    kinds = ("history", "trajectory", "connection", "weights", "surface")
+    of_kind: dict[str, list[str]] = {kind: [] for kind in kinds}
     for file in files:
         of_kind[_kind_of(file)].append(file)
     histories = [read_history(file) for file in of_kind["history"]]
     trajectories = [read_trajectory(file) for file in of_kind["trajectory"]]
     connections = [read_connection(file) for file in of_kind["connection"]]
+    weights = [read_weights_file(file) for file in of_kind["weights"]]
     surfaces = [read_surface(file) for file in of_kind["surface"]]
     if added is not None:
-        for other, what in ((histories, "a training history"), (connections, "of a path")):
+        for other, what in (
+            (histories, "a training history"),
+            (connections, "of a path"),
+            (weights, "of weights"),
+        ):
             if other:
                 raise LandscapeError(f"{other[0].path}: is {what}; --weight-decay is for surface files")
         surfaces = [surface.with_weight_decay(added[0], of=added[1]) for surface in surfaces]
     if trajectories:
-        if histories or connections or added is not None:
+        if histories or connections or weights or added is not None:
             raise LandscapeError(
                 f"{trajectories[0].path}: is a trajectory file; draw it alone, or with surfaces in its plane"
             )
@@ -168,9 +180,17 @@ def _draw_all(
             f"--output {request.output} is one file, but {connections[0].path} is of a path and needs a picture of its own; draw "
             f"them one by one or give a folder"
         )
+    if weights and (histories or surfaces or connections) and output_file(request) is not None:
+        raise LandscapeError(
+            f"--output {request.output} is one file, and weights ({weights[0].path}) are not drawn with what is in others; "
+            f"draw them one by one or give a folder"
+        )
+    counted = plan_weights(weights, request)
     curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
     paths = plan_paths(connections, request)
     drawn = fields_and_scales(pictures, request)
+    for each in counted:
+        save(draw_weights(each.kind, each.counts, title=each.title, scale=request.scale), each.path, dpi=dpi)
     for curve in curves:
         scale: Any = {"scale": request.scale, "vmin": request.vmin, "vmax": request.vmax}
         figure = draw_history(curve.histories, curve.panels, title=curve.title, labels=curve.labels, **scale)
@@ -180,10 +200,8 @@ def _draw_all(
         save(draw_path(path.connection, title=path.title, **scaled), path.path, dpi=dpi)
     for picture, (panels, scales) in zip(pictures, drawn, strict=True):
         save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)
-    return [
-        str(path)
-        for path in [*(c.path for c in curves), *(p.path for p in paths), *(p.path for p in pictures)]
-    ]
+    drawn_files = [(c.path for c in counted), (c.path for c in curves), (p.path for p in paths)]
+    return [str(path) for group in [*drawn_files, (p.path for p in pictures)] for path in group]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

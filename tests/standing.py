@@ -35,6 +35,7 @@ LATER = (
     "torch._dynamo",
     "torch.func",
     "mpi_landscape.configuration.reading",
+    "mpi_landscape.connections.connecting",
     "mpi_landscape.scripting.surfaces",
     "mpi_landscape.solutions.sweep",
     "mpi_landscape.surfaces.computing",

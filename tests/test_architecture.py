@@ -20,7 +20,7 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "trajectory", "connect", "inspect", "doctor", "callbacks"}
+PROGRAMS = {"surface", "train", "trajectory", "connect", "weights", "inspect", "doctor", "callbacks"}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
@@ -51,6 +51,10 @@ ARROWS: dict[str, set[str]] = {
         "parallel",
         "storage",
     },
+    # Of checkpoints alone: no network, no data.
+    "histograms": {"problem", "storage"},
+    # Numbers about a minimum, from values alone.
+    "measures": {"storage"},
     "surfaces": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     "solutions": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
     "trajectories": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
@@ -63,7 +67,7 @@ ARROWS: dict[str, set[str]] = {
     ),
     # Beside somebody else's training: no network, no data and no ranks of ours.
     "recording": {"storage"},
-    "plotting.picture": {"storage"},
+    "plotting.picture": {"storage", "measures"},
     "plotting.drawn": {"plotting.picture", "storage"},
     "plotting.asked": {"plotting.picture", "plotting.drawn", "storage"},
 }
@@ -87,9 +91,10 @@ LIBRARIES = {
     "scipy": {"evaluation.alignment"},
     "lightning": {"recording"},
     "pytorch_lightning": {"recording"},
+    "gudhi": {"measures.persistence"},
 }
 # Rooms that never import torch.
-TORCHLESS = {"configuration", "plan", "storage", "command", "work"}
+TORCHLESS = {"configuration", "plan", "storage", "command", "work", "measures"}
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.alignment.aligning import aligned, symmetries_of
+from mpi_landscape.loading.resident import Resident
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.placement.sharing import share_tensors
@@ -32,6 +34,18 @@ class AlignedEnd:
     facts: Mapping[str, float]
 
 
+def _all_batches(placed: Placed) -> list[Any] | None:
+    """All that the network is called on, where it lies in memory: a network may look at its data to choose its way."""
+    if not all(isinstance(each, Resident) for each in placed.splits.values()):
+        return None
+    return [
+        batch.data
+        for examples in placed.splits.values()
+        for piece in examples.pieces(0, examples.num_batches)
+        for batch in piece
+    ]
+
+
 def aligned_end(placed: Placed, end: Mapping[str, Tensor], ranks: Ranks, *, where: str) -> AlignedEnd:
     """The end of a path whose start the network is, its units permuted so that it lies near the start; by rank 0 for all.
 
@@ -51,7 +65,9 @@ def aligned_end(placed: Placed, end: Mapping[str, Tensor], ranks: Ranks, *, wher
     def align() -> tuple[dict[str, Tensor], dict[str, float], str]:
         batch = examples.together(range(min(_EXAMPLES, examples.num_examples)))
         try:
-            symmetries = symmetries_of(problem.model, problem.loss, batch, gradients=placed.gradients)
+            symmetries = symmetries_of(
+                problem.model, problem.loss, batch, others=_all_batches(placed), gradients=placed.gradients
+            )
             found = aligned(
                 problem.model, end, symmetries, problem.loss, batch, seed=_SEED, gradients=placed.gradients
             )

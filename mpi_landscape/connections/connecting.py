@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mpi_landscape.connections import folder as files
@@ -35,6 +36,7 @@ from mpi_landscape.placement.anywhere import anywhere
 from mpi_landscape.placement.placing import Placed, placed
 from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.storage.connection.barriers import BARRIER, write_barriers
+from mpi_landscape.storage.connection.reader import read_connection
 from mpi_landscape.storage.connection.schema import KIND, LINE, WHAT
 from mpi_landscape.storage.item_file import open_item_file, read_item_attributes
 from mpi_landscape.work.item_file import ItemFile
@@ -117,7 +119,7 @@ def connect(
         if path is None:
             return Found()
         if passes is not None:
-            facts = {"piece_size": passes.batches.piece_size or 0}
+            facts = {"piece_size": passes.batches.piece_size or 0, "batch_size": seat.batch_size}
             kept = Kept(folder=folder, identity=defined_by, facts=facts, before=before)
             reason = find(search, passes, kept, ranks, stopping=stopping)
             if reason is not None:
@@ -166,19 +168,35 @@ def _evaluate(
     kept = ItemFile(path, contents, what=WHAT, kind=KIND, identity=defined_by, overwrite=False)
     with anywhere(seat) as network:
         along = Along(placed=seat, network=network, space=space, curve=curve, batch_norm=batch_norm)
-        ending = complete(pivots_job(along, folder), None, ranks, stopping=stopping)
+        # At how many points losses are kept is nothing to a checkpoint.
+        of = "; ".join(f"{name} {text}" for name, text in defined_by.items() if name != "num_points")
+        ending = complete(pivots_job(along, folder, of), None, ranks, stopping=stopping)
         if ending.stopped is None:
             ending = complete(job_along(along, places), kept, ranks, writer=writer, stopping=stopping)
     if ending.stopped is not None:
         return Found(stopped=ending.stopped)
-    barriers = ranks.on_root(lambda: write_barriers(path))
+    barriers = ranks.on_root(lambda: _finished(path, ranks))
     return Found(barriers=ranks.share(barriers or {}), plane=plane)
 
 
+def _finished(path: Path, ranks: Ranks) -> dict[str, float]:
+    """Barriers into the file, and a word on losses that are no numbers."""
+    barriers, found = write_barriers(path), read_connection(path)
+    for name, values in found.values.items():
+        broken = np.flatnonzero(~np.isfinite(values))
+        if name.endswith("_loss") and broken.size:
+            ranks.say(
+                f"warning: {name} is {values[broken[0]]} at t = {found.t[broken[0]]:.6g}, and at {broken.size} points in all"
+            )
+    return barriers
+
+
 def _decided(path: Path | None, *, overwrite: bool) -> int | None:
-    """The batch size of a file that may be gone on with."""
-    if path is None or overwrite or not path.exists():
+    """The batch size of files that may be gone on with."""
+    if path is None or overwrite:
         return None
+    if not path.exists():
+        return files.decided_batch(files.folder_of(path))
     with open_item_file(path, "r", kind=KIND, what=WHAT) as file:
         size = int(read_item_attributes(path, file).get("batch_size", 0))
     return size if size > 0 else None
@@ -215,5 +233,6 @@ def _passes(request: Request, seat: Placed, space: Space, batches: Batches, rank
         ranks=ranks,
         seed=request.settings.said("seed"),
         gradients=seat.gradients,
+        threads=1 if request.compute.threads == "auto" else request.compute.threads,
         computing=seat.precision.computing,
     )

@@ -21,6 +21,8 @@ from mpi_landscape.storage.checkpoints import keep_whole
 from mpi_landscape.storage.places import remove_abandoned
 
 PATH = "path.pt"
+# Of a checkpoint: what tells its path from others.
+_OF = "path"
 _ADVICE = "choose another output, or --overwrite to seek the path again"
 
 
@@ -94,11 +96,35 @@ def read_path(folder: Path, defined_by: Mapping[str, str]) -> dict[str, Any] | N
     return {name: value.clone() if isinstance(value, Tensor) else value for name, value in content.items()}
 
 
-def keep_pivot(path: Path, state: Mapping[str, Tensor]) -> None:
+def keep_pivot(path: Path, state: Mapping[str, Tensor], of: str) -> None:
     """Write a checkpoint that `model.checkpoint` takes.
+
+    Args:
+        path: Where.
+        state: Parameters and buffers by name.
+        of: What tells the path that it is of from others.
 
     Raises:
         LandscapeError: It cannot be written.
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    keep_whole(path, partial(torch.save, {"state_dict": plain}))
+    keep_whole(path, partial(torch.save, {"state_dict": plain, _OF: of}))
+
+
+def has_pivot(path: Path, of: str) -> bool:
+    """Whether `keep_pivot` has written this very checkpoint; another one is to be replaced."""
+    try:
+        content = read_content(path)
+    except LandscapeError:
+        return False
+    return isinstance(content, dict) and content.get(_OF) == of
+
+
+def decided_batch(folder: Path) -> int | None:
+    """The size of the batches in which an earlier start would have evaluated; None where it does not say."""
+    try:
+        content = read_content(folder / PATH)
+    except LandscapeError:
+        return None
+    size = content.get("batch_size") if isinstance(content, dict) else None
+    return size if isinstance(size, int) and size > 0 else None

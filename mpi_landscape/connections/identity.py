@@ -17,7 +17,9 @@ from mpi_landscape.storage.identity import fingerprint
 
 def of_path(request: Request, placed: Placed) -> dict[str, str]:
     """By name, in the order in which differences are told: what a search is of, and how it is made."""
-    problem, settings = placed.problem, request.settings
+    problem, settings, threads = placed.problem, request.settings, request.compute.threads
+    # Those of an operation are a part of its bits; of a straight line nothing is sought.
+    split = settings.method != "line" and threads not in ("auto", 1)
     return {
         "start": fingerprint_of(dict(problem.model.state_dict())),
         "end": fingerprint_of(request.end),
@@ -26,6 +28,7 @@ def of_path(request: Request, placed: Placed) -> dict[str, str]:
         **{name: _text(getattr(settings, name)) for name in DEFAULTS[settings.method]},
         **{f"data_{split}": examples.identity for split, examples in placed.splits.items()},
         "precision": request.compute.precision,
+        **({"threads": str(threads)} if split else {}),
         "loss": problem.loss_text,
     }
 

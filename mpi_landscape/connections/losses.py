@@ -115,15 +115,21 @@ def job_along(along: Along, places: Floats) -> Job:
     )
 
 
-def pivots_job(along: Along, folder: Path) -> Job:
-    """The checkpoint of every control of the path as a job; those that are there already are whole."""
+def pivots_job(along: Along, folder: Path, of: str) -> Job:
+    """The checkpoint of every control of the path as a job; those that are there already stay.
+
+    Args:
+        along: The path.
+        folder: Where they go.
+        of: What tells this path from others.
+    """
 
     def evaluate(number: int, between: Callable[[], None]) -> Row:
         path = files.pivot_file(folder, number)
-        if not path.exists():
+        if not files.has_pivot(path, of):
             along.put(along.curve.controls[number], along.curve.places[number], between)
             with torch.no_grad():
-                files.keep_pivot(path, _state(along))
+                files.keep_pivot(path, _state(along), of)
         return np.zeros(1)
 
     count = len(along.curve.controls)

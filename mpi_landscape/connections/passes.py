@@ -76,6 +76,16 @@ def in_training(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(kw_only=True)
 class Passes:
     """What answers rounds.
@@ -88,6 +98,7 @@ class Passes:
         ranks: Who computes.
         seed: Of what the network draws.
         gradients: Whether the loss takes derivatives itself.
+        threads: Of an operation on a CPU: a part of the bits.
         computing: Makes the context of a computation, such as that of TF32.
         examples: How many have gone through the network with a gradient (True) and without (False), on all ranks together.
     """
@@ -99,6 +110,7 @@ class Passes:
     ranks: Ranks
     seed: int
     gradients: bool = False
+    threads: int = 1
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
     examples: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
@@ -159,7 +171,7 @@ class Passes:
         size = sum(self.batches.pieces_of(step))
         gradient: Tensor | None = None
         shares, counts = [], []
-        with in_training(self.model), self.computing():
+        with in_training(self.model), self.computing(), _threads(self.threads):
             for number, batch in enumerate(self.batches.read(step, task.piece)):
                 piece = task.piece if task.piece is not None else number
                 # Every point of a round draws the same, so that pivots differ by where they are alone.

@@ -99,11 +99,17 @@ def space_of(model: nn.Module, start: State, end: State, *, where: str) -> Space
         where: For messages.
 
     Raises:
-        LandscapeError: The ends are the same, or differ in weights that cannot move, such as whole numbers.
+        LandscapeError: The ends are the same, not finite, or differ in weights that cannot move, such as whole numbers.
     """
     parameters = dict(model.named_parameters())
     trained = [name for name, each in parameters.items() if each.requires_grad and _can_move(each)]
     moving = trained or [name for name, each in parameters.items() if _can_move(each)]
+    for side, state in (("start", start), ("end", end)):
+        broken = next((name for name in parameters if not bool(torch.isfinite(state[name]).all())), None)
+        if broken is not None:
+            raise LandscapeError(
+                f"{where}: {broken} is not finite at the {side}; valid are two solutions that have not diverged"
+            )
     differing = [name for name in parameters if not torch.equal(start[name], end[name])]
     fixed = [name for name in differing if not _can_move(parameters[name])]
     if fixed:

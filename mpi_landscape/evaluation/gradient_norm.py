@@ -8,19 +8,19 @@ parameters that the plane moves; others stand still everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import product
 
 import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.replica import attach, network_on, sharing_copy
+from mpi_landscape.evaluation.gradients import Gradients, gradients_of, is_differentiable, only
+from mpi_landscape.evaluation.replica import network_on, sharing_copy
 from mpi_landscape.evaluation.sums import Floats
-from mpi_landscape.evaluation.vectors import Point, Rows, Vectors
+from mpi_landscape.evaluation.vectors import Point, Rows
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.loading.batches import Batch
-from mpi_landscape.loading.results import LossFunction, counts_of, losses_of
-from mpi_landscape.loading.sharing import Pause, Workers
+from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.loading.sharing import Pause
 from mpi_landscape.wording import one_line
 
 
@@ -69,19 +69,15 @@ class GradientNorm:
         moved = tuple(direction.to(device, dtype) for direction in directions)
         rows = Rows(layout=layout, center=center.to(device, dtype), directions=moved)
         names = moved_parameters(network, layout, rows.directions)
-        count = threads if device.type == "cpu" else 1
-        networks = [network, *(sharing_copy(network) for _ in range(count - 1))]
-        self._replicas = [_Replica(each, loss, Vectors(rows), names) for each in networks]
-        self._workers = Workers(self._replicas)
+        self._gradients = Gradients(network, loss, rows, names, threads)
         self._device = device
-        self._size = sum(entry.size for entry in layout.entries if entry.name in names)
-        self.bytes_per_point = self._size * torch.float64.itemsize
+        self.bytes_per_point = self._gradients.size * torch.float64.itemsize
 
     def __enter__(self) -> GradientNorm:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._workers.close()
+        self._gradients.close()
 
     def row(
         self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
@@ -95,76 +91,17 @@ class GradientNorm:
             LandscapeError: A point lies off the plane.
         """
         for point in points:
-            self._replicas[0].vectors.check(point)
-        gradients = torch.zeros(len(points), self._size, dtype=torch.float64, device=self._device)
+            self._gradients.check(point)
+        size = self._gradients.size
+        gradients = torch.zeros(len(points), size, dtype=torch.float64, device=self._device)
         count = 0.0
-        for piece in pieces if self._size else ():
-            count += self._add(gradients, piece, points, between)
+        for piece in pieces if size else ():
+            count += self._gradients.add(
+                gradients, piece, lambda vectors, row: vectors.move(points[row]), between
+            )[0]
         gradients /= count or 1.0
         norms: Floats = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).cpu().numpy()
         return norms
-
-    def _add(
-        self, gradients: Tensor, piece: Sequence[Batch], points: Sequence[Point], between: Pause | None
-    ) -> float:
-        """Add the gradients of a piece's batches to those of the points; returns by how much its examples count."""
-
-        def work(replica: _Replica, place: tuple[int, int], pause: Pause) -> tuple[Tensor, float]:
-            row, batch = place[0], piece[place[1]]
-            found = replica.gradient(batch, points[row])
-            pause()
-            return found
-
-        places = list(product(range(len(points)), range(len(piece))))
-        count, window = 0.0, len(self._replicas)
-        # As many at a time as there are threads: no more vectors are alive, and it does not matter which is ready first.
-        for start in range(0, len(places), window):
-            now = places[start : start + window]
-            done = self._workers.share_out(now, work, between)
-            for (row, _), (found, valid) in zip(now, done, strict=True):
-                gradients[row] += found
-                count += valid if row == 0 else 0.0
-        return count
-
-
-class _Replica:
-    """A copy of the network for one thread, which follows a point of its own."""
-
-    def __init__(
-        self, network: nn.Module, loss: LossFunction, vectors: Vectors, names: Sequence[str]
-    ) -> None:
-        self._network, self._loss, self.vectors = network, loss, vectors
-        attach(network, vectors.point_views())
-        # Of one memory there may be several parameters, and each has a part of the gradient.
-        further: dict[str, list[str]] = {name: [] for name in names}
-        for name, first in vectors.rows.layout.tied:
-            if first in further:
-                further[first].append(name)
-        more = [name for group in further.values() for name in group]
-        self._parameters = _only(network, [*names, *more])
-        self._further = [[len(names) + more.index(each) for each in group] for group in further.values()]
-
-    def gradient(self, batch: Batch, point: Point) -> tuple[Tensor, float]:
-        """(m,) float64, the gradient of the sum of a batch's valid losses at a point, and by how much its examples count."""
-        self.vectors.move(point)
-        found, count = _gradients(self._loss, self._network, batch, self._parameters)
-        # A parameter without influence has none; an embedding may have a sparse one.
-        dense = [
-            torch.zeros_like(parameter) if each is None else each.to_dense()
-            for parameter, each in zip(self._parameters, found, strict=True)
-        ]
-        numbers = [_numbers(each) for each in dense]
-        together = [
-            sum((numbers[place] for place in more), numbers[first])
-            for first, more in enumerate(self._further)
-        ]
-        return torch.cat(together), count
-
-
-def _numbers(gradient: Tensor) -> Tensor:
-    """(m,) float64: of complex parameters the derivatives by real and imaginary part, in pairs."""
-    real = torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient
-    return real.detach().reshape(-1).double()
 
 
 def moved_parameters(network: nn.Module, layout: Layout, directions: Sequence[Tensor]) -> tuple[str, ...]:
@@ -185,11 +122,9 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
         LandscapeError: The loss does not depend on any parameter in a way that torch can differentiate.
     """
     network = sharing_copy(model).eval()
-    parameters = _only(
-        network, [name for name, each in network.named_parameters() if _is_differentiable(each)]
-    )
+    parameters = only(network, [name for name, each in network.named_parameters() if is_differentiable(each)])
     try:
-        found, _ = _gradients(loss, network, batch, parameters)
+        found, _, _ = gradients_of(loss, network, batch, parameters)
     except Exception as error:
         raise LandscapeError(
             f"gradient_norm: the gradient of the loss raised {type(error).__name__}: {one_line(error)}; "
@@ -202,31 +137,3 @@ def check_differentiable(loss: LossFunction, model: nn.Module, batch: Batch) -> 
             "the loss what cuts it off (detach(), .data, argmax and other counts, torch.no_grad(), "
             "torch.inference_mode()), or leave gradient_norm out of compute.quantities"
         )
-
-
-def _only(network: nn.Module, names: Sequence[str]) -> list[nn.Parameter]:
-    """The parameters of these names, in their order, and no other asks for a gradient."""
-    own = dict(network.named_parameters())
-    for name, parameter in own.items():
-        if _is_differentiable(parameter):
-            parameter.requires_grad_(name in names)
-    return [own[name] for name in names]
-
-
-def _is_differentiable(parameter: Tensor) -> bool:
-    return parameter.is_floating_point() or parameter.is_complex()
-
-
-def _gradients(
-    loss: LossFunction, network: nn.Module, batch: Batch, parameters: Sequence[nn.Parameter]
-) -> tuple[Sequence[Tensor | None], float]:
-    """The gradients of the sum of a batch's valid losses, None for a parameter without influence; and what they count."""
-    with torch.enable_grad():
-        result = loss(network, batch.data)
-        losses, counts = losses_of(result)[: batch.valid], counts_of(result)
-        count = (
-            float(batch.valid) if counts is None else float(counts[: batch.valid].sum(dtype=torch.float64))
-        )
-        if not losses.requires_grad:
-            return [None] * len(parameters), count
-        return torch.autograd.grad(losses.double().sum(), parameters, allow_unused=True), count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -20,6 +20,21 @@ from mpi_landscape.geometry.layout import Layout
 _DEPENDENT = 1e-9
 # Numbers of a vector that are looked at together.
 _BLOCK = 2**20
+
+
+def line_name(seed: int) -> str:
+    """What one of several lines' directions is called: they share an axis.
+
+    Example:
+        >>> line_name(3), axis_of(line_name(3)), axis_of("beta")
+        ('alpha[3]', 'alpha', 'beta')
+    """
+    return f"alpha[{seed}]"
+
+
+def axis_of(name: str) -> str:
+    """The axis of a direction."""
+    return name.partition("[")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +77,10 @@ class Plane:
             self.layout.check(direction, where=f"direction {name}")
             if not array_of(direction).any():  # torch's makes a copy of bools
                 raise LandscapeError(f"direction {name} is zero everywhere and spans nothing")
+
+    def lines(self) -> list[Plane]:
+        """A line along each direction by itself."""
+        return [replace(self, directions={name: vector}) for name, vector in self.directions.items()]
 
     def at(self, coordinates: Sequence[float]) -> Tensor:
         """The vector at a point: 1D tensor of shape (n,), dtype and device of the center.

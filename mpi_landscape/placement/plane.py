@@ -23,7 +23,7 @@ from mpi_landscape.geometry import directions as geometry
 from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.moving import describe, warnings_of
 from mpi_landscape.geometry.normalization import normalize
-from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.geometry.plane import Plane, line_name
 from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, flat_state
@@ -135,6 +135,11 @@ def _build(
     def around(axis: str) -> _Around:
         return _Around(model=model, center=center, axis=axis, where=where, given=given, recomputed=recomputed)
 
+    along = configuration.alpha
+    if isinstance(along, RandomDirection) and along.lines:
+        lines = {line_name(seed): _direction(along.of(seed), around("alpha")) for seed in along.lines}
+        first = {"alpha": next(iter(lines.values()))}  # they move alike: one of them is described
+        return _Built(vectors=lines, lines=_lines(first, configuration, around("alpha")))
     alpha = _direction(configuration.alpha, around("alpha"))
     if configuration.beta is None:
         return _Built(

@@ -129,15 +129,32 @@ def _finite(field: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Grid:
-    """All pairs of α and β, or a line of α alone, with None for β."""
+    """All pairs of α and β, a line of α alone, with None for β, or several lines, each along a direction of its own.
+
+    Attributes:
+        alpha: Along the first direction, or along each line's own.
+        beta: Along the second direction.
+        seeds: Of the lines, that of each one's random direction; empty for one line and for a plane.
+    """
 
     alpha: Axis
     beta: Axis | None = None
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert not (self.seeds and self.beta), "several lines have no second direction"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(num_alpha, num_beta), or (num_alpha,) for a line."""
-        return (self.alpha.num,) if self.beta is None else (self.alpha.num, self.beta.num)
+        """(num_alpha, num_beta), (num_alpha,) for a line, (num_alpha, num_lines) for several."""
+        if self.beta is not None:
+            return (self.alpha.num, self.beta.num)
+        return (self.alpha.num, len(self.seeds)) if self.seeds else (self.alpha.num,)
+
+    @property
+    def num_directions(self) -> int:
+        """How many directions the points lie along: 2, 1 for a line, one for each of several lines."""
+        return 2 if self.beta is not None else max(1, len(self.seeds))
 
     @property
     def num_points(self) -> int:
@@ -146,7 +163,7 @@ class Grid:
 
     @cached_property
     def _order(self) -> Order:
-        return coarse_to_fine(self.alpha.num, 1 if self.beta is None else self.beta.num)
+        return coarse_to_fine(self.alpha.num, *(self.shape[1:] or (1,)))
 
     def points(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Flat indices of the points at these positions of the coarse-to-fine order.
@@ -158,7 +175,7 @@ class Grid:
             positions: Int64 array of any shape, each in [0, num_points).
 
         Returns:
-            Int64 array of the same shape: index into an array of `shape` in C order (beta fastest).
+            Int64 array of the same shape: index into an array of `shape` in C order (beta, or the line, fastest).
 
         Raises:
             IndexError: A position is outside the grid.
@@ -168,17 +185,30 @@ class Grid:
             raise IndexError(f"positions of this grid run from 0 to {self.num_points - 1}, got {positions}")
         return self._order.points(positions)
 
-    def coordinates(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(α, β) of points given by their flat C-order index.
+    def coordinates(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+        """Coordinates along the directions of points given by their flat C-order index: (α, β).
 
         Args:
             indices: Int64 array, each in [0, num_points).
 
         Returns:
-            Two float64 arrays of the same shape, in units of the directions; β is 0 on a line.
+            Float64 arrays of the same shape, in units of the directions: two, with zeros for β on a line; of several lines one
+            for each, all but one of them 0 at a point.
+
+        Example:
+            >>> lines = Grid(Axis(-1, 1, 3), seeds=(7, 8))
+            >>> [each.tolist() for each in lines.coordinates(np.array([0, 1, 5]))]
+            [[-1.0, 0.0, 0.0], [0.0, -1.0, 1.0]]
         """
         indices = np.asarray(indices, dtype=np.int64)
-        if self.beta is None:
+        if self.beta is not None:
+            row, column = np.divmod(indices, self.beta.num)
+            return self.alpha.values[row], self.beta.values[column]
+        if not self.seeds:
             return self.alpha.values[indices], np.zeros(indices.shape)
-        row, column = np.divmod(indices, self.beta.num)
-        return self.alpha.values[row], self.beta.values[column]
+        row, line = np.divmod(indices, len(self.seeds))
+        return tuple(np.where(line == each, self.alpha.values[row], 0.0) for each in range(len(self.seeds)))
+
+    def along(self, line: int, alpha: float) -> tuple[float, ...]:
+        """The point at a coordinate of one of several lines, as one number for each direction."""
+        return tuple(alpha if each == line else 0.0 for each in range(len(self.seeds)))

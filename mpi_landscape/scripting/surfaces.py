@@ -53,6 +53,7 @@ def landscape(
     time_limit: float | None = None,
     relative_error: float | None = None,
     save_vectors: bool = True,
+    repeats: int | None = None,
 ) -> Surface:
     """The loss of a network over a grid: f(α, β) = L(θ* + αδ + βη), Li et al. 2018, arXiv:1712.09913.
 
@@ -95,6 +96,8 @@ def landscape(
         relative_error: Evaluate samples of the data until the standard error of every loss is at most this share of it,
             such as 0.01; the next call with a smaller one, or with None for exact values, goes on.
         save_vectors: Whether the file holds center and directions, too; False is compute={"save_vectors": False}.
+        repeats: Of a line (beta=None): so many lines at once, along random directions of one seed after the other; values are
+            then of shape (num_alpha, repeats). It is directions={"alpha": {"repeats": ...}}.
 
     Returns:
         The surface, on every rank, all of its values in memory; `surface.ending` says whether it is finished, or why not.
@@ -121,7 +124,14 @@ def landscape(
         path = Path(output) if output is not None else ranks.share(place.path if place else Path())
         with ranks.together():
             configuration = _configuration(
-                named, alpha, beta, path, directions, compute, relative_error, save_vectors
+                named,
+                alpha,
+                beta,
+                path,
+                _repeated(directions, repeats),
+                compute,
+                relative_error,
+                save_vectors,
             )
         configuration = resolved(configuration, ranks, _WHERE)
         ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
@@ -207,6 +217,16 @@ def _configuration(
     if save_vectors is not True and isinstance(sections.get("compute", {}), Mapping):
         sections["compute"] = {**sections.get("compute", {}), "save_vectors": save_vectors}
     return from_mapping(sections, where=_WHERE)
+
+
+def _repeated(directions: Any, repeats: Any) -> Any:
+    """The directions with the number of lines in them, where there is one to say."""
+    if repeats is None or not (directions is None or isinstance(directions, Mapping)):
+        return directions
+    said = dict(directions or {})
+    alpha = said.get("alpha") or {}
+    said["alpha"] = {**alpha, "repeats": repeats} if isinstance(alpha, Mapping) else alpha
+    return said
 
 
 def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> None:

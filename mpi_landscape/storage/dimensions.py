@@ -32,7 +32,7 @@ class Dimensions:
     def name(self, dataset: h5py.Dataset, names: Sequence[str], folder: str) -> None:
         """Name the axes of a dataset; the scales of new names are made in `folder`."""
         for axis, name in enumerate(names):
-            place = name if name in ("alpha", "beta") else folder + name
+            place = name if name in ("alpha", "beta", "repeat") else folder + name
             if place not in self._scales:
                 self._scales[place] = self._bare(place, dataset.shape[axis])
             dataset.dims[axis].attach_scale(self._scales[place])

@@ -22,7 +22,7 @@ from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.directions import cosine
 from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.normalization import norm_ratios
-from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.geometry.plane import Plane, axis_of
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.parallel.broadcast import sum_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
@@ -253,18 +253,24 @@ def _compare(
 
 
 def certify_directions(plane: Plane | KeptPlane) -> dict[str, float]:
-    """Least and greatest ratio of a moved filter's norm to the center's, and the cosine between the directions."""
+    """Least and greatest ratio of a moved filter's norm to the center's, and the cosine between the directions of a plane."""
     if isinstance(plane, KeptPlane):
         return _certify_kept(plane)
-    facts: dict[str, float] = {}
-    vectors = list(plane.directions.values())
+    found: dict[str, list[NDArray[np.float64]]] = {}
     for name, vector in plane.directions.items():
         ratios = norm_ratios(vector, plane.center, plane.layout)
         moved = ratios[np.isfinite(ratios) & (ratios > 0)]
-        facts[f"certificate_{name}_norm_ratio_min"] = float(moved.min()) if moved.size else np.nan
-        facts[f"certificate_{name}_norm_ratio_max"] = float(moved.max()) if moved.size else np.nan
-    if len(vectors) == 2:
-        facts["certificate_cosine"] = cosine(*vectors)
+        found.setdefault(axis_of(name), []).append(
+            moved[[moved.argmin(), moved.argmax()]] if moved.size else moved
+        )
+    facts: dict[str, float] = {}
+    for axis, ends in found.items():
+        # Of several lines, over all of them.
+        moved = np.concatenate(ends)
+        facts[f"certificate_{axis}_norm_ratio_min"] = float(moved.min()) if moved.size else np.nan
+        facts[f"certificate_{axis}_norm_ratio_max"] = float(moved.max()) if moved.size else np.nan
+    if len(found) == 2:
+        facts["certificate_cosine"] = cosine(*plane.directions.values())
     return facts
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mpi_landscape.configuration.sections.whole import Configuration
@@ -26,13 +27,21 @@ from mpi_landscape.placement.placing import placed
 from mpi_landscape.placement.plane import share_plane
 from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.plan.decisions import Decisions
-from mpi_landscape.storage.identity import fingerprint, of_attributes
-from mpi_landscape.storage.surface.reader import read_direction, read_names, read_surface, vectors_are_saved
+from mpi_landscape.storage.identity import of_attributes
+from mpi_landscape.storage.surface.reader import (
+    read_direction,
+    read_lines,
+    read_names,
+    read_surface,
+    vectors_are_saved,
+)
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.surfaces.identity import fingerprint_of
 from mpi_landscape.surfaces.plane import plane_of
 from mpi_landscape.surfaces.ranges import resolved
 from mpi_landscape.surfaces.recomputing import Recomputing
 from mpi_landscape.surfaces.request import Request, request_of
+from mpi_landscape.wording import coordinates
 
 # Relative, of exact values: another kind of processor rounds otherwise.
 _ROUNDING = 1e-4
@@ -47,7 +56,7 @@ class Checked:
     """One value of a file, and what it is now.
 
     Attributes:
-        point: (α, β), or (α,) on a line.
+        point: (α, β), (α,) on a line, or (α, seed) of several lines.
         split: Of the data.
         stored: The loss in the file, nats per example.
         found: The loss now.
@@ -69,7 +78,7 @@ class Checked:
     @property
     def line(self) -> str:
         """For people."""
-        here = ", ".join(f"{each:g}" for each in self.point)
+        here = coordinates(self.point)
         return (
             f"({here})  {self.split}: {self.stored:.9g} in the file, {self.found:.9g} by the network itself  "
             f"{'pass' if self.passed else 'FAIL'}"
@@ -137,7 +146,7 @@ def _found(
             resources.enter_context(Recomputing(setting, seat)) if anew else setting.reference()
         )
         for place in chosen:
-            point = _coordinates(surface, place)
+            point, told = _coordinates(surface, place), _told(surface, place)
             for split, examples in seat.splits.items():
                 if not surface.done[split][place]:
                     continue
@@ -146,7 +155,7 @@ def _found(
                 loss = float(sums[0] / sums[2])
                 rounding = max(_ROUNDING, seat.precision.rounding)
                 found.append(
-                    Checked(point=point, split=split, stored=stored, found=loss,
+                    Checked(point=told, split=split, stored=stored, found=loss,
                             allowed=_allowed(surface, split, place, loss, rounding))
                 )  # fmt: skip
     return found
@@ -176,6 +185,9 @@ def _vectors(surface: Surface, request: Request, center: Center, ranks: Ranks, w
     """
     names = ("center", "alpha") if surface.is_line else ("center", "alpha", "beta")
     if vectors_are_saved(surface.attributes):
+        if surface.seeds is not None:
+            center_vector = torch.from_numpy(read_direction(surface.path, "center")[0])
+            return [center_vector, *map(torch.from_numpy, read_lines(surface.path))]
         return [torch.from_numpy(read_direction(surface.path, name)[0]) for name in names]
     said = request.directions
     if surface.is_line:
@@ -184,9 +196,8 @@ def _vectors(surface: Surface, request: Request, center: Center, ranks: Ranks, w
     buffers = any(entry.kind == "buffer" for entry in center.layout.entries)
     center = share_center(request.problem.model, ranks, normalization_buffers=buffers, roles=roles)
     plane = share_plane(said, request.problem.model, center, ranks, where=where)
-    vectors = {"center": plane.center, **plane.directions}
-    _check_made(surface, {name: fingerprint(vectors[name].numpy()) for name in names}, where)
-    return [vectors[name] for name in names]
+    _check_made(surface, {name: fingerprint_of(plane, name) for name in names}, where)
+    return [plane.center, *plane.directions.values()]
 
 
 def _check_made(surface: Surface, fingerprints: Mapping[str, str], where: str) -> None:
@@ -224,7 +235,7 @@ def _allowed(surface: Surface, split: str, place: tuple[int, ...], loss: float, 
 
 
 def _nearest(surface: Surface, point: tuple[float, ...]) -> tuple[int, ...]:
-    axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
+    axes = _axes(surface)
     if len(point) != len(axes):
         raise LandscapeError(f"--at {point}: has {len(point)} coordinates; {surface.path} has {len(axes)}")
     return tuple(int(np.argmin(np.abs(axis - each))) for axis, each in zip(axes, point, strict=True))
@@ -249,6 +260,18 @@ def _usual(surface: Surface) -> list[tuple[int, ...]]:
     return [place for place in dict.fromkeys(wanted) if done[place]][:_POINTS]
 
 
+def _axes(surface: Surface) -> list[NDArray[Any]]:
+    return [axis for axis in (surface.alpha, surface.beta, surface.seeds) if axis is not None]
+
+
+def _told(surface: Surface, place: tuple[int, ...]) -> tuple[float, ...]:
+    """A point for people."""
+    return tuple(axis[each].item() for axis, each in zip(_axes(surface), place, strict=True))
+
+
 def _coordinates(surface: Surface, place: tuple[int, ...]) -> tuple[float, ...]:
-    axes = [axis for axis in (surface.alpha, surface.beta) if axis is not None]
-    return tuple(float(axis[each]) for axis, each in zip(axes, place, strict=True))
+    """A point as one number for each direction."""
+    if surface.seeds is None:
+        return _told(surface, place)
+    row, line = place
+    return tuple(float(surface.alpha[row]) if each == line else 0.0 for each in range(len(surface.seeds)))

@@ -119,7 +119,9 @@ def _check_range(request: Request, plane: Plane | KeptPlane, ranks: Ranks) -> No
         if isinstance(plane, KeptPlane):
             plane.check_range(axes)
         else:
-            plane.check_range(axes, precision_of(request.compute.precision).data)
+            # Several lines span no plane.
+            for part in plane.lines() if request.grid.seeds else [plane]:
+                part.check_range(axes, precision_of(request.compute.precision).data)
 
 
 def _job_of(prepared: Losses, path: Path) -> Job:

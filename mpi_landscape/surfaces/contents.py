@@ -11,6 +11,7 @@ import numpy as np
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.placement.points import points_of
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.cells import Cells
 from mpi_landscape.storage.provenance import provenance
@@ -89,6 +90,7 @@ def contents_of(losses: Losses, plane: Plane | KeptPlane, attributes: Mapping[st
         plane: The vectors.
         attributes: More for the file to say of itself.
     """
+    request = losses.request
     vectors: dict[str, Any] = (
         {"products": plane.products, "directions": {}}
         if isinstance(plane, KeptPlane)
@@ -108,6 +110,14 @@ def contents_of(losses: Losses, plane: Plane | KeptPlane, attributes: Mapping[st
         ],
         orders=losses.orders,
         save_vectors=losses.saves_vectors,
+        points=points_of(
+            request.directions,
+            request.problem.model,
+            plane,
+            where=request.problem.where,
+            checkpoint=request.checkpoint,
+            given=request.problem.ends,
+        ),
         attributes={
             **provenance(),
             **attributes,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mpi_landscape.plan.cost import expected_seconds, memory_per_rank, table
 from mpi_landscape.storage.surface.schema import size_of_arrays
 from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.losses import Losses
 from mpi_landscape.surfaces.recomputing import words as recomputed_words
-from mpi_landscape.wording import amount, duration
+from mpi_landscape.wording import amount, duration, ranges
 
 # Bytes per second that disks write: a shared or a turning one, and one of a node of its own.
 _DISK_RATES = (1e8, 1e9)
@@ -42,12 +44,17 @@ def describe_plan(losses: Losses, size: int) -> list[str]:
         f"center      loss {center}",
         *([f"batch norm  {recomputed_words(losses.placed)}, at every point"] if losses.recomputes else []),
         *further,
-        f"grid        {shape} points, {plan.num_tiles} tiles of up to {plan.points_per_tile} points; "
-        f"data shards: {shards}{sampling.describe(plan, target)}",
+        f"grid        {shape} points{_lines_words(grid.seeds)}, {plan.num_tiles} tiles of up to {plan.points_per_tile} "
+        f"points; data shards: {shards}{sampling.describe(plan, target)}",
         f"file        {_file_words(_file_size(losses))}",
         f"expected    {most}{duration(seconds)} on {size} rank{'s' if size > 1 else ''}, "
         f"from {losses.seconds_per_point:.3g} s a point and rank",
     ]
+
+
+def _lines_words(seeds: Sequence[int]) -> str:
+    """Whose directions the lines have, where there are several."""
+    return f" of {len(seeds)} lines (seeds {ranges(seeds)})" if seeds else ""
 
 
 def _file_words(size: int) -> str:
@@ -60,7 +67,7 @@ def _file_words(size: int) -> str:
 
 def _file_size(losses: Losses) -> int:
     """Bytes, but for the names and attributes."""
-    vectors = 4 * losses.num_parameters * (1 + len(losses.grid.shape)) if losses.saves_vectors else 0
+    vectors = 4 * losses.num_parameters * (1 + losses.grid.num_directions) if losses.saves_vectors else 0
     return vectors + size_of_arrays(losses.grid, losses.plan, losses.placed.quantities)
 
 
@@ -81,7 +88,7 @@ def describe_cost(losses: Losses, size: int) -> list[str]:
         on_gpu=placed.on_gpu,
         memory=memory_per_rank(
             losses.num_parameters,
-            len(losses.grid.shape),
+            losses.grid.num_directions,
             data=placed.data_bytes,
             activations=placed.activation_bytes,
             folded=losses.evaluator.engine.writes_vectors,

@@ -63,7 +63,6 @@ def trials_of(placed: Placed, grid: Grid) -> Trials:
     """Choose examples and points, the same on every rank."""
     most = max(8, MOST_EXAMPLES // len(placed.splits))
     chosen = {split: trial_examples(examples, most) for split, examples in placed.splits.items()}
-    axes = [(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None]
 
     def batches(split: str, indices: Sequence[int], size: int) -> list[Batch]:
         return grouped(placed.splits[split], indices, size, placed.batch_size)
@@ -74,8 +73,20 @@ def trials_of(placed: Placed, grid: Grid) -> Trials:
         regrouped={
             split: batches(split, found[::-1], -(-2 * len(found) // 7)) for split, found in chosen.items()
         },
-        points=probe_points(axes),
+        points=_points_of(grid),
     )
+
+
+def _points_of(grid: Grid) -> list[Point]:
+    """Where the network is tried: of several lines each in turn, and each at least once, as every direction is rewritten."""
+    axes = [(axis.min, axis.max) for axis in (grid.alpha, grid.beta) if axis is not None]
+    points = probe_points(axes)
+    if not grid.seeds:
+        return points
+    places = [place for (place,) in points[1:]] or [grid.alpha.min]
+    count = max(len(grid.seeds), len(places))
+    found = [grid.along(each % len(grid.seeds), places[each % len(places)]) for each in range(count)]
+    return list(dict.fromkeys([grid.along(0, 0.0), *found]))
 
 
 def agree(

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from mpi_landscape.evaluation.engine.description import Engine
 from mpi_landscape.geometry.kept import KeptPlane
-from mpi_landscape.geometry.plane import Plane
+from mpi_landscape.geometry.plane import Plane, axis_of
 from mpi_landscape.loading.batches import Examples
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.plan.quantities import SUMS
 from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.identity import fingerprint
 from mpi_landscape.surfaces.request import Request
+from mpi_landscape.wording import ranges
 
 
 def identity_of(
@@ -39,10 +40,11 @@ def identity_of(
         "grid": ", ".join(
             f"{name} {axis.min:g}:{axis.max:g}:{axis.num}" for name, axis in axes.items() if axis
         )
+        + (f", seeds {ranges(grid.seeds)}" if grid.seeds else "")
         + f" ({fingerprint(*(axis.values for axis in axes.values() if axis))})",
         "center": fingerprint_of(plane, "center"),
         "buffers": fingerprint(*rest),
-        **{f"direction_{name}": fingerprint_of(plane, name) for name in plane.directions},
+        **{f"direction_{axis}": fingerprint_of(plane, axis) for axis in map(axis_of, plane.directions)},
         **{f"data_{split}": examples.identity for split, examples in splits.items()},
         "precision": request.compute.precision,
         "engine": engine.label(),
@@ -54,10 +56,12 @@ def identity_of(
 
 
 def fingerprint_of(plane: Plane | KeptPlane, name: str) -> str:
-    """Of the center or a direction of a plane."""
+    """Of the center, or of the direction of an axis; of all of them, in their order, where several lines share it."""
     if isinstance(plane, KeptPlane):
         return plane.fingerprint(name)
-    return fingerprint((plane.center if name == "center" else plane.directions[name]).numpy())
+    if name == "center":
+        return fingerprint(plane.center.numpy())
+    return fingerprint(*(each.numpy() for key, each in plane.directions.items() if axis_of(key) == name))
 
 
 def _values(buffer: Tensor) -> NDArray[Any]:

@@ -146,8 +146,8 @@ class Losses:
         tile = self.plan.tile(index)
         examples = self.splits[tile.split]
         first, stop = self.plan.batches(tile, examples.num_batches, examples.batch_size)
-        alpha, beta = self.grid.coordinates(self.grid.points(np.arange(tile.start, tile.stop)))
-        points = list(zip(alpha.tolist(), beta.tolist(), strict=True))
+        coordinates = self.grid.coordinates(self.grid.points(np.arange(tile.start, tile.stop)))
+        points = list(zip(*(each.tolist() for each in coordinates), strict=True))
         pieces_of_tile = partial(examples.pieces, first, stop, between)
         start = time.perf_counter()
         try:

@@ -129,9 +129,12 @@ def _warning(precision: Precision, points: Sequence[Point], means: Floats, error
 
 
 def all_over(grid: Grid) -> list[Point]:
-    """Three places along each axis, the center taken for the middle one where the axis holds it."""
+    """Three places along each axis, or each line, the center taken for the middle one where the axis holds it."""
     axes = [axis for axis in (grid.alpha, grid.beta) if axis is not None]
     places = [
         (axis.min, 0.0 if axis.min < 0 < axis.max else (axis.min + axis.max) / 2, axis.max) for axis in axes
     ]
+    if grid.seeds:
+        found = [grid.along(line, place) for line in range(len(grid.seeds)) for place in places[0]]
+        return list(dict.fromkeys(found))
     return list(itertools.product(*places))

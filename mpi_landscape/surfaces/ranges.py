@@ -162,7 +162,9 @@ def with_found_ranges(
         ranks.say(
             f"range       {name}: {axis.min:g} to {axis.max:g} in {axis.num}, found by grid.{name}: auto"
         )
-    return replace(request, grid=replace(request.grid, **stored), open_axes=())
+    grid = request.grid
+    found = Grid(stored.get("alpha", grid.alpha), stored.get("beta", grid.beta), grid.seeds)
+    return replace(request, grid=found, open_axes=())
 
 
 def _stored(path: Path, grid: Grid) -> dict[str, Axis] | None:

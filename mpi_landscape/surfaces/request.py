@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpi_landscape.configuration.sections.plane import AutoAxis, DirectionsConfiguration
+from mpi_landscape.configuration.sections.plane import AutoAxis, DirectionsConfiguration, RandomDirection
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
 from mpi_landscape.errors import LandscapeError
@@ -25,6 +25,7 @@ class Request:
     Attributes:
         problem: Network at the center, loss, data.
         directions: What to build around it.
+        checkpoint: The file of the center, for the names of points; None where there is none.
         grid: The points.
         compute: Precision, device, batch and tile sizes.
         open_axes: `alpha`, `beta`: those whose range is still to be found; of the grid they have the number of points.
@@ -34,6 +35,7 @@ class Request:
     directions: DirectionsConfiguration
     grid: Grid
     compute: ComputeConfiguration
+    checkpoint: str | None = None
     open_axes: tuple[str, ...] = ()
 
 
@@ -50,8 +52,9 @@ def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
 
 def grid_of(configuration: Configuration) -> Grid:
     """The points; of an axis whose range is open the number is known alone."""
-    alpha, beta = configuration.grid.alpha, configuration.grid.beta
-    return Grid(_any_range(alpha), None if beta is None else _any_range(beta))
+    alpha, beta, along = configuration.grid.alpha, configuration.grid.beta, configuration.directions.alpha
+    seeds = along.lines if isinstance(along, RandomDirection) else ()
+    return Grid(_any_range(alpha), None if beta is None else _any_range(beta), seeds)
 
 
 def _any_range(axis: Axis | AutoAxis) -> Axis:
@@ -100,5 +103,6 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
         directions=configuration.directions,
         grid=grid_of(configuration),
         compute=configuration.compute,
+        checkpoint=checkpoint,
         open_axes=open_axes_of(configuration),
     )

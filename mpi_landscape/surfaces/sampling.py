@@ -137,7 +137,7 @@ def draw(
 ) -> Sampling:
     """Choose strata and order: rank 0's choice, from losses that all ranks compute together. Collective."""
     # The center has as many coordinates as a surface, also on a line.
-    points = [point[: len(grid.shape)] for point in trial_points(grid)]
+    points = [point[: grid.num_directions] for point in trial_points(grid)]
     samples, orders = [], {}
     for place, (split, examples) in enumerate(splits.items()):
         size, step = examples.num_examples, examples.batch_size
@@ -161,12 +161,12 @@ def draw(
 
 def trial_points(grid: Grid) -> list[tuple[float, ...]]:
     """The center, and the first points of the coarse-to-fine order: the corners."""
-    alpha, beta = grid.coordinates(grid.points(np.arange(min(_MAX_TRIALS, grid.num_points))))
+    coordinates = grid.coordinates(grid.points(np.arange(min(_MAX_TRIALS, grid.num_points))))
     far: list[tuple[float, ...]] = [
-        point for point in zip(alpha.tolist(), beta.tolist(), strict=True) if any(point)
+        point for point in zip(*(each.tolist() for each in coordinates), strict=True) if any(point)
     ]
     wanted = max(1, min(_MAX_TRIALS, grid.num_points // _POINTS_PER_TRIAL))
-    return [(0.0, 0.0), *far][:wanted]
+    return [(0.0,) * len(coordinates), *far][:wanted]
 
 
 def sampled_plan(grid: Grid, compute: ComputeConfiguration, sampling: Sampling, splits: list[str]) -> Plan:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.wording import telling_parts
 from plotting.picture.levels import Kind, Levels
 from plotting.picture.quantities import title_of
 
@@ -101,20 +102,5 @@ def distinct_names(files: Sequence[History] | Sequence[Surface]) -> tuple[str, .
     titles = [title_of(file) for file in files]
     if len(set(titles)) == len(titles):
         return tuple(titles)
-    parts = [PurePath(file.path).with_suffix("").parts for file in files]
-    first = _agreeing(parts)
-    last = _agreeing([part[first:][::-1] for part in parts])
-    return tuple(
-        "/".join(part[first : len(part) - last]).replace(",", ", ") or title
-        for part, title in zip(parts, titles, strict=True)
-    )
-
-
-def _agreeing(parts: Sequence[Sequence[str]]) -> int:
-    """How many steps from the start are the same in all."""
-    count = 0
-    for steps in zip(*parts, strict=False):
-        if len(set(steps)) > 1:
-            break
-        count += 1
-    return count
+    parts = telling_parts([file.path for file in files])
+    return tuple(part.replace(",", ", ") or title for part, title in zip(parts, titles, strict=True))

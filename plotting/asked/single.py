@@ -18,7 +18,7 @@ from plotting.drawn.figures import draw_figure, draw_into, in_notebooks
 from plotting.drawn.history import draw_history
 from plotting.drawn.path import draw_path as drawn_path
 from plotting.picture.levels import parse_levels
-from plotting.picture.quantities import kinds_of
+from plotting.picture.quantities import kinds_of, valid_kinds
 from plotting.picture.ways import KINDS as WAYS
 
 _OPTIONS = ("scale", "levels", "vmin", "vmax", "title")
@@ -39,9 +39,9 @@ def draw(surface: Surface, *, kind: str | None, quantity: str | None, ax: Any, *
         LandscapeError: An option is not valid, or does not fit.
     """
     fitting = kinds_of(surface)
-    if kind is not None and kind not in fitting:
+    if kind is not None and kind not in valid_kinds(surface):
         raise LandscapeError(
-            f"{surface.path}: plot(): kind is {shown(kind)}; valid for its grid are {listed(fitting)}"
+            f"{surface.path}: plot(): kind is {shown(kind)}; valid for its grid are {listed(valid_kinds(surface))}"
         )
     for name in options:
         if name not in _OPTIONS:

@@ -89,6 +89,7 @@ def _draw(
     ax.set_xlim(alpha[0], alpha[-1])
     ax.set_ylim(beta[0], beta[-1])
     marks.mark_center(ax, field)
+    marks.mark_points(ax, field)
     return contours, handles
 
 

@@ -18,7 +18,8 @@ from plotting.drawn.contour import band_edges, band_norm, draw_contour, draw_fil
 from plotting.drawn.heatmap import color_norm, draw_heatmap
 from plotting.drawn.labels import label_contours
 from plotting.drawn.line import draw_line
-from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, legend_below
+from plotting.drawn.marks import EQUAL_ASPECT_LIMIT, dress, entitle, label_of_point, legend_below
+from plotting.drawn.persistence import draw_persistence
 from plotting.drawn.relief import draw_surface
 from plotting.drawn.style import color_map, style
 from plotting.picture.cells import thin
@@ -34,6 +35,7 @@ _SIZES = {
     "heatmap": (5.3, 4.7),
     "surface": (5.2, 4.6),
     "line": (5.6, 3.9),
+    "persistence": (4.6, 4.7),
 }
 _DRAW: dict[str, Any] = {
     "contour": draw_contour,
@@ -104,13 +106,15 @@ def label_field(ax: Axes, contours: Any, field: Field, scale: Scale) -> None:
     """Write levels on contour lines, whose place on the figure is final."""
     drawn = np.isin(height(scale.levels, scale.kind), contours.levels)
     levels = np.array(scale.levels)[drawn].tolist()
-    label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction))
+    # The names of solutions stand beside them.
+    names = [(point.at, label_of_point(point)) for point in field.points]
+    label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction), names)
 
 
 def _size(kind: str, field: Field) -> tuple[float, float]:
     """Inches for one panel, less tall where the ranges are wide."""
     width, tall = _SIZES[kind]
-    if field.beta is not None and kind != "surface":
+    if field.beta is not None and kind not in ("surface", "persistence"):
         spans = np.ptp(field.alpha), np.ptp(field.beta)
         ratio = spans[1] / spans[0] if min(spans) > 0 else 1.0
         if 1 / EQUAL_ASPECT_LIMIT <= ratio < 1:
@@ -121,6 +125,12 @@ def _size(kind: str, field: Field) -> tuple[float, float]:
 
 
 def _draw_panel(ax: Axes, kind: str, fields: Sequence[Field], scale: Scale) -> Any:
+    if kind == "persistence":
+        (field,) = fields
+        handles = draw_persistence(ax, field, scale)
+        entitle(ax, f"{field.title}: minima of the {field.label}", (*field.facts, *progress_facts(fields)))
+        legend_below(ax, handles, gap=0.13)
+        return None
     field, note = thin(fields[0], _LIMITS.get(kind, 0))
     facts = (*field.facts, *progress_facts(fields), *([note] if note else []))
     if kind == "line":

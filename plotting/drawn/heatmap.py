@@ -49,4 +49,5 @@ def draw_heatmap(ax: Axes, field: Field, scale: Scale) -> tuple[QuadMesh, list[A
     ax.set_xlim(across[0], across[-1])
     ax.set_ylim(along[0], along[-1])
     marks.mark_center(ax, field)
+    marks.mark_points(ax, field)
     return mesh, marks.missing_handles(field, shown, pending=True)

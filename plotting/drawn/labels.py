@@ -18,8 +18,10 @@ _MAX_CANDIDATES = 150
 _MAX_OBSTACLES = 4000
 
 
-def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None:
-    """Write the level on each line that has room for it, clear of other lines, labels and the center.
+def label_contours(
+    ax: Axes, contours: ContourSet, texts: Sequence[str], names: Sequence[tuple[Sequence[float], str]] = ()
+) -> None:
+    """Write the level on each line that has room for it, clear of other lines, labels, the center, and `names` at points.
 
     matplotlib places each label without regard to those of other levels, so on dense contours they collide;
     here a line without a free stretch goes without. The axes must be laid out as they will be drawn.
@@ -32,6 +34,11 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
     ]
     # The first keeps the center free.
     placed: Placed = [(ax.transData.transform((0.0, 0.0)), 2 * line)]
+    placed += [
+        (ax.transData.transform(point) + np.array([0.0, line]), letter * len(name) + line)
+        for point, name in names
+    ]
+    fixed = len(placed)
     # Short lines have the least choice, so they choose first.
     for k in sorted(range(len(texts)), key=lambda k: sum(_length(polygon) for polygon in lines[k])):
         others = [points for j, points in enumerate(obstacles) if j != k and points is not None]
@@ -42,11 +49,11 @@ def label_contours(ax: Axes, contours: ContourSet, texts: Sequence[str]) -> None
             place = _best_place(ax, polygon, others, placed, width, line)
             if place is not None:
                 placed.append((place, width))
-    if len(placed) > 1:
-        places = ax.transData.inverted().transform(np.array([place for place, _ in placed[1:]]))
-        names = {float(level): text for level, text in zip(contours.levels, texts, strict=True)}
+    if len(placed) > fixed:
+        places = ax.transData.inverted().transform(np.array([place for place, _ in placed[fixed:]]))
+        written_on = {float(level): text for level, text in zip(contours.levels, texts, strict=True)}
         written = contours.clabel(
-            fontsize=_SIZE, fmt=names, inline=True, inline_spacing=3, colors=INK,
+            fontsize=_SIZE, fmt=written_on, inline=True, inline_spacing=3, colors=INK,
             manual=[(float(x), float(y)) for x, y in places], zorder=5,
         )  # fmt: skip
         for text in written:

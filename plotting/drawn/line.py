@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from plotting.drawn.marks import UNDEFINED, axis_ticks, missing_handles, say
+from plotting.drawn.marks import UNDEFINED, axis_ticks, mark_rules, missing_handles, say
 from plotting.drawn.style import ACCURACY_COLOR, FAINT, LOSS_COLOR
 from plotting.picture.cells import edges
-from plotting.picture.field import Field, sides
+from plotting.picture.field import Band, Field, sides
 from plotting.picture.levels import even_levels, format_levels, format_value
 from plotting.picture.scale import Scale, choose_scale
 
@@ -39,6 +39,7 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
         ax.set_xticks(alpha.tolist())
     if len(alpha) and alpha[0] < 0 < alpha[-1]:
         ax.axvline(0, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="center")
+    mark_rules(ax, fields[0])
     if not any(field.finite.any() for field in fields):
         computed = any(field.done.any() for field in fields)
         say(ax, "no finite value" if computed else "no point is computed yet")
@@ -66,6 +67,8 @@ def _draw_one(ax: Axes, field: Field, color: str, scale: Scale) -> Artist:
     dots = field.is_partial or len(field.alpha) == 1
     # Dashed on the test split, as in Li et al. 2018, figure 2.
     dash = {"test": "--", "val": "-."}.get(field.quantity.split("_")[0], "-")
+    if field.band is not None:
+        _draw_band(ax, field, field.band, color, scale, dash)
     (drawn,) = ax.plot(
         alpha, curve, color=color, linestyle=dash, linewidth=1.5, label=field.label, markersize=2.5, zorder=3,
         marker="o" if dots or lonely.any() else "",
@@ -75,6 +78,24 @@ def _draw_one(ax: Axes, field: Field, color: str, scale: Scale) -> Artist:
         error = np.where(shown, field.stderr[field.done], np.nan)
         ax.fill_between(alpha, curve - error, curve + error, color=color, alpha=0.2, linewidth=0, zorder=2)
     return drawn
+
+
+def _draw_band(ax: Axes, field: Field, band: Band, color: str, scale: Scale, dash: str) -> None:
+    """Draw each of several lines, and the band from the least to the greatest of them."""
+    for values, done in zip(band.values.T, band.done.T, strict=True):
+        curve = np.where(done & scale.shows(values), values, np.nan)
+        ax.plot(
+            field.alpha,
+            curve,
+            color=color,
+            linestyle=dash,
+            linewidth=0.4,
+            alpha=0.5,
+            zorder=2.5,
+            gid="repeat",
+        )
+    low, high = (np.where(field.done & scale.shows(end), end, np.nan) for end in band.ends)
+    ax.fill_between(field.alpha, low, high, color=color, alpha=0.13, linewidth=0, zorder=2, gid="band")
 
 
 def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:

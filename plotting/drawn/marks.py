@@ -12,6 +12,8 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from mpi_landscape.storage.surface.points import NamedPoint
+from mpi_landscape.wording import shortened
 from plotting.drawn.style import FAINT, INK, halo
 from plotting.picture.field import Field
 from plotting.picture.levels import format_value
@@ -22,6 +24,8 @@ UNDEFINED: Look = {"facecolor": "#bdbdbd", "edgecolor": "#555555", "hatch": "///
 NO_LOGARITHM: Look = {"facecolor": "#dedede", "edgecolor": "#777777", "hatch": ".....", "linewidth": 0.0}
 PENDING: Look = {"facecolor": "#f0f0f0", "edgecolor": "#aaaaaa", "linewidth": 0.5}
 
+# Characters of a name in a picture.
+_LONGEST_NAME = 32
 # Beyond this ratio of the ranges equal units would make one axis too short to read.
 EQUAL_ASPECT_LIMIT = 2.5
 
@@ -74,6 +78,45 @@ def mark_center(ax: Axes, field: Field) -> None:
     if alpha[0] <= 0 <= alpha[-1] and beta[0] <= 0 <= beta[-1]:
         look: Look = {"color": INK, "markersize": 9, "markeredgewidth": 1.3, "path_effects": halo(3)}
         ax.plot(0, 0, "+", zorder=6, gid="center", **look)
+
+
+def mark_points(ax: Axes, field: Field) -> None:
+    """Mark the solutions that have names, each with its own beside it; hollow where it is a projection."""
+    middle = (field.alpha[0] + field.alpha[-1]) / 2
+    for point in field.points:
+        x, y = point.at
+        if (x, y) != (0.0, 0.0):  # which has a mark of its own
+            fill = "white" if point.is_projected else INK
+            look: Look = {"color": INK, "markerfacecolor": fill, "markersize": 5, "path_effects": halo(3)}
+            ax.plot(x, y, "o", zorder=6, gid="solution", **look)
+        left = x <= middle
+        ax.annotate(
+            label_of_point(point), (x, y), xytext=(6 if left else -6, 5), textcoords="offset points", fontsize=8,
+            ha="left" if left else "right", va="bottom", color=INK, path_effects=halo(2.5), zorder=7,
+            parse_math=False, gid="name",
+        )  # fmt: skip
+
+
+def mark_rules(ax: Axes, field: Field) -> None:
+    """Mark the solutions that have names on a line, each by a rule with its own above it."""
+    alpha = field.alpha
+    span = alpha[-1] - alpha[0]
+    for point in field.points:
+        (x,) = point.at
+        if x != 0:
+            ax.axvline(x, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="solution")
+        share = (x - alpha[0]) / span if span > 0 else 0.5
+        ax.annotate(
+            label_of_point(point), (x, 1), xycoords=("data", "axes fraction"), xytext=(0, -4),
+            textcoords="offset points", fontsize=8, va="top", color=INK, path_effects=halo(2.5), zorder=7,
+            ha="left" if share < 0.1 else "right" if share > 0.9 else "center", parse_math=False, gid="name",
+        )  # fmt: skip
+
+
+def label_of_point(point: NamedPoint) -> str:
+    """The name of a solution, and that it is not there itself."""
+    name = shortened(point.name, _LONGEST_NAME)
+    return f"{name} (projected)" if point.is_projected else name
 
 
 def say(ax: Axes, text: str) -> None:

@@ -175,8 +175,7 @@ def _frame(ax: Axes, trajectory: Trajectory, field: Field | None) -> None:
         ax.set_aspect("equal")
     labels = axis_labels(trajectory)
     ax.set_xlabel(labels[0], fontsize=9)
-    # In two lines: a plane that is wide and flat has no room for all of it in one.
-    ax.set_ylabel(labels[1].replace(", ", ",\n"), fontsize=9)
+    ax.set_ylabel(labels[1], fontsize=9)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(axis_ticks())
     ax.tick_params(direction="out", length=3)

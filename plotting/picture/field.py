@@ -9,9 +9,35 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.surface import decay
+from mpi_landscape.storage.surface.points import NamedPoint
 from mpi_landscape.storage.surface.value import Surface
 from plotting.picture.levels import drawable, format_value
 from plotting.picture.quantities import Measure, label_of, measure_of, title_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """Several lines of one quantity.
+
+    Attributes:
+        values: (num_alpha, num_lines) float64.
+        done: The same shape, bool.
+    """
+
+    values: NDArray[np.float64]
+    done: NDArray[np.bool_]
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(num_alpha,) float64 over the lines; NaN or infinite where one is."""
+        with np.errstate(invalid="ignore"):
+            mean: NDArray[np.float64] = self.values.mean(axis=1)
+        return mean
+
+    @property
+    def ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The least and the greatest of the lines: (num_alpha,) float64 each; NaN where one is."""
+        return self.values.min(axis=1), self.values.max(axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +55,8 @@ class Field:
         axis: For a line, the name of its axis.
         facts: What the file says at single points, for the line below the title.
         stderr: Like `values`: the standard error, where the file has it.
+        points: That have names, within the ranges: solutions that directions lead to.
+        band: Of several lines, all of them; `values` is then their mean, where all are done.
     """
 
     title: str
@@ -41,11 +69,14 @@ class Field:
     axis: str = "α"
     facts: tuple[str, ...] = ()
     stderr: NDArray[np.float64] | None = None
+    points: tuple[NamedPoint, ...] = ()
+    band: Band | None = None
 
     @property
     def label(self) -> str:
         """The quantity's name for a reader."""
-        return label_of(self.quantity)
+        name = label_of(self.quantity)
+        return name if self.band is None else f"mean {name}"
 
     @property
     def plane(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -72,12 +103,19 @@ class Field:
     @property
     def results(self) -> NDArray[np.float64]:
         """(n,) float64: the finite results, in C order."""
+        if self.band is not None:
+            return self.band.values[self.band.done & np.isfinite(self.band.values)]
         return self.values[self.finite]
 
 
 def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_line: bool = False) -> Field:
     """One quantity of a surface; `as_line` makes a grid that is one point wide a line along its longer axis."""
     values, done = drawable(surface.values[quantity]), surface.done_of(quantity)
+    band, stderr = None, surface.values.get(f"{quantity}_stderr")
+    if surface.seeds is not None:
+        # The error of a sample is small beside what directions differ by.
+        band, stderr = Band(values=values, done=done), None
+        values, done = band.mean, np.logical_and.reduce(done, axis=1)
     field = Field(
         title=title_of(surface) if title is None else title,
         quantity=quantity,
@@ -87,9 +125,12 @@ def field_of(surface: Surface, quantity: str, *, title: str | None = None, as_li
         values=values,
         done=done,
         facts=_facts(surface, quantity, values, done, as_line=as_line or surface.is_line),
-        stderr=surface.values.get(f"{quantity}_stderr"),
+        stderr=stderr,
+        points=surface.points,
+        band=band,
     )
-    return _line(field) if as_line else field
+    field = _line(field) if as_line else field
+    return replace(field, points=tuple(point for point in field.points if _is_within(field, point)))
 
 
 def sides(fields: Sequence[Field]) -> tuple[list[Field], list[Field]]:
@@ -98,10 +139,17 @@ def sides(fields: Sequence[Field]) -> tuple[list[Field], list[Field]]:
     return (left, [field for field in fields if field.measure.is_fraction]) if left else (list(fields), [])
 
 
+def _is_within(field: Field, point: NamedPoint) -> bool:
+    axes = [axis for axis in (field.alpha, field.beta) if axis is not None]
+    return all(axis[0] <= place <= axis[-1] for axis, place in zip(axes, point.at, strict=True))
+
+
 def _line(field: Field) -> Field:
     if field.beta is None:
         return field
     along_alpha = len(field.beta) == 1
+    across, single = (1, field.beta[0]) if along_alpha else (0, field.alpha[0])
+    on_it = [point for point in field.points if point.at[across] == single]
     return replace(
         field,
         alpha=field.alpha if along_alpha else field.beta,
@@ -109,6 +157,7 @@ def _line(field: Field) -> Field:
         values=field.values.reshape(-1),
         done=field.done.reshape(-1),
         axis="α" if along_alpha else "β",
+        points=tuple(replace(point, at=(point.at[1 - across],)) for point in on_it),
         stderr=None if field.stderr is None else field.stderr.reshape(-1),
     )
 
@@ -149,11 +198,15 @@ def _facts(
     if error:
         facts.append(f"sampled: standard error ≤ {format_value(error, percent=True)}")
     if as_line and facts:
-        facts[0] = f"{label_of(quantity)}: {facts[0]}"
+        which = label_of(quantity) if surface.seeds is None else f"mean {label_of(quantity)}"
+        facts[0] = f"{which}: {facts[0]}"
+    if surface.seeds is not None:
+        facts.append(f"{len(surface.seeds)} random directions (thin), shaded from least to greatest")
     accuracy = surface.values.get("test_accuracy")
     tested = surface.done.get("test")
-    if center is not None and accuracy is not None and (tested is None or tested[center]):
-        facts.append(f"test error {format_value(1 - float(accuracy[center]), percent=True)}")
+    if center is not None and accuracy is not None and (tested is None or bool(np.all(tested[center]))):
+        # Of several lines the center is one point.
+        facts.append(f"test error {format_value(1 - float(np.ravel(accuracy[center])[0]), percent=True)}")
     return (
         *facts,
         *decay_facts(surface, quantity),

@@ -11,7 +11,18 @@ from mpi_landscape.storage.history.records import History
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import listed, shortened, suggestion
 
-KINDS = ("contour", "filled", "surface", "heatmap", "line", "history", "path")
+KINDS = (
+    "contour",
+    "filled",
+    "surface",
+    "heatmap",
+    "line",
+    "persistence",
+    "history",
+    "path",
+    "histogram",
+    "norms",
+)
 
 _LONGEST_TITLE = 200
 # Characters per line of the label of an axis, which is as long as a panel, and of the units in it.
@@ -119,6 +130,11 @@ def kinds_of(surface: Surface) -> tuple[str, ...]:
     return ("line", "heatmap")
 
 
+def valid_kinds(surface: Surface) -> tuple[str, ...]:
+    """Those, and what is drawn only where it is asked for, as it takes a library of its own."""
+    return kinds_of(surface) if surface.seeds is not None else (*kinds_of(surface), "persistence")
+
+
 def check_kind(kind: str) -> None:
     """Refuse a kind that does not exist, for any file."""
     if kind != "all" and kind not in KINDS:
@@ -127,20 +143,27 @@ def check_kind(kind: str) -> None:
 
 def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     """The kinds to draw: those asked for, all that fit for `all`, or contour and surface, or a line."""
-    fitting = kinds_of(surface)
+    fitting, valid = kinds_of(surface), valid_kinds(surface)
     for kind in asked:
         check_kind(kind)
+        if kind in ("histogram", "norms"):
+            raise LandscapeError(
+                f"{surface.path}: --kind {kind} is for the weights of checkpoints (python -m mpi_landscape.weights), and this is "
+                f"a surface file; valid here: {', '.join(valid)}"
+            )
         if kind == "history":
             raise LandscapeError(
                 f"{surface.path}: --kind history is for training histories, and this is a surface file; "
-                f"valid here: {', '.join(fitting)}"
+                f"valid here: {', '.join(valid)}"
             )
-        if kind != "all" and kind not in fitting:
+        if kind != "all" and kind not in valid:
             shape = " x ".join(str(len(axis)) for axis in (surface.alpha, surface.beta) if axis is not None)
             points = "point" if shape == "1" else "points"
+            if surface.seeds is not None:
+                points = f"points on {len(surface.seeds)} lines"
             raise LandscapeError(
                 f"{surface.path}: --kind {kind} does not fit a grid of {shape} {points}; "
-                f"valid here: {', '.join(fitting)}"
+                f"valid here: {', '.join(valid)}"
             )
     if "all" in asked:
         return list(fitting)

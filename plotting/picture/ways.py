@@ -11,7 +11,7 @@ from plotting.picture.levels import format_value
 KINDS = ("path", "seen")
 # Axes by the word of the file: what alpha and beta are.
 _NAMES = {
-    "pca": ("first principal component", "second principal component"),
+    "pca": ("1st principal component", "2nd principal component"),
     "random": ("random direction", "random direction"),
     "start_to_end": ("from the center to the start", "random direction"),
 }
@@ -25,7 +25,7 @@ def axis_labels(trajectory: Trajectory) -> tuple[str, str]:
     labels = []
     for letter, name, key in zip("αβ", names, ("alpha", "beta"), strict=True):
         share = trajectory.shares.get(key)
-        said = "" if share is None else f"{percent(share)} of the variation"
+        said = "" if share is None else percent(share)
         labels.append(f"{letter}: " + ", ".join(filter(None, [name, said])) if name or said else letter)
     return labels[0], labels[1]
 

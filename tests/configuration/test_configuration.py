@@ -51,6 +51,8 @@ def test_only_model_and_data_have_to_be_given():
         "normalize": "filter",
         "ignore": ("bias", "norm"),
         "only": "trainable",
+        "repeats": None,
+        "seeds": None,
     }
     assert configuration.directions.beta is not None
     assert configuration.directions.beta.seed == 2
@@ -486,7 +488,8 @@ REFUSALS = [
     (
         "directions: {alpha: {kind: file, pth: a}}",
         [
-            "directions.alpha has unknown field 'pth'; valid fields are kind, seed, normalize, ignore, only, to, key, part, path"
+            "directions.alpha has unknown field 'pth'; valid fields are kind, seed, normalize, ignore, only, "
+            "repeats, seeds, to, key, part, path"
         ],
         "a typo in a field of one kind",
     ),

@@ -172,7 +172,14 @@ class Counted(nn.Module):
         self.whole = nn.Parameter(torch.tensor(whole), requires_grad=False)
 
 
+def diverged():
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.bias, float("inf"))
+    return model
+
+
 REFUSED = {
+    "not finite": (nn.Linear(2, 1), diverged(), "bias is not finite at the end"),
     "the same": (nn.Linear(2, 1), None, "have the same trained parameters"),
     "whole numbers": (Counted([1, 2]), Counted([1, 3]), "whole is another at the end, and of int64"),
 }

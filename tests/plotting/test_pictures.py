@@ -98,7 +98,7 @@ REFUSED = [
     (
         {},
         {"kinds": ("pie",)},
-        "valid kinds are contour, filled, surface, heatmap, line, history, all",
+        "valid kinds are contour, filled, surface, heatmap, line, persistence, history, path, histogram, norms, all",
         "no such kind",
     ),
     (

@@ -67,8 +67,8 @@ def test_there_is_a_dot_for_each_checkpoint_and_a_red_one_where_the_rate_dropped
     (red,) = lines_of(ax, "drops")
     np.testing.assert_array_equal(red.get_xydata(), [[0.25, 0.5]])
     assert red.get_markerfacecolor() == "#d7191c"
-    assert ax.get_xlabel() == "α: first principal component, 75 % of the variation"
-    assert ax.get_ylabel() == "β: second principal component,\n20 % of the variation"
+    assert ax.get_xlabel() == "α: 1st principal component, 75 %"
+    assert ax.get_ylabel() == "β: 2nd principal component, 20 %"
 
 
 def test_the_legend_names_the_trajectories(way):

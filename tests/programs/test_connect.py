@@ -455,10 +455,6 @@ REFUSED = {
     ),
     "samples": (lambda said: said["compute"].update(relative_error=0.1), "compute.relative_error is 0.1"),
     "bfloat16": (lambda said: said["compute"].update(precision="bfloat16"), "compute.precision is bfloat16"),
-    "an alignment that is not there": (
-        lambda said: said["connect"].update(align="permutation"),
-        "connect.align",
-    ),
     "no data to find it on": (lambda said: said["data"].update(splits=["test"]), "data has no split 'train'"),
 }
 
@@ -500,6 +496,42 @@ def test_a_state_of_another_path_is_refused(tmp_path, mlps, capsys):
     (output.with_suffix("") / "path.pt").write_bytes(b"nothing")
     assert run(connect, path) == 2
     assert "path.pt: is not a checkpoint of torch.save" in capsys.readouterr().err
+
+
+def test_an_aligned_end_is_nearer_and_the_same_network(tmp_path, mlps):
+    path, output = written(tmp_path, MLP, mlps, method="line", num_points=21)
+    assert run(connect, path) == 0
+    apart = read_connection(output)
+    together = f"{tmp_path}/together.h5"
+    assert run(connect, path, "--set", "connect.align=permutation", "--output", together) == 0
+    found = read_connection(together)
+    assert found.length[-1] < apart.length[-1]
+    np.testing.assert_allclose(
+        found.values["train_loss"][[0, -1]], apart.values["train_loss"][[0, -1]], rtol=1e-4
+    )
+    assert found.barriers["barrier_train"] < apart.barriers["barrier_train"] / 2
+
+
+def test_checkpoints_of_another_line_are_replaced(tmp_path, mlps):
+    path, output = written(tmp_path, MLP, mlps, method="line")
+    assert run(connect, path) == 0
+    first = torch.load(tmp_path / "line" / "pivot_000.pt")["state_dict"]
+    output.unlink()
+    assert run(connect, path, "--set", f"connect.start={mlps[1]}", "--set", f"connect.end={mlps[0]}") == 0
+    last = torch.load(tmp_path / "line" / "pivot_001.pt")["state_dict"]
+    assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+def test_a_line_on_which_the_loss_is_no_number_says_where(tmp_path, capsys):
+    ends = []
+    for number, scale in enumerate((1e-3, 3e38)):
+        ends.append(f"{tmp_path}/{number}.pt")
+        torch.save({"factors": torch.tensor([scale, scale])}, ends[-1])
+    base = {"model": {"name": "product2"}, "loss": "mse", "data": {"name": "constant"}}
+    path, output = written(tmp_path, base, ends, method="line", num_points=3)
+    assert run(connect, path) == 0
+    assert "warning: train_loss is inf at t = 0.5, and at 2 points in all" in capsys.readouterr().out
+    assert np.isinf(read_connection(output).values["train_loss"]).tolist() == [False, True, True]
 
 
 def test_a_dry_run_writes_nothing(tmp_path, mlps, capsys):

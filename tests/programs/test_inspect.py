@@ -190,3 +190,30 @@ def test_a_loss_that_became_infinite_is_named(tmp_path, here):
         "value": "inf",
         "epoch": 1,
     }
+
+
+def test_the_width_of_the_bowl_and_its_basin_are_told_with_every_file(study, here):
+    here(surface.main, study.configuration)
+    told = json.loads(here(inspect.main, study.output, "--rise", "0.7", "--json").out)["measures"]
+    assert told["rise"] == 0.7
+    assert told["losses"]["train_loss"]["minimum"]["value"] == pytest.approx(
+        min(map(min, _losses(study.output).tolist()))
+    )
+    assert "rise 0.1, see --rise" in here(inspect.main, study.output).out
+    pytest.importorskip("gudhi", reason="pip install gudhi: the extra persistence")
+    text = here(inspect.main, study.output, "--persistence").out
+    assert "1 basin of depth 0.1 or more, of 1 minima" in text
+    assert text.count("joins no lower one") == 2
+
+
+def _losses(path):
+    with h5py.File(path, "r") as file:
+        return file["train_loss"][...]
+
+
+@pytest.mark.parametrize("rise", ["0", "-1", "nan", "much"])
+def test_a_rise_that_is_none_is_refused(study, here, rise):
+    here(surface.main, study.configuration)
+    ended = here(inspect.main, study.output, f"--rise={rise}")
+    assert ended.status == 2
+    assert "expected a number above 0" in ended.err

@@ -14,7 +14,9 @@ STRICT = ConfigDict(extra="forbid")
 
 _LARGEST_COUNT = 2**31 - 1
 # torch.manual_seed takes 64 bits; the sign bit is left out.
-_LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**63 - 1
+# Lines in one file: the direction of each lies in the memory of every rank.
+_MOST_REPEATS = 1000
 # Each of these is multiplied by memory or time that is taken at once: a history has a row for every epoch, an image is
 # framed by its shift, a thread has a network of its own.
 MOST_EPOCHS, MOST_CHECKPOINTS = 1_000_000, 10_000
@@ -46,7 +48,11 @@ Epochs = Annotated[int, _whole(ge=0, le=MOST_EPOCHS), expecting(f"a whole number
 Shift = Annotated[
     int, _whole(ge=0, le=_LARGEST_SHIFT), expecting(f"a whole number from 0 to {_LARGEST_SHIFT}")
 ]
-Seed = Annotated[int, _whole(ge=0, le=_LARGEST_SEED), expecting("a whole number of at least 0 (63 bits)")]
+_Seed = Annotated[int, _whole(ge=0, le=LARGEST_SEED)]
+Seed = Annotated[_Seed, expecting("a whole number of at least 0 (63 bits)")]
+Repeats = Annotated[
+    int, _whole(ge=1, le=_MOST_REPEATS), expecting(f"a whole number from 1 to {_MOST_REPEATS}")
+]
 Device = Annotated[
     str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"), expecting("auto, cpu, cuda or cuda:N")
 ]
@@ -55,6 +61,20 @@ Arguments = Annotated[
 ]
 Names = Annotated[tuple[Text, ...], expecting("a list of names")]
 Milestones = Annotated[tuple[Count, ...], expecting("a list of epochs, whole numbers of at least 1")]
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is given twice")
+    return seeds
+
+
+Seeds = Annotated[
+    tuple[_Seed, ...],
+    Field(min_length=1, max_length=_MOST_REPEATS),
+    AfterValidator(_distinct),
+    expecting(f"a list of up to {_MOST_REPEATS} whole numbers of at least 0, each once"),
+]
 
 
 def _with_loss(names: tuple[str, ...]) -> tuple[str, ...]:

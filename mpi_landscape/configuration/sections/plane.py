@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WrapValidator
 
 from mpi_landscape.configuration.sections.fields import (
+    LARGEST_SEED,
     STRICT,
     Axes,
     Buffers,
@@ -15,7 +16,9 @@ from mpi_landscape.configuration.sections.fields import (
     Names,
     Normalize,
     Only,
+    Repeats,
     Seed,
+    Seeds,
     TensorKind,
     Text,
 )
@@ -36,6 +39,11 @@ class RandomDirection:
             numbers, such as a temperature), "buffer" (running statistics), or glob patterns of tensor names.
         only: "trainable" leaves tensors that no training moves (requires_grad is false) at the center, "all" does not.
             A network of which nothing is trainable moves as a whole.
+        repeats: Of alpha, on a line: so many lines, along the directions of `seed`, `seed` + 1, and so on; None for one line.
+        seeds: The same with any seeds, each once.
+
+    Raises:
+        InvalidSectionError: Both are given, or the last seed is none.
     """
 
     __pydantic_config__ = STRICT
@@ -45,6 +53,30 @@ class RandomDirection:
     normalize: Normalize = "filter"
     ignore: Names = ("bias", "norm")
     only: Only = "trainable"
+    repeats: Repeats | None = None
+    seeds: Seeds | None = None
+
+    def __post_init__(self) -> None:
+        if self.repeats is not None and self.seeds is not None:
+            raise InvalidSectionError(
+                "repeats and seeds are given; the seeds say how many lines there are, give one of the two"
+            )
+        if self.seed + (self.repeats or 1) - 1 > LARGEST_SEED:
+            raise InvalidSectionError(
+                f"seed is {self.seed}, and {self.repeats} repeats have seeds beyond {LARGEST_SEED}",
+                field="seed",
+            )
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """The seeds of several lines; empty where there is one."""
+        if self.seeds is not None:
+            return self.seeds
+        return tuple(range(self.seed, self.seed + self.repeats)) if self.repeats else ()
+
+    def of(self, seed: int) -> "RandomDirection":
+        """The direction of one of the lines."""
+        return replace(self, seed=seed, repeats=None, seeds=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from mpi_landscape.configuration.sections.plane import (
     DirectionsConfiguration,
     FileDirection,
     GridConfiguration,
+    RandomDirection,
 )
 from mpi_landscape.configuration.sections.sources import (
     DataConfiguration,
@@ -69,6 +70,7 @@ class Configuration:
                 "directions.beta is null and grid.beta is not; set grid.beta to null for a line, "
                 "or give a direction"
             )
+        self._check_repeats()
         if self.compute.precision == "kept":
             for name, direction in (("alpha", self.directions.alpha), ("beta", self.directions.beta)):
                 if isinstance(direction, FileDirection) and not (name == "beta" and self.grid.beta is None):
@@ -84,6 +86,26 @@ class Configuration:
                     f"grid.{name} reaches {far:g}, and in {self.compute.precision} a network moves by at most "
                     f"{_FLOAT32:.3g}; valid for it is compute.precision float64"
                 )
+
+    def _check_repeats(self) -> None:
+        """Several lines are along alpha, have no second axis, and lie in vectors."""
+        alpha, beta = self.directions.alpha, self.directions.beta
+        if isinstance(beta, RandomDirection) and beta.lines:
+            raise InvalidSectionError(
+                "directions.beta has repeats or seeds; several lines are those of directions.alpha, without a beta"
+            )
+        if not (isinstance(alpha, RandomDirection) and alpha.lines):
+            return
+        if self.grid.beta is not None:
+            raise InvalidSectionError(
+                "directions.alpha has repeats or seeds, which are of lines, and grid.beta is not null; set grid.beta to null "
+                "(--line, beta=None), or leave them out"
+            )
+        if self.compute.precision == "kept":
+            raise InvalidSectionError(
+                "directions.alpha has repeats or seeds, which compute.precision kept does not know; valid for it is one seed "
+                "in each file"
+            )
 
     def _check_batch_norm(self) -> None:
         said, moves = self.compute.batch_norm, self.directions.normalization_buffers

@@ -26,6 +26,8 @@ from mpi_landscape.evaluation.alignment.symmetries import Factor, Symmetries, pl
 _LEAST_GAIN = 1e-12
 # No matching has been seen to take more than some twenty.
 _MOST_ROUNDS = 1000
+# Of pairs of units within pairs of units, 1 GiB.
+_MOST_NUMBERS = 2**27
 
 
 class _Term(NamedTuple):
@@ -87,8 +89,14 @@ class _Matching:
         while len(decided) < len(self._terms):
             left = [number for number in range(len(self._terms)) if number not in decided]
             number = max(left, key=lambda each: self._evidence(each, decided))
-            decided_terms = [term for term in self._terms[number] if self._others(term) <= decided]
-            permutations[number] = _assignment(self._gains(number, decided_terms, permutations))
+            pair = None if self._evidence(number, decided) else self._pair(left, decided)
+            if pair is None:
+                terms = [term for term in self._terms[number] if self._others(term) <= decided]
+                gains = self._gains(number, terms, permutations)
+            else:
+                number, inside, terms = pair
+                gains = self._gains_at_best(number, inside, terms, permutations)
+            permutations[number] = _assignment(gains)
             decided.add(number)
         return permutations
 
@@ -106,10 +114,11 @@ class _Matching:
         gains = self._gains(number, terms, permutations)
         new = _assignment(gains)
         names = list(dict.fromkeys(term.name for term in terms))
-        if len({(term.name, term.axis) for term in terms}) == len(names):
+        blocks = {term[:4] for term in terms}
+        if len({block[:2] for block in blocks}) == len(names) and len(blocks) == len(terms):
             rows = torch.arange(len(old))
             gain = float(gains[rows, new].sum() - gains[rows, old].sum())
-        else:  # Where a set stands along two axes of a tensor, what is best for either may be worse for both.
+        else:  # Where a set stands twice, across each other, what is best for either place may be worse for both.
             others = list(permutations)
             others[number] = new
             gain = self.product(others, names) - self.product(permutations, names)
@@ -124,27 +133,65 @@ class _Matching:
         size = self._symmetries.sets[number].size
         found = torch.zeros(size, size, dtype=torch.float64)
         for term in terms:
-            orders = self._symmetries.orders[term.name]
-            block = orders[term.axis][term.block]
-            sizes = [factor.size for factor in block]
-            own, other = (
-                each.narrow(term.axis, term.start, math.prod(sizes))
-                for each in (self._first[term.name], self._second[term.name])
-            )
-            # The units of this set are where they were, and all others where they are by now.
-            still = [each if at != term.factor else Factor(each.size, None) for at, each in enumerate(block)]
-            for axis, order in enumerate(orders):
-                at = places((tuple(still),) if axis == term.axis else order, permutations)
-                if at is not None:
-                    other = other.index_select(axis, at)
-            rows = [self._rows(each, term, sizes) for each in (own, other)]
-            found += rows[0] @ rows[1].T
+            own, other = self._beside(term, (number,), permutations)
+            found += own.reshape(size, -1) @ other.reshape(size, -1).T
         return found
 
-    def _rows(self, block: Tensor, term: _Term, sizes: Sequence[int]) -> Tensor:
-        """(n, numbers of a unit): a block with the units of a set in front."""
-        shape = (*block.shape[: term.axis], *sizes, *block.shape[term.axis + 1 :])
-        return block.reshape(shape).movedim(term.axis + term.factor, 0).reshape(sizes[term.factor], -1)
+    def _gains_at_best(
+        self, number: int, inside: int, terms: Sequence[_Term], permutations: Sequence[Tensor]
+    ) -> Tensor:
+        """(n, n): likewise, where the units of another set within these units are in the best order for each i and j."""
+        outer, inner = (self._symmetries.sets[each].size for each in (number, inside))
+        found = torch.zeros(outer, outer, inner, inner, dtype=torch.float64)
+        for term in terms:
+            own, other = self._beside(term, (number, inside), permutations)
+            found += torch.einsum(
+                "iar,jbr->ijab", own.reshape(outer, inner, -1), other.reshape(outer, inner, -1)
+            )
+        rows = torch.arange(inner)
+        best = [float(each[rows, _assignment(each)].sum()) for each in found.flatten(0, 1)]
+        return torch.tensor(best, dtype=torch.float64).reshape(outer, outer)
+
+    def _beside(
+        self, term: _Term, sets: Sequence[int], permutations: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """A block of both networks, the units of some sets in front and where they were; all others are where they are by now."""
+        orders = self._symmetries.orders[term.name]
+        block = orders[term.axis][term.block]
+        sizes = [factor.size for factor in block]
+        front = [
+            term.factor,
+            *(at for at, each in enumerate(block) if each.units in sets and at != term.factor),
+        ]
+        front = front[: len(sets)]
+        still = tuple(each if at not in front else Factor(each.size, None) for at, each in enumerate(block))
+        own, other = (
+            each.narrow(term.axis, term.start, math.prod(sizes))
+            for each in (self._first[term.name], self._second[term.name])
+        )
+        for axis, order in enumerate(orders):
+            at = places((still,) if axis == term.axis else order, permutations)
+            if at is not None:
+                other = other.index_select(axis, at)
+        shape = (*own.shape[: term.axis], *sizes, *own.shape[term.axis + 1 :])
+        dims = [term.axis + at for at in front]
+        own, other = (each.reshape(shape).movedim(dims, list(range(len(dims)))) for each in (own, other))
+        return own, other
+
+    def _pair(self, left: Sequence[int], decided: set[int]) -> tuple[int, int, list[_Term]] | None:
+        """A set with another one within its units, as the heads of an attention, where only these two are not matched."""
+        sizes = [each.size for each in self._symmetries.sets]
+        for number in sorted(left, key=lambda each: sizes[each]):
+            found: dict[int, list[_Term]] = {}
+            for term in self._terms[number]:
+                missing = self._others(term) - decided
+                block = self._symmetries.orders[term.name][term.axis][term.block]
+                if len(missing) == 1 and number not in missing and missing <= {each.units for each in block}:
+                    found.setdefault(missing.pop(), []).append(term)
+            for inside, terms in found.items():
+                if (sizes[number] * sizes[inside]) ** 2 <= _MOST_NUMBERS:
+                    return number, inside, terms
+        return None
 
     def _evidence(self, number: int, decided: set[int]) -> float:
         """Numbers per unit that can be compared while only some sets are matched."""

@@ -66,6 +66,22 @@ def transpose(op: Operation) -> Results:
     return [axes]
 
 
+def strided(op: Operation) -> Results:
+    """The same axes by another count of steps in memory; anything else is in order."""
+    first, new = op.first, op.results[0]
+    axes, found = list(zip(first.shape, first.stride(), op.known(first), strict=True)), []
+    for size, step in zip(new.shape, new.stride(), strict=True):
+        same = next((each for each in axes if size > 1 and each[:2] == (size, step)), None)
+        if same is not None:
+            axes.remove(same)
+        elif size != 1:
+            raise NotImplementedError
+        found.append(SINGLE if same is None else same[2])
+    if any(size != 1 for size, *_ in axes) or new.storage_offset() != first.storage_offset():
+        raise NotImplementedError
+    return [found]
+
+
 def unsqueeze(op: Operation) -> Results:
     """A new axis of one position."""
     axes = list(op.known(op.first))
@@ -226,6 +242,7 @@ SHAPING: dict[Callable[[Operation], Results], str] = {
     view: "view _unsafe_view reshape _reshape_alias _reshape_copy view_copy",
     permute: "permute",
     transpose: "t transpose swapaxes",
+    strided: "as_strided",
     unsqueeze: "unsqueeze",
     squeeze: "squeeze",
     expand: "expand",

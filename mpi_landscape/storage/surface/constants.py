@@ -15,7 +15,7 @@ from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage import files
 from mpi_landscape.storage.soundness import check_datasets
 from mpi_landscape.storage.surface import schema
-from mpi_landscape.storage.surface.reader import VECTORS, damaged, reading, vector_of, vectors_are_saved
+from mpi_landscape.storage.surface.reader import VECTORS, check_vector, damaged, reading, vectors_are_saved
 
 # A file of this program has two levels of groups.
 _DEEPEST = 3
@@ -50,8 +50,10 @@ def check_constants(path: Path, grid: Grid, plan: Plan) -> None:
             path, file, {f"directions/tensor_{name}": ((None,), kind) for name, kind in _TENSORS.items()}
         )
         saved = vectors_are_saved(files.read_attributes(file))
-        for name in VECTORS[: 1 + len(grid.shape)] if saved else ():
-            vector_of(file, path, name)
+        for name in VECTORS[: 2 if grid.beta is None else 3] if saved else ():
+            check_vector(file, path, name)
+        if grid.seeds and file["repeat"][...].tolist() != list(grid.seeds):
+            raise damaged(path, "repeat")
         # The tensors lie one after the other.
         shapes = [text.decode() for text in file["directions/tensor_shape"][...]]
         sizes = [math.prod(int(side) for side in shape.split(",") if side) for shape in shapes]

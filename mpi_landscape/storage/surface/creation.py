@@ -18,6 +18,8 @@ from mpi_landscape.plan.tiles import Plan
 from mpi_landscape.storage.dimensions import Dimensions
 from mpi_landscape.storage.files import allocated, appearing, write_attributes
 from mpi_landscape.storage.surface import decay
+from mpi_landscape.storage.surface.labelled import LONG_NAMES
+from mpi_landscape.storage.surface.points import NamedPoint, write_points
 from mpi_landscape.storage.surface.schema import SCHEMA, TARGET, arrays, results, size_of_arrays
 from mpi_landscape.storage.texts import stored, stored_all
 
@@ -31,11 +33,12 @@ class Contents:
         plan: The tiles.
         quantities: What is known at a point.
         center: (num_parameters,) float32.
-        directions: `alpha`, and `beta` for a surface: (num_parameters,) float32 each.
+        directions: `alpha`, and `beta` for a surface: (num_parameters,) float32 each; of several lines one for each.
         layout: One mapping per tensor of the flat vectors: name, shape, offset, kind.
         attributes: Identity, provenance, certificate: texts and numbers by name.
         orders: For a plan of samples, the order in which each split's examples are held: (N,) int64 by split.
         save_vectors: Whether center and directions are stored, or only what they are made of and their fingerprints.
+        points: That have names.
         products: Those of center and directions with each other, by kind of tensor, where there are no such vectors.
     """
 
@@ -48,6 +51,7 @@ class Contents:
     attributes: Mapping[str, Any]
     orders: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     save_vectors: bool = True
+    points: Sequence[NamedPoint] = ()
     products: decay.Products | None = None
 
     @property
@@ -84,10 +88,13 @@ def _size(contents: Contents) -> int:
 def _fill(file: h5py.File, contents: Contents) -> None:
     grid, plan = contents.grid, contents.plan
     dimensions = Dimensions(file)
-    dimensions.coordinate("alpha", grid.alpha.values, "alpha: coordinate along the first direction")
+    dimensions.coordinate("alpha", grid.alpha.values, LONG_NAMES["alpha"])
     if grid.beta is not None:
-        dimensions.coordinate("beta", grid.beta.values, "beta: coordinate along the second direction")
-    axes = ("alpha", "beta")[: len(grid.shape)]
+        dimensions.coordinate("beta", grid.beta.values, LONG_NAMES["beta"])
+    if grid.seeds:
+        seeds = np.array(grid.seeds, dtype=np.int64)
+        dimensions.coordinate("repeat", seeds, LONG_NAMES["repeat"])
+    axes = ("alpha", "repeat" if grid.seeds else "beta")[: len(grid.shape)]
     kind_of = results(plan, contents.quantities)
     for name, (shape, dtype, empty) in arrays(grid, plan, contents.quantities).items():
         dataset = allocated(file, name, shape, dtype, empty)
@@ -105,6 +112,7 @@ def _fill(file: h5py.File, contents: Contents) -> None:
     file["tiles"].attrs["sums"] = stored(", ".join(contents.quantities.columns))
     _write_samples(file, contents, dimensions)
     _write_directions(file, contents, dimensions)
+    write_points(file, contents.points, dimensions)
     of_the_schema = {
         "schema": SCHEMA,
         "points_per_tile": plan.points_per_tile,
@@ -125,7 +133,11 @@ def _products(contents: Contents) -> dict[str, NDArray[np.float64]]:
     tensors = [
         (row["kind"], row["offset"], row["offset"] + math.prod(row["shape"])) for row in contents.layout
     ]
-    return decay.products(tensors, list(contents.vectors.values()))
+    if not contents.grid.seeds:
+        return decay.products(tensors, list(contents.vectors.values()))
+    # Of each line by itself, one after the other.
+    lines = [decay.products(tensors, [contents.center, vector]) for vector in contents.directions.values()]
+    return {name: np.concatenate([each[name] for each in lines]) for name in lines[0]}
 
 
 def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
@@ -145,7 +157,16 @@ def _write_samples(file: h5py.File, contents: Contents, dimensions: Dimensions) 
 def _write_directions(file: h5py.File, contents: Contents, dimensions: Dimensions) -> None:
     """The flat vectors, and the table that says which tensor lies where in them."""
     group = file.create_group("directions")
-    for name, vector in contents.vectors.items() if contents.save_vectors else ():
+    vectors: Mapping[str, NDArray[np.float32]] = contents.vectors if contents.save_vectors else {}
+    if vectors and contents.grid.seeds:
+        vectors = {"center": contents.center}
+        lines = group.create_dataset(
+            "alpha", shape=(len(contents.directions), contents.center.size), dtype="f4"
+        )
+        for place, vector in enumerate(contents.directions.values()):
+            lines[place] = vector
+        dimensions.name(lines, ("repeat", "parameter"), "directions/")
+    for name, vector in vectors.items():
         dimensions.name(group.create_dataset(name, data=vector), ("parameter",), "directions/")
     columns = {
         "tensor_name": stored_all(row["name"] for row in contents.layout),

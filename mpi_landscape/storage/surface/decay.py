@@ -88,9 +88,9 @@ def are_in(attributes: Mapping[str, Any]) -> bool:
 
 
 def of_attributes(
-    path: str, attributes: Mapping[str, Any], num_vectors: int
+    path: str, attributes: Mapping[str, Any], num_vectors: int, num_lines: int = 1
 ) -> dict[str, NDArray[np.float64]]:
-    """The products that a file says.
+    """The products that a file says; of several lines those of each by itself, one after the other.
 
     Raises:
         LandscapeError: They are none.
@@ -99,7 +99,7 @@ def of_attributes(
     for name in SETS:
         said = attributes[f"{_PREFIX}{name}"]
         numbers = said if isinstance(said, list) else [said]
-        if len(numbers) != num_vectors * (num_vectors + 1) // 2 or not all(
+        if len(numbers) != num_lines * (num_vectors * (num_vectors + 1) // 2) or not all(
             isinstance(number, float) for number in numbers
         ):
             raise LandscapeError(f"{path}: is damaged: its attribute {_PREFIX}{name} is {shown(said)}")
@@ -118,14 +118,22 @@ def without(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def squared_norm(
-    numbers: NDArray[np.float64], alpha: NDArray[np.float64], beta: NDArray[np.float64] | None
+    numbers: NDArray[np.float64],
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64] | None,
+    *,
+    several: bool = False,
 ) -> NDArray[np.float64]:
     """‖θ(α, β)‖² at the points of a grid: (num_alpha, num_beta) float64, (num_alpha,) for a line.
+
+    Of `several` lines, whose numbers follow each other, (num_alpha, num_lines).
 
     Example:
         >>> squared_norm(np.array([26.0, 5, 5]), np.array([0.0, -1, 2]), None)  # 26 + 10α + 5α²
         array([26., 21., 66.])
     """
+    if several:
+        return np.stack([squared_norm(line, alpha, None) for line in numbers.reshape(-1, 3)], axis=1)
     if beta is None:
         center, along, step = numbers
         return np.asarray(center + alpha * (2 * along + alpha * step))

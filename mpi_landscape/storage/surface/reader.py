@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError, printable
+from mpi_landscape.plan.grid import Grid
 from mpi_landscape.plan.quantities import Quantities, derived
 from mpi_landscape.plan.samples import Sample
 from mpi_landscape.plan.tiles import Plan
@@ -23,6 +24,7 @@ from mpi_landscape.storage.cells import DONE
 from mpi_landscape.storage.soundness import check_attributes, check_datasets, damage_named, holds
 from mpi_landscape.storage.surface import decay, schema
 from mpi_landscape.storage.surface.ending import Ended
+from mpi_landscape.storage.surface.points import read_points
 from mpi_landscape.storage.surface.progress import done_points
 from mpi_landscape.storage.surface.tiles import tiles_of
 from mpi_landscape.storage.surface.value import Surface
@@ -59,12 +61,14 @@ def read_surface(path: str | Path) -> Surface:
             path=str(path),
             alpha=file["alpha"][...],
             beta=file["beta"][...] if grid.beta is not None else None,
+            seeds=np.array(grid.seeds) if grid.seeds else None,
             values=values | further,
             done=done_points(file, grid, plan, quantities, status, values),
+            points=read_points(Path(path), file, 1 if grid.beta is None else 2),
             attributes=files.readable(attributes),
             units=units | their_units,
             tiles_left=int(plan.num_tiles - status.sum()),
-            find_products=_products(Path(path), attributes, len(grid.shape) + 1),
+            find_products=_products(Path(path), attributes, grid),
             **_sampling(file, plan),
         )
     return replace(surface, ending=_ending(surface))
@@ -145,7 +149,7 @@ def read_direction(path: str | Path, name: str) -> tuple[NDArray[np.float32], li
     """One flat vector of a file (`center`, `alpha` or `beta`) and the names of its tensors.
 
     Raises:
-        LandscapeError: The file has no such vector, or it is damaged.
+        LandscapeError: The file has no such vector, or it is damaged, or `alpha` has several: see `read_lines`.
     """
     with reading(path) as file:
         there = [known for known in VECTORS if holds(file, f"directions/{known}")]
@@ -171,26 +175,66 @@ def read_names(path: str | Path) -> list[str]:
         return names_of(file, path)
 
 
+def read_lines(path: str | Path) -> list[NDArray[np.float32]]:
+    """The directions of several lines, in the order of their seeds.
+
+    Raises:
+        LandscapeError: The file has no such vectors, or they are damaged.
+    """
+    with reading(path) as file:
+        check_datasets(Path(path), file, {"directions/alpha": ((None, None), "f4")})
+        check_vector(file, path, "alpha")
+        return list(file["directions/alpha"][...])
+
+
 def vector_of(file: h5py.File, path: str | Path, name: str) -> NDArray[np.float32]:
     """A flat vector whose values fit the fingerprint that the file has of it, if it has one.
 
     Raises:
-        LandscapeError: It is not there, or damaged.
+        LandscapeError: It is not there, or damaged, or it is one of several lines.
     """
+    if holds(file, "repeat") and name != "center":
+        raise LandscapeError(
+            f"{path}: holds several lines, each with a direction of its own; valid is a file with one, or kind: random with "
+            f"the seed of the line"
+        )
     check_datasets(Path(path), file, {f"directions/{name}": ((None,), "f4")})
     vector: NDArray[np.float32] = file[f"directions/{name}"][...]
-    known = identity.of_attributes(files.read_attributes(file)).get(
-        name if name == "center" else f"direction_{name}"
-    )
-    if known is not None and identity.fingerprint(vector) != known:
-        raise damaged(path, f"directions/{name}")
+    _check_print(file, path, name, [vector])
     return vector
 
 
-def _products(path: Path, attributes: Mapping[str, Any], num_vectors: int) -> Any:
+def check_vector(file: h5py.File, path: str | Path, name: str) -> None:
+    """Refuse a vector, or those of several lines, that does not fit its fingerprint.
+
+    Raises:
+        LandscapeError: It is not there, or damaged.
+    """
+    if not holds(file, "repeat") or name == "center":
+        vector_of(file, path, name)
+        return
+    check_datasets(Path(path), file, {f"directions/{name}": ((file["repeat"].size, None), "f4")})
+    lines = file[f"directions/{name}"]
+    # One at a time: together they may take more memory than a line.
+    _check_print(file, path, name, (lines[place] for place in range(len(lines))))
+
+
+def _check_print(
+    file: h5py.File, path: str | Path, name: str, vectors: Iterable[NDArray[np.float32]]
+) -> None:
+    known = identity.of_attributes(files.read_attributes(file)).get(
+        name if name == "center" else f"direction_{name}"
+    )
+    if known is not None and identity.fingerprint(*vectors) != known:
+        raise damaged(path, f"directions/{name}")
+
+
+def _products(path: Path, attributes: Mapping[str, Any], grid: Grid) -> Any:
     """What finds the products of the vectors: in the attributes, or of before from the vectors themselves."""
+    num_vectors = 2 if grid.beta is None else 3
     if decay.are_in(attributes):
-        return partial(decay.of_attributes, str(path), decay.only(attributes), num_vectors)
+        lines = max(1, len(grid.seeds))
+        return partial(decay.of_attributes, str(path), decay.only(attributes), num_vectors, lines)
     return partial(read_products, path.absolute(), num_vectors)
 
 

@@ -147,7 +147,7 @@ def read_plan(file: h5py.File) -> tuple[Grid, Plan, Quantities]:
     axes = [
         _read_axis(path, file, name) for name in ("alpha", "beta") if name == "alpha" or holds(file, name)
     ]
-    grid = Grid(axes[0], axes[1] if len(axes) > 1 else None)
+    grid = Grid(axes[0], axes[1] if len(axes) > 1 else None, _read_seeds(path, file))
     splits = check_names(path, text(path, file, "splits"))
     counts, points = whole_numbers(path, file, "shards"), whole_numbers(path, file, "points_per_tile")
     if len(counts) != len(splits) or len(points) != 1:
@@ -189,6 +189,17 @@ def _expected(grid: Grid, plan: Plan, quantities: Quantities) -> dict[str, tuple
     return {
         name: (shape, dtype.str[1:]) for name, (shape, dtype, _) in arrays(grid, plan, quantities).items()
     }
+
+
+def _read_seeds(path: Path, file: h5py.File) -> tuple[int, ...]:
+    """Those of several lines; none of a file of one line or of a plane."""
+    if not holds(file, "repeat"):
+        return ()
+    check_datasets(path, file, {"repeat": ((None,), "i8")})
+    seeds = file["repeat"][...].tolist()
+    if not seeds or len(set(seeds)) < len(seeds) or holds(file, "beta"):
+        raise LandscapeError(f"{path}: is damaged: its repeats are those of no lines")
+    return tuple(seeds)
 
 
 def _read_axis(path: Path, file: h5py.File, name: str) -> Axis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.again import command_again
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.value import Surface
+from mpi_landscape.wording import coordinates, ranges, shortened
 
 
 def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
             for name, axis in (("alpha", surface.alpha), ("beta", surface.beta))
             if axis is not None
         },
+        **({} if surface.seeds is None else {"repeats": {"seeds": surface.seeds.tolist()}}),
+        **({"points": [asdict(point) for point in surface.points]} if surface.points else {}),
         **({"weight_decay": {"strength": strength, "of": of, "words": added}} if added else {}),
         "quantities": {name: _range(surface, name) for name in surface.quantities},
         "certificate": certificate,
@@ -70,7 +74,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     ]
     if "left" in facts:
         text += _how_to_go_on(facts["left"])
-    text.append(f"grid         {axes}")
+    seeds = facts.get("repeats", {}).get("seeds", [])
+    text.append(f"grid         {axes}{f'; {len(seeds)} lines (seeds {ranges(seeds)})' if seeds else ''}")
+    text += [_point(point) for point in facts.get("points", [])]
     if "sampling" in facts:
         text.append(f"sampled      {_accuracy(facts['sampling'])}")
     if "weight_decay" in facts:
@@ -99,6 +105,13 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if "cosine" in certificate:
         text.append(f"  cosine between the directions: {certificate['cosine']:.6f}")
     return text
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    """A point that has a name."""
+    far = point["outside"]
+    outside = f", {100 * far:.2g} % of its way leads out of the plane" if far >= 1e-4 else ""
+    return f"point        {shortened(point['name'])} at ({coordinates(point['at'])}){outside}"
 
 
 def _off(error: float, attributes: Mapping[str, Any]) -> str:
@@ -169,6 +182,7 @@ def _range(surface: Surface, name: str) -> dict[str, Any]:
     """Least and greatest value with their places, and how many cells are done and not finite."""
     values, done = surface.values[name], surface.done_of(name)
     finite = done & np.isfinite(values)
+    axes = [axis for axis in (surface.alpha, surface.beta, surface.seeds) if axis is not None]
     result: dict[str, Any] = {
         "done": int(done.sum()),
         "of": int(done.size),
@@ -177,11 +191,7 @@ def _range(surface: Surface, name: str) -> dict[str, Any]:
     for key, find, empty in (("min", np.argmin, np.inf), ("max", np.argmax, -np.inf)):
         if finite.any():
             place = np.unravel_index(int(find(np.where(finite, values, empty))), values.shape)
-            where = [
-                float(axis[index])
-                for axis, index in zip((surface.alpha, surface.beta), place, strict=False)
-                if axis is not None
-            ]
+            where = [axis[index].item() for axis, index in zip(axes, place, strict=True)]
             result[key] = {"value": float(values[place]), "at": where}
     return result
 
@@ -189,9 +199,6 @@ def _range(surface: Surface, name: str) -> dict[str, Any]:
 def _describe(values: dict[str, Any]) -> str:
     if "min" not in values:
         return f"no finite value in {values['done']} of {values['of']} cells"
-    ends = [
-        f"{values[key]['value']:.6g} at ({', '.join(f'{place:g}' for place in values[key]['at'])})"
-        for key in ("min", "max")
-    ]
+    ends = [f"{values[key]['value']:.6g} at ({coordinates(values[key]['at'])})" for key in ("min", "max")]
     wrong = f"; {values['not_finite']} cells are NaN or infinite" if values["not_finite"] else ""
     return f"{ends[0]} to {ends[1]}{wrong}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from mpi_landscape.storage.by_name import ByName
 from mpi_landscape.storage.drawing import drawing
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.ending import Ended
+from mpi_landscape.storage.surface.labelled import labelled
+from mpi_landscape.storage.surface.points import NamedPoint
 from mpi_landscape.wording import listed
 
 if TYPE_CHECKING:
@@ -42,11 +45,14 @@ class Surface(ByName):
         alpha: (num_alpha,) float64, in units of the first direction.
         beta: (num_beta,) float64, in units of the second direction; None for a line.
         values: Quantity name (`train_loss`, `test_accuracy`, `lambda_max`, ...) to an array of shape
-            (num_alpha, num_beta), or (num_alpha,) for a line, float64, in its units. NaN where not done, but
-            also where NaN *is* the result.
+            (num_alpha, num_beta), (num_alpha,) for a line, or (num_alpha, num_lines) for several, float64, in its units.
+            NaN where not done, but also where NaN *is* the result.
         done: Split name to a bool array of the same shape: True where the value is a result.
+        seeds: Of several lines, that of each one's random direction: (num_lines,) int64; None otherwise. `lines` has them one
+            by one.
         units: Quantity name to its units as the file says them: `nats per example` for a loss, `1` for a fraction
             such as an accuracy; empty or absent where they are not known.
+        points: Those that have names: the center and the ends of differences, where a direction leads to a checkpoint.
         attributes: Everything else the file says of itself.
         target: The relative error that the last run was asked for, 0 for exact values; None where the plan has no samples.
         evaluations: The share of the evaluations of an exact surface that were made, in [0, 1]; None likewise.
@@ -72,7 +78,9 @@ class Surface(ByName):
     beta: NDArray[np.float64] | None
     values: Mapping[str, NDArray[np.float64]]
     done: Mapping[str, NDArray[np.bool_]]
+    seeds: NDArray[np.int64] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    points: tuple[NamedPoint, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: float | None = None
     evaluations: float | None = None
@@ -88,6 +96,7 @@ class Surface(ByName):
     def __repr__(self) -> str:
         shape = " x ".join(str(len(axis)) for axis in (self.alpha, self.beta) if axis is not None)
         grid = f"line of {shape} points" if self.is_line else f"{shape} points"
+        grid = grid if self.seeds is None else f"{len(self.seeds)} lines of {shape} points"
         share = min(99, int(100 * self.progress))
         state = (
             "finished" if self.ending is Ended.FINISHED else f"{share} % done, {self.tiles_left} tiles left"
@@ -114,8 +123,35 @@ class Surface(ByName):
 
     @property
     def is_line(self) -> bool:
-        """Whether there is one direction only."""
+        """Whether there is one axis only."""
         return self.beta is None
+
+    @property
+    def lines(self) -> tuple[Surface, ...]:
+        """Each of several lines by itself, in the order of their seeds; the surface itself where it is one line or a plane.
+
+        Example:
+            >>> both = Surface(path="a.h5", alpha=np.array([0.0, 1]), beta=None, seeds=np.array([1, 2]),
+            ...     values={"train_loss": np.array([[0.5, 0.5], [2, 3]])}, done={"train": np.ones((2, 2), bool)})
+            >>> [line.train_loss.tolist() for line in both.lines]
+            [[0.5, 2.0], [0.5, 3.0]]
+        """
+        if self.seeds is None:
+            return (self,)
+        return tuple(self._line(place) for place in range(len(self.seeds)))
+
+    def _line(self, place: int) -> Surface:
+        return replace(
+            self,
+            seeds=None,
+            values={name: value[:, place] for name, value in self.values.items()},
+            done={split: done[:, place] for split, done in self.done.items()},
+            find_products=None if self.find_products is None else partial(self._products_of, place),
+        )
+
+    def _products_of(self, place: int) -> dict[str, NDArray[np.float64]]:
+        assert self.find_products is not None
+        return {name: numbers[3 * place : 3 * place + 3] for name, numbers in self.find_products().items()}
 
     @property
     def progress(self) -> float:
@@ -206,7 +242,9 @@ class Surface(ByName):
             )
         if self.find_products is None:
             raise LandscapeError(f"{self.path}: says nothing of the norm of its parameters")
-        norm = decay.squared_norm(self.find_products()[chosen], self.alpha, self.beta)
+        norm = decay.squared_norm(
+            self.find_products()[chosen], self.alpha, self.beta, several=self.seeds is not None
+        )
         values = {
             name: value + strength / 2 * norm if name.endswith("_loss") else value
             for name, value in self.values.items()
@@ -221,27 +259,8 @@ class Surface(ByName):
         Raises:
             LandscapeError: xarray is not installed.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise LandscapeError("to_xarray() needs xarray: pip install xarray") from error
-        axes = {"alpha": self.alpha} | ({} if self.beta is None else {"beta": self.beta})
-        names = dict(zip(axes, ("first", "second"), strict=False))
-        return xarray.Dataset(
-            {
-                name: (
-                    tuple(axes),
-                    value,
-                    {"units": self.units.get(name, ""), "long_name": name.replace("_", " ")},
-                )
-                for name, value in self.values.items()
-            },
-            coords={
-                name: (name, axis, {"long_name": f"{name}: coordinate along the {names[name]} direction"})
-                for name, axis in axes.items()
-            },
-            attrs=dict(self.attributes),
-        )
+        axes = {"alpha": self.alpha, "beta": self.beta, "repeat": self.seeds}
+        return labelled(self.values, axes, self.units, self.attributes)
 
     def plot(
         self, kind: str | None = None, *, quantity: str | None = None, ax: Any = None, **options: Any
@@ -249,7 +268,7 @@ class Surface(ByName):
         """Draw it as `python -m plotting` does.
 
         Args:
-            kind: `contour`, `filled`, `surface`, `heatmap` or `line`; by default contour, or line for a line.
+            kind: `contour`, `filled`, `surface`, `heatmap`, `line` or `persistence`; by default contour, or line for a line.
             quantity: Such as `test_loss`; by default the first loss, in a line with its accuracy.
             ax: Axes of matplotlib to draw into, of projection 3d for a surface; by default a figure of its own.
             options: As those of the command line: scale, levels, vmin, vmax, title.

@@ -307,6 +307,11 @@ NETWORKS = {
         lambda: images(lambda s, x: F.adaptive_avg_pool2d(F.adaptive_max_pool2d(x, 3), 2)),
         [8],
     ),
+    "mean of channels last": (
+        lambda: images(lambda s, x: F.adaptive_avg_pool2d(x.to(memory_format=torch.channels_last), 1)),
+        [8],
+    ),
+    "by strides": (lambda: rows(lambda s, x: torch.as_strided(x, (8, 5), (1, 8)).t().relu()), [8]),
     "resizing": (
         lambda: images(lambda s, x: F.interpolate(F.interpolate(x, scale_factor=2), size=5, mode="bilinear")),
         [8],
@@ -429,6 +434,14 @@ NETWORKS = {
     ),
     "cumsum": (lambda: rows(lambda s, x: s.second(x.cumsum(1)), after=7, second=nn.Linear(8, 7)), [7]),
     "flip": (lambda: rows(lambda s, x: s.second(x.flip(1)), after=7, second=nn.Linear(8, 7)), [7]),
+    "windows": (
+        lambda: rows(
+            lambda s, x: s.second(torch.as_strided(x, (5, 7, 2), (8, 1, 1)).sum(2)),
+            after=6,
+            second=nn.Linear(7, 6),
+        ),
+        [6],
+    ),
     "sort": (lambda: rows(lambda s, x: s.second(x.sort(1)[0]), after=7, second=nn.Linear(8, 7)), [7]),
     "positions of units": (
         lambda: rows(lambda s, x: s.second(x * torch.arange(8)), after=7, second=nn.Linear(8, 7)),

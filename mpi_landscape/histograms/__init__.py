@@ -1,0 +1,1 @@
+"""Histograms and norms of the weights of checkpoints."""

@@ -1,0 +1,1 @@
+"""Numbers about a minimum, from the values of a surface alone."""
