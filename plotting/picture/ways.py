@@ -20,10 +20,7 @@ _MOST_DROPS = 12
 
 
 def axis_labels(trajectory: Trajectory) -> tuple[str, str]:
-    """The labels of the axes, with the share of the variation that each holds.
-
-    Those of components that share of which is tiny are still said: that they hold nothing is what such a picture shows.
-    """
+    """The labels of the axes, with the share of the variation that each holds, however little: that is what random ones show."""
     names = _NAMES.get(trajectory.axes, ("", ""))
     labels = []
     for letter, name, key in zip("αβ", names, ("alpha", "beta"), strict=True):
