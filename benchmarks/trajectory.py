@@ -105,7 +105,7 @@ def measure(folder: Path, parameters: int) -> None:
         gram = products(rows)
         first = time.perf_counter()
         found = ranks.share(principal(gram))
-        axes, with_axes = components(rows, found)
+        axes, with_axes, _ = components(rows, found)
         places, _ = nearest(gram.diagonal(), with_axes.with_axes, with_axes.of_axes)
         ranks.meet()
         end = time.perf_counter()

@@ -117,8 +117,8 @@ def locate(request: Request, opened: Opened, ranks: Ranks) -> Located:
             except LandscapeError as error:
                 raise LandscapeError(f"{request.here}: {error}") from error
         # Rank 0's for all: it decides.
-        found, squares = ranks.share(found), np.diag(gram)
-        made_axes, with_them = components(rows, found)
+        found = ranks.share(found)
+        made_axes, with_them, squares = components(rows, found)
         axes = dict(zip(("alpha", "beta"), made_axes, strict=True))
         variation, mean_square = found.variation, float(gram.mean())
     else:
