@@ -76,7 +76,7 @@ def read_twice(folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def measure(folder: Path, parameters: int) -> None:
+def measure(folder: Path, parameters: int, threads: int) -> None:
     """Find the axes on the ranks of this job, and print what it took as JSON."""
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
     from mpi_landscape.geometry.layout import layout_of
@@ -101,12 +101,12 @@ def measure(folder: Path, parameters: int) -> None:
         opened = time.perf_counter()
         center = torch.empty(layout.size)
         vectors[-1].read(0, center)
-        rows = Rows(vectors=vectors[:-1], center=center, ranks=ranks)
+        rows = Rows(vectors=vectors[:-1], center=center, ranks=ranks, threads=threads)
         gram = products(rows)
         first = time.perf_counter()
         found = ranks.share(principal(gram))
-        axes, with_axes, _ = components(rows, found)
-        places, _ = nearest(gram.diagonal(), with_axes.with_axes, with_axes.of_axes)
+        axes, with_axes, squares = components(rows, found)
+        places, _ = nearest(squares, with_axes.with_axes, with_axes.of_axes)
         ranks.meet()
         end = time.perf_counter()
     after = counted()
@@ -126,9 +126,10 @@ def measure(folder: Path, parameters: int) -> None:
         sys.stdout.write(json.dumps(text) + "\n")
 
 
-def launched(size: int, folder: Path, parameters: int) -> dict[str, float]:
-    """`measure` on so many ranks."""
+def launched(size: int, threads: int, folder: Path, parameters: int) -> dict[str, float]:
+    """`measure` on so many ranks of so many threads."""
     words = [__file__, "--measure", "--folder", str(folder), "--parameters", str(parameters)]
+    words += ["--threads", str(threads)]
     house = str(Path(__file__).parents[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": house}
     command = [sys.executable, *words]
@@ -145,12 +146,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--checkpoints", type=int, default=40)
     parser.add_argument("--parameters", type=int, default=2_000_000)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 1])
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 1, 2], help="of a rank, beside each of --ranks"
+    )
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.folder, options.parameters)
+        measure(options.folder, options.parameters, options.threads[0])
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -162,14 +166,14 @@ def main() -> None:
         say(f"{options.checkpoints} checkpoints of {options.parameters:,} numbers, {size / 2**30:.2f} GiB\n")
         say(f"reading them twice, plainly: {twice:.2f} s\n")
         say(
-            "ranks  seconds  of reading twice  speedup  readings of a file  peak of a rank, vectors  the same bits\n"
+            "ranks  threads  seconds  of reading twice  speedup  readings of a file  peak of a rank, vectors  the same bits\n"
         )
         alone: dict[str, float] = {}
-        for number in options.ranks:
-            found = launched(number, folder, options.parameters)
+        for number, threads in zip(options.ranks, options.threads, strict=True):
+            found = launched(number, threads, folder, options.parameters)
             alone = alone or found
             say(
-                f"{number:5d}  {found['seconds']:7.2f}  {found['seconds'] / twice:16.2f}  "
+                f"{number:5d}  {threads:7d}  {found['seconds']:7.2f}  {found['seconds'] / twice:16.2f}  "
                 f"{alone['seconds'] / found['seconds']:7.2f}  {found['read'] / size:18.3f}  {found['peak'] / vector:23.2f}  "
                 f"{found['fingerprint'] == alone['fingerprint']}   (open {found['open']:.2f}, first pass {found['first']:.2f}, "
                 f"second {found['second']:.2f} s)\n"

@@ -16,6 +16,7 @@ from mpi_landscape.geometry.directions import cosine, random_direction
 from mpi_landscape.geometry.layout import empty_vector
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.geometry.principal import nearest, principal
+from mpi_landscape.parallel.devices import thread_share
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, share_center
 from mpi_landscape.placement.columns import StoredVector, fingerprint_of_rest, stored_vector
@@ -107,7 +108,8 @@ def locate(request: Request, opened: Opened, ranks: Ranks) -> Located:
     vectors = [vector for vector, is_one in zip(opened.vectors, at_center, strict=True) if not is_one]
     with ranks.together():
         _check_number(request, len(vectors))
-    rows = Rows(vectors=vectors, center=center.vector, ranks=ranks)
+    threads = thread_share(ranks, request.compute.threads)
+    rows = Rows(vectors=vectors, center=center.vector, ranks=ranks, threads=threads)
     variation: NDArray[np.float64] | None = None
     if request.said.axes == "pca":
         gram = products(rows)

@@ -25,6 +25,7 @@ from torch import Tensor
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.geometry.layout import empty_vector
 from mpi_landscape.geometry.principal import Principal
+from mpi_landscape.loading.sharing import Pause, Workers
 from mpi_landscape.parallel.ordered import join, total_over_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.columns import StoredVector
@@ -33,6 +34,9 @@ from mpi_landscape.plan.pairwise import Pairwise
 
 # Rows of a product that are made at a time: it is symmetric, and what lies above its diagonal is left out but for these.
 _PANEL = 64
+
+# Blocks that threads hold together, in vectors.
+_MOST_VECTORS = 2
 
 # Given the first column of a chunk and its differences, (num_rows, num_columns) float32: adds to a sum.
 Adding = Callable[[int, Tensor, Tensor], None]
@@ -46,11 +50,13 @@ class Rows:
         vectors: The checkpoints.
         center: (n,) float32.
         ranks: Who reads.
+        threads: Of this rank, each with leaves of its own; the bits do not depend on them.
     """
 
     vectors: Sequence[StoredVector]
     center: Tensor
     ranks: Ranks
+    threads: int = 1
 
     @property
     def columns(self) -> Columns:
@@ -67,15 +73,46 @@ class Rows:
         sums = Pairwise(columns.num_leaves)
         with ranks.together():
             own = columns.of_rank(ranks.rank, ranks.size)
+            with closing(self._leaves(own, shape, adding)) as leaves:
+                for leaf, into in zip(own, leaves, strict=True):
+                    if not into.isfinite().all():
+                        raise self._not_finite(columns.leaf(leaf))
+                    sums.add(leaf, into.numpy())
+        return total_over_ranks(ranks, sums)
+
+    def _leaves(
+        self, own: Sequence[int], shape: tuple[int, int], adding: Adding
+    ) -> Generator[Tensor, None, None]:
+        """The sum of each of some leaves, in their order."""
+        columns = self.columns
+        block = 4 * len(self.vectors) * min(columns.block, columns.size)
+        at_once = max(1, min(self.threads, _MOST_VECTORS * 4 * columns.size // block))
+        if at_once == 1:
             with closing(self._blocks([block for leaf in own for block in columns.leaf(leaf)])) as blocks:
                 for leaf in own:
                     into = torch.zeros(shape, dtype=torch.float64)
                     for start, _ in columns.leaf(leaf):
                         self._add(start, next(blocks), adding, into)
-                    if not into.isfinite().all():
-                        raise self._not_finite(columns.leaf(leaf))
-                    sums.add(leaf, into.numpy())
-        return total_over_ranks(ranks, sums)
+                    yield into
+            return
+
+        def work(room: Tensor, leaf: int, _pause: Pause) -> Tensor:
+            into = torch.zeros(shape, dtype=torch.float64)
+            for start, stop in columns.leaf(leaf):
+                numbers = room[:, : stop - start]
+                self._read(start, numbers)
+                self._add(start, numbers, adding, into)
+            return into
+
+        rooms = [torch.empty(len(self.vectors), min(columns.block, columns.size)) for _ in range(at_once)]
+        with Workers(rooms) as workers:
+            # Few at a time: a sum is a matrix.
+            for first in range(0, len(own), 4 * at_once):
+                yield from workers.share_out(own[first : first + 4 * at_once], work)
+
+    def _read(self, start: int, numbers: Tensor) -> None:
+        for vector, row in zip(self.vectors, numbers, strict=True):
+            vector.read(start, row)
 
     def _blocks(self, bounds: Sequence[tuple[int, int]]) -> Generator[Tensor, None, None]:
         """(num_rows, stop - start) float32 of each block, good until the next one is taken; one is read ahead."""
@@ -85,8 +122,7 @@ class Rows:
         def read(number: int) -> Tensor:
             start, stop = bounds[number]
             numbers = places[number % 2][:, : stop - start]
-            for vector, row in zip(self.vectors, numbers, strict=True):
-                vector.read(start, row)
+            self._read(start, numbers)
             return numbers
 
         with ThreadPoolExecutor(1) as reader:
