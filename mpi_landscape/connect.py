@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
+from mpi_landscape.configuration.overrides import Override
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.connection.schema import check_kind
 from mpi_landscape.storage.writer import CHOICES
+from mpi_landscape.wording import one_line
 
 if TYPE_CHECKING:
     from mpi_landscape.configuration.sections.whole import Configuration
@@ -37,25 +39,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "run it again to go on.",
     )
     parser.add_argument("configuration", metavar="CONFIG", help="YAML file with a section `connect`")
-    parser.add_argument("--output", metavar="FILE", help="the file, instead of the configuration's")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override a field: connect.method=autoneb",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
-    parser.add_argument("--overwrite", action="store_true", help="seek the path anew, and replace the file")
-    parser.add_argument(
-        "--time-limit",
-        metavar="SECONDS",
-        type=command_line.seconds,
-        help="stop cleanly after this time (exit status 75)",
-    )
-    command_line.patience_option(parser, "an hour")
-    parser.add_argument(
-        "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
+    command_line.job_options(
+        parser,
+        example="connect.method=autoneb",
+        overwrite="seek the path anew, and replace the file",
+        patience="an hour",
+        writers=CHOICES,
     )
     program.execute(parser, run, argv)
 
@@ -65,7 +54,10 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     where = str(options.configuration)
     from mpi_landscape.configuration import reading
 
-    overrides = [*options.set, *([f"output={options.output}"] if options.output is not None else [])]
+    overrides: list[str | Override] = list(options.set)
+    if options.output is not None:
+        said = f"--output={one_line(options.output)}"
+        overrides.append(Override(said=said, key="output", value=options.output))
     configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
     assert configuration is not None
     with ranks.together():

@@ -39,10 +39,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     second = parser.add_mutually_exclusive_group()
     second.add_argument("--beta", metavar="MIN:MAX:NUM", help="second axis, instead of the file's")
     second.add_argument("--line", action="store_true", help="along the first direction only")
-    parser.add_argument("--output", metavar="FILE", help="the surface file, instead of the configuration's")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a field: grid.alpha.num=11"
-    )
     parser.add_argument(
         "--relative-error",
         metavar="SHARE",
@@ -50,21 +46,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         help="evaluate samples of the data until every loss is known to this, such as 0.01; run again with a smaller "
         "one, or without, to go on",
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan and the expected time, write nothing"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing surface file")
-    parser.add_argument(
-        "--time-limit",
-        metavar="SECONDS",
-        type=command_line.seconds,
-        help="stop cleanly after this time (exit status 75)",
-    )
-    command_line.patience_option(
-        parser, "an hour before the first tile; then 20 tiles, five minutes at least"
-    )
-    parser.add_argument(
-        "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
+    command_line.job_options(
+        parser,
+        example="grid.alpha.num=11",
+        overwrite="replace an existing surface file",
+        patience="an hour before the first tile; then 20 tiles, five minutes at least",
+        writers=CHOICES,
     )
     program.execute(parser, run, argv)
 

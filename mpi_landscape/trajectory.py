@@ -32,31 +32,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "Put the checkpoints of trainings on two axes, with the losses of each, into one HDF5 file; run it again to resume.",
     )
     parser.add_argument("configuration", metavar="CONFIG", help="YAML file, with a section `trajectory`")
-    parser.add_argument(
-        "--output", metavar="FILE", help="the trajectory file, instead of the configuration's"
-    )
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override a field: trajectory.axes=random",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan and the expected time, write nothing"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing trajectory file")
-    parser.add_argument(
-        "--time-limit",
-        metavar="SECONDS",
-        type=command_line.seconds,
-        help="stop cleanly after this time (exit status 75)",
-    )
-    command_line.patience_option(
-        parser, "an hour before the first checkpoint; then 20 of them, five minutes at least"
-    )
-    parser.add_argument(
-        "--writer", choices=CHOICES, default="auto", help="who writes: every rank, or rank 0 for all"
+    command_line.job_options(
+        parser,
+        example="trajectory.axes=random",
+        overwrite="replace an existing trajectory file",
+        patience="an hour before the first checkpoint; then 20 of them, five minutes at least",
+        writers=CHOICES,
     )
     program.execute(parser, run, argv)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from mpi_landscape.errors import printable
@@ -31,6 +32,33 @@ def parser(name: str, description: str) -> Parser:
     made = Parser(prog=f"python -m mpi_landscape.{name}", description=description)
     made.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return made
+
+
+def job_options(
+    parser: argparse.ArgumentParser, *, example: str, overwrite: str, patience: str, writers: Sequence[str]
+) -> None:
+    """Add the options of a program that computes into one file.
+
+    Args:
+        parser: Of the program.
+        example: What `--set` may be given.
+        overwrite: What `--overwrite` does.
+        patience: How long ranks wait for each other, unless said.
+        writers: What `--writer` may be.
+    """
+    add = parser.add_argument
+    add("--output", metavar="FILE", help="the file, instead of the configuration's")
+    add("--set", metavar="KEY=VALUE", action="append", default=[], help=f"override a field: {example}")
+    add("--dry-run", action="store_true", help="print the plan and the expected time, write nothing")
+    add("--overwrite", action="store_true", help=overwrite)
+    add(
+        "--time-limit",
+        metavar="SECONDS",
+        type=seconds,
+        help="stop cleanly after this time (exit status 75)",
+    )
+    patience_option(parser, patience)
+    add("--writer", choices=writers, default="auto", help="who writes: every rank, or rank 0 for all")
 
 
 def patience_option(parser: argparse.ArgumentParser, default: str) -> None:

@@ -22,10 +22,9 @@ from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is, tenso
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.ends import end_of
-from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, tensors_given
-from mpi_landscape.problem.build import Problem, is_ragged
+from mpi_landscape.problem.arguments import check_data, check_loss, check_network, tensors_given
 from mpi_landscape.problem.checkpoints import Source, Weights, load_state, read_weights
-from mpi_landscape.scripting.together import check_title_and_limit, opened
+from mpi_landscape.scripting.together import check_title_and_limit, opened, problem_of
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.connection.reader import read_connection
 from mpi_landscape.storage.connection.schema import check_kind
@@ -111,23 +110,13 @@ def connect(
         resources.enter_context(kept_as_it_is(model))
         resources.enter_context(in_evaluation(model))
         with ranks.together():
-            function, name, text = given_loss(
-                loss,
+            problem = problem_of(
                 model,
+                loss,
+                given,
                 configuration.loss if named is not None else None,
-                ragged=is_ragged(given.splits),
                 where=_WHERE,
             )
-        problem = Problem(
-            model=model,
-            loss=function,
-            splits=given.splits,
-            where=_WHERE,
-            loss_name=name,
-            loss_text=text,
-            batch_size=given.batch_size,
-            notes=tuple(given.notes),
-        )
         ends = ranks.on_root(lambda: _ends(model, start, end, ranks)) or {}
         request = request_between(
             problem, ends, settings.resolved, configuration.compute, ranks, where=_WHERE

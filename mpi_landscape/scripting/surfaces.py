@@ -18,9 +18,8 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.parallel.stopping import Stopping
-from mpi_landscape.problem.arguments import check_data, check_loss, check_network, given_loss, lent_ends
-from mpi_landscape.problem.build import Problem, is_ragged
-from mpi_landscape.scripting.together import check_title_and_limit, opened
+from mpi_landscape.problem.arguments import check_data, check_loss, check_network, lent_ends
+from mpi_landscape.scripting.together import check_title_and_limit, opened, problem_of
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.reader import read_surface
@@ -141,22 +140,12 @@ def landscape(
         resources.enter_context(nullcontext() if ranks.is_root else kept_as_it_is(model))
         resources.enter_context(in_evaluation(model))
         with ranks.together():
-            function, name, text = given_loss(
-                loss,
+            problem = problem_of(
                 model,
+                loss,
+                given,
                 configuration.loss if named is not None else None,
-                ragged=is_ragged(given.splits),
                 where=_WHERE,
-            )
-            problem = Problem(
-                model=model,
-                loss=function,
-                splits=given.splits,
-                where=_WHERE,
-                loss_name=name,
-                loss_text=text,
-                batch_size=given.batch_size,
-                notes=tuple(given.notes),
                 ends=ends,
             )
         ending = run_job(

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
+from types import MappingProxyType
 from typing import Any
 
+from torch import Tensor, nn
+
 from mpi_landscape.command.door import is_debugging
+from mpi_landscape.configuration.sections.sources import LossConfiguration
 from mpi_landscape.errors import AgreedError, LandscapeError
 from mpi_landscape.parallel.launcher import open_ranks
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import all_here, watched
+from mpi_landscape.problem.arguments import given_loss
+from mpi_landscape.problem.build import Problem, is_ragged
+from mpi_landscape.problem.datasets.given import Given
 from mpi_landscape.wording import shown
 
 
@@ -42,6 +49,42 @@ def _nobody_waits(ranks: Ranks) -> Iterator[None]:
         else:
             traceback.print_exc()
         ranks.abort(1)
+
+
+def problem_of(
+    model: nn.Module,
+    loss: Any,
+    given: Given,
+    named: LossConfiguration | None,
+    *,
+    where: str,
+    ends: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({}),
+) -> Problem:
+    """What a script has handed over.
+
+    Args:
+        model: The network.
+        loss: As `landscape()` takes it.
+        given: The data, as `check_data` has found them.
+        named: A loss that is named, as a configuration says it.
+        where: The door, for messages.
+        ends: Networks and state dictionaries to which directions lead, by axis.
+
+    Raises:
+        LandscapeError: The loss cannot be taken.
+    """
+    function, name, text = given_loss(loss, model, named, ragged=is_ragged(given.splits), where=where)
+    return Problem(
+        model=model,
+        loss=function,
+        splits=given.splits,
+        where=where,
+        loss_name=name,
+        loss_text=text,
+        batch_size=given.batch_size,
+        notes=tuple(given.notes),
+        ends=ends,
+    )
 
 
 def check_title_and_limit(title: Any, time_limit: Any, *, where: str) -> None:
