@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         help="files or folders, of any kind that model.checkpoint takes",
     )
     add("--output", metavar="FILE", required=True, help="the file to write; python -m plotting draws it")
-    add("--bins", type=int, default=200, help="of the histogram (default 200)")
+    add(
+        "--bins", type=int, default=2000, help="of the histogram (default 2000; a picture puts them together)"
+    )
     add(
         "--range",
         metavar="LOW:HIGH",

@@ -41,7 +41,7 @@ class Asked:
         part: Likewise.
     """
 
-    bins: int = 200
+    bins: int = 2000
     ends: tuple[float, float] | None = None
     tensors: tuple[str, ...] = ()
     key: str | None = None

@@ -35,7 +35,9 @@ def draw_weights(
             _draw_norms(ax, counts, scale=scale)
             entitle(ax, title or "norms of the weights", norm_facts(counts), width=54)
         if len(counts.checkpoints) > 1 or kind == "norms":
-            ax.legend(frameon=False, fontsize=8)
+            figure.legend(
+                *ax.get_legend_handles_labels(), loc="outside lower center", ncol=2, frameon=False, fontsize=8
+            )
         return figure
 
 
@@ -56,11 +58,12 @@ def _names(counts: WeightCounts) -> list[str]:
 def _draw_histograms(ax: Axes, counts: WeightCounts, *, is_log: bool) -> None:
     """Draw the outline of each checkpoint's histogram over a pale fill, in common bins."""
     colors = _colors(len(counts.checkpoints))
-    for density, color, name in zip(densities(counts), colors, _names(counts), strict=True):
+    edges, every = densities(counts)
+    for density, color, name in zip(every, colors, _names(counts), strict=True):
         shown = np.where(density > 0, density, np.nan) if is_log else density
-        ax.stairs(shown, counts.bin_edges, color=color, linewidth=1.1, label=name, zorder=3, baseline=None)
+        ax.stairs(shown, edges, color=color, linewidth=1.1, label=name, zorder=3, baseline=None)
         if not is_log:
-            ax.stairs(density, counts.bin_edges, color=color, fill=True, alpha=0.18, linewidth=0, zorder=2)
+            ax.stairs(density, edges, color=color, fill=True, alpha=0.18, linewidth=0, zorder=2)
     if is_log:
         ax.set_yscale("log")
     else:
