@@ -42,6 +42,11 @@ STEPS = 20
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `python -m mpi_landscape.inspect`."""
+    program.execute(build_parser(), run, argv, use_mpi=False, tells=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of `python -m mpi_landscape.inspect`."""
     parser = command_line.parser(
         "inspect",
         "Show what is in a surface file, a trajectory file, the file of a path or a training history, finished or not.",
@@ -99,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         help="the minima of the surface and how deep they are (needs gudhi)",
     )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
-    program.execute(parser, run, argv, use_mpi=False, tells=True)
+    return parser
 
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:

@@ -79,12 +79,15 @@ def _side(
 ) -> Side:
     start, before = way[0], way[0]
     level = values[start] + rise
+    if not level > values[start]:
+        return Side(width=np.nan, why="the rise is less than the rounding of the loss")
     for here in way[1:]:
         if not done[here] or not np.isfinite(values[here]):
             beyond = f"{_UNDEFINED if done[here] else _MISSING} at {axis[here]:g}, before it is reached"
             return Side(width=np.nan, why=beyond)
         if values[here] >= level:
-            share = (level - values[before]) / (values[here] - values[before])
+            # Of halves: the difference of two large numbers may be beyond all.
+            share = (level / 2 - values[before] / 2) / (values[here] / 2 - values[before] / 2)
             return Side(width=float(abs(axis[before] + share * (axis[here] - axis[before]) - axis[start])))
         before = here
     return Side(width=np.nan, why="not reached within the grid")

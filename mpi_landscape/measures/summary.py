@@ -36,7 +36,13 @@ def measure(surface: Surface, rise: float, *, persistence: bool = False) -> dict
         raise LandscapeError(
             f"{surface.path}: holds several lines, and basins are those of one line or of a plane; valid is a file of one"
         )
-    facts: dict[str, Any] = {"rise": rise, "losses": {}}
+    # Differences of large losses may be infinite, and these of no number: so it is told.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {"rise": rise, "losses": _losses(surface, rise, persistence=persistence)}
+
+
+def _losses(surface: Surface, rise: float, *, persistence: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
     for name in (name for name in surface.values if name.endswith("_loss")):
         values, done = surface.values[name], surface.done_of(name)
         known = done & np.isfinite(values)
@@ -51,7 +57,7 @@ def measure(surface: Surface, rise: float, *, persistence: bool = False) -> dict
                 found["basins"] = [_basin(surface, basin) for basin in basins_of(values, done)]
         else:
             found |= _lines_facts(surface, values, done, rise)
-        facts["losses"][name] = found
+        facts[name] = found
     return facts
 
 

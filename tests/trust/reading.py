@@ -4,7 +4,6 @@ A line of JSON on standard input asks for one: kind and path. A line of JSON on 
 ended: by a crash, or by SIGPROF after ten seconds of processor time.
 """
 
-import argparse
 import io
 import json
 import os
@@ -55,12 +54,7 @@ def configuration(path: str) -> None:
 def surface(path: str) -> None:
     for as_json in (False, True):
         with redirect_stdout(io.StringIO()) as out:
-            inspect.run(
-                argparse.Namespace(
-                    file=path, configuration=None, check=False, json=as_json, weight_decay=None
-                ),
-                Ranks(),
-            )
+            inspect.run(inspect.build_parser().parse_args([path, *["--json"] * as_json]), Ranks())
         if as_json:
             json.loads(out.getvalue())
     if not is_history(path):

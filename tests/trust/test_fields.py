@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mpi_landscape.configuration import reading
-from mpi_landscape.configuration.sections import fields
+from mpi_landscape.configuration.sections import connect, fields, trajectory
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
 from tests.exhaustive import values
@@ -117,6 +117,18 @@ TAKES = {
     "Buffers": lambda value: value == "auto" or type(value) is bool,
     "TensorKind": lambda value: value == "weight",
     "Axes": lambda value: is_axis(value) or (is_list(value, is_axis) and bool(value)),
+    "BatchNorm": lambda value: value == "auto",
+    "Repeats": lambda value: is_whole(value, 1, 1000),
+    "Seeds": lambda value: (
+        is_list(value, lambda each: is_whole(each, 0, 2**63 - 1)) and len(set(value)) == len(value) > 0
+    ),
+    "Places": lambda value: is_text(value) or (is_list(value, is_text) and bool(value)),
+    "AxesOfPath": lambda value: value == "pca",
+    "Method": lambda value: value == "line",
+    "Align": lambda value: value == "none",
+    "Pivots": lambda value: is_whole(value, 1, 1000),
+    "Insertions": lambda value: is_whole(value, 0, 1000),
+    "Points": lambda value: is_whole(value, 2, 100_000),
 }
 
 
@@ -151,7 +163,12 @@ def name_of(option, place):
         return "AxisNum" if option is int else "Number"
     if typing.get_origin(option) is typing.Literal:
         return {"kind": "Kind"}[place[-1]]
-    return next(name for name in TAKES if getattr(fields, name, None) == option)
+    return next(
+        name
+        for name in TAKES
+        for module in (fields, connect, trajectory)
+        if option in (getattr(module, name, None), getattr(module, f"_{name}", None))
+    )
 
 
 def is_axis(value):
@@ -181,6 +198,10 @@ def whole(place, value):
         inner["schedule"]["milestones"] = []
     if place[:2] == ("directions", "rules") and len(place) > 2:
         inner["rules"] = [{"tensors": "a", "kind": "weight", **rule} for rule in inner["rules"]]
+    if top == "connect":
+        needed = {"start": "a.pt", "end": "b.pt"}
+    if place[:2] == ("connect", "cycles") and len(place) > 2:
+        inner["cycles"] = [{"steps": 1, "learning_rate": 0.1, **cycle} for cycle in inner["cycles"]]
     return {**made, top: {**needed, **inner}}
 
 

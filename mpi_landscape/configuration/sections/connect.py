@@ -36,6 +36,9 @@ _Points = Annotated[
     expecting(f"a whole number from 2 to {_MOST_POINTS}"),
 ]
 
+_Method = Annotated[Method, expecting(either(METHODS))]
+_Align = Annotated[Literal["none", "permutation"], expecting("none or permutation")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
@@ -153,8 +156,8 @@ class ConnectConfiguration:
     end: fields.Text = field(metadata={"description": "a checkpoint"})
     key: fields.Text | None = None
     part: fields.Text | None = None
-    method: Annotated[Method, expecting(either(METHODS))] = "bezier"
-    align: Annotated[Literal["none", "permutation"], expecting("none or permutation")] = "none"
+    method: _Method = "bezier"
+    align: _Align = "none"
     num_points: _Points = 61
     epochs: fields.Epochs | None = None
     steps: fields.Count | None = None

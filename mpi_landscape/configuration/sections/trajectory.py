@@ -31,7 +31,7 @@ Places = Annotated[
         "a folder, a pattern such as runs/mine/*.pt, a list of files, or a mapping from names to one of these"
     ),
 ]
-Axes = Annotated[PathAxes, expecting(either(get_args(PathAxes)))]
+AxesOfPath = Annotated[PathAxes, expecting(either(get_args(PathAxes)))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class TrajectoryConfiguration:
     __pydantic_config__ = STRICT
 
     checkpoints: Places | None = None
-    axes: Axes = "pca"
+    axes: AxesOfPath = "pca"
     every: Count = 1
     center: Text = "last"
     output: Text | None = None
