@@ -98,7 +98,10 @@ def mark_points(ax: Axes, field: Field) -> None:
 
 
 def mark_rules(ax: Axes, field: Field) -> None:
-    """Mark the solutions that have names on a line, each by a rule with its own above it."""
+    """Mark the solutions that have names on a line, each by a rule with its own on it.
+
+    At half height: at a solution losses are low and accuracies high.
+    """
     alpha = field.alpha
     span = alpha[-1] - alpha[0]
     for point in field.points:
@@ -107,8 +110,8 @@ def mark_rules(ax: Axes, field: Field) -> None:
             ax.axvline(x, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="solution")
         share = (x - alpha[0]) / span if span > 0 else 0.5
         ax.annotate(
-            label_of_point(point), (x, 1), xycoords=("data", "axes fraction"), xytext=(0, -4),
-            textcoords="offset points", fontsize=8, va="top", color=INK, path_effects=halo(2.5), zorder=7,
+            label_of_point(point), (x, 0.5), xycoords=("data", "axes fraction"), xytext=(0, 0),
+            textcoords="offset points", fontsize=8, va="center", color=INK, path_effects=halo(2.5), zorder=7,
             ha="left" if share < 0.1 else "right" if share > 0.9 else "center", parse_math=False, gid="name",
         )  # fmt: skip
 
