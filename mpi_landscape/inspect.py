@@ -34,6 +34,8 @@ from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
 from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
 from mpi_landscape.storage.trajectory.summary import summarize_trajectory, trajectory_lines
+from mpi_landscape.storage.weights_file import is_weights, read_weights_file
+from mpi_landscape.storage.weights_summary import summarize_weights, weights_lines
 from mpi_landscape.wording import one_line
 
 # Gradients over the whole split, of --sharpness.
@@ -49,12 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of `python -m mpi_landscape.inspect`."""
     parser = command_line.parser(
         "inspect",
-        "Show what is in a surface file, a trajectory file, the file of a path or a training history, finished or not.",
+        "Show what is in a file of a surface, a trajectory, a path or weights, or in a training history, finished or not.",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a file of mpi_landscape.surface, trajectory or connect, or a history.h5 of mpi_landscape.train",
+        help="a file of mpi_landscape.surface, trajectory, connect or weights, or a history.h5 of mpi_landscape.train",
     )
     parser.add_argument(
         "configuration",
@@ -138,6 +140,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     elif is_connection(options.file):
         _refuse_for_surfaces(options, f"{options.file}: is of a path")
         facts, told = summarize_connection(read_connection(options.file)), connection_lines
+    elif is_weights(options.file):
+        _refuse_for_surfaces(options, f"{options.file}: is of weights")
+        facts, told = summarize_weights(read_weights_file(options.file)), weights_lines
     else:
         surface = read_surface(options.file)
         if added is not None:

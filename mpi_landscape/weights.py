@@ -7,17 +7,17 @@ python -m plotting runs/weights.h5
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
-
-import numpy as np
 
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.storage.weights_file import WeightCounts, is_weights, write_weights
+from mpi_landscape.storage.weights_file import is_weights, write_weights
+from mpi_landscape.storage.weights_summary import summarize_weights, weights_lines
 
 # More are no histogram.
 _MOST_BINS = 1_000_000
@@ -73,27 +73,10 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     )
     counts = count_weights(options.checkpoints, asked)
     write_weights(path, counts)
-    for line in _lines(counts):
+    for line in weights_lines(summarize_weights(counts)):
         ranks.say(line)
     ranks.say(f"{path}: {len(counts.checkpoints)} checkpoints; python -m plotting {path} draws them")
     return program.DONE
-
-
-def _lines(counts: WeightCounts) -> list[str]:
-    """What was counted, for people."""
-    counted = int(counts.sizes[counts.counted].sum())
-    lines = [
-        f"weights     {counted:,} of {int(counts.sizes.sum()):,} numbers counted, of {int(counts.counted.sum())} of "
-        f"{len(counts.tensors)} tensors; {len(counts.bin_edges) - 1} bins from {counts.bin_edges[0]:.6g} to "
-        f"{counts.bin_edges[-1]:.6g}"
-    ]
-    for place, name in enumerate(counts.checkpoints):
-        norm = float(np.sqrt(np.sum(counts.norm[place] ** 2)))
-        outside = int(counts.below[place] + counts.above[place])
-        notes = [f"{outside:,} outside the bins"] * bool(outside)
-        notes += [f"{int(counts.not_finite[place]):,} not finite"] * bool(counts.not_finite[place])
-        lines.append(f"checkpoint  {name}: norm {norm:.6g}{'; ' if notes else ''}{', '.join(notes)}")
-    return lines
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
@@ -117,8 +100,8 @@ def _ends(text: str) -> tuple[float, float]:
     try:
         low, high = (float(each) for each in text.split(":"))
     except ValueError:
-        low = high = np.nan
-    if not (np.isfinite([low, high]).all() and low < high):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise LandscapeError(
             f"--range {text!r}: expected LOW:HIGH, two numbers, the lower one first, such as -0.1:0.1"
         )
