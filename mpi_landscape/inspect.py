@@ -25,16 +25,17 @@ from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.measures.summary import RISE, measure, measured_lines
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.storage.connection.reader import is_connection, read_connection
+from mpi_landscape.storage.connection.reader import read_connection
 from mpi_landscape.storage.connection.summary import connection_lines, summarize_connection
-from mpi_landscape.storage.history.records import is_history, read_history
+from mpi_landscape.storage.files import kind_of
+from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
-from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
+from mpi_landscape.storage.trajectory.reader import read_trajectory
 from mpi_landscape.storage.trajectory.summary import summarize_trajectory, trajectory_lines
-from mpi_landscape.storage.weights_file import is_weights, read_weights_file
+from mpi_landscape.storage.weights_file import read_weights_file
 from mpi_landscape.storage.weights_summary import summarize_weights, weights_lines
 from mpi_landscape.wording import one_line
 
@@ -131,16 +132,17 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
             )
         return _check(options, ranks)
     told, rise = lines, _rise(options.rise)
-    if is_history(options.file):
+    kind = kind_of(options.file)
+    if kind == "history":
         _refuse_for_surfaces(options, f"{options.file}: is a training history")
         facts, told = summarize_history(read_history(options.file)), history_lines
-    elif is_trajectory(options.file):
+    elif kind == "trajectory":
         _refuse_for_surfaces(options, f"{options.file}: is a trajectory file")
         facts, told = summarize_trajectory(read_trajectory(options.file)), trajectory_lines
-    elif is_connection(options.file):
+    elif kind == "connection":
         _refuse_for_surfaces(options, f"{options.file}: is of a path")
         facts, told = summarize_connection(read_connection(options.file)), connection_lines
-    elif is_weights(options.file):
+    elif kind == "weights":
         _refuse_for_surfaces(options, f"{options.file}: is of weights")
         facts, told = summarize_weights(read_weights_file(options.file)), weights_lines
     else:
@@ -200,7 +202,7 @@ def _sharpness(options: argparse.Namespace, ranks: Ranks) -> int:
         raise LandscapeError(
             f"--steps {steps} --seed {seed}: expected at least 1 step, and a seed of at least 0"
         )
-    if is_history(options.file):
+    if kind_of(options.file) == "history":
         raise LandscapeError(f"{options.file}: is a training history; --sharpness is for surface files")
     from mpi_landscape.configuration import reading
     from mpi_landscape.surfaces.sharpness import measure_sharpness

@@ -16,7 +16,8 @@ from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.storage.weights_file import is_weights, write_weights
+from mpi_landscape.storage.files import kind_of
+from mpi_landscape.storage.weights_file import KIND, write_weights
 from mpi_landscape.storage.weights_summary import summarize_weights, weights_lines
 
 # More are no histogram.
@@ -87,11 +88,10 @@ def _check_output(path: Path, overwrite: bool) -> None:
     """
     if path.is_dir():
         raise LandscapeError(f"{path}: is a folder; --output is the name of a file")
-    if path.exists() and not (overwrite and is_weights(path)):
+    is_one = path.exists() and kind_of(path) == KIND
+    if path.exists() and not (overwrite and is_one):
         advice = (
-            "choose another --output, or --overwrite to replace it"
-            if is_weights(path)
-            else "choose another --output"
+            "choose another --output, or --overwrite to replace it" if is_one else "choose another --output"
         )
         raise LandscapeError(f"{path}: is there already; {advice}")
 

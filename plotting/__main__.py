@@ -7,12 +7,13 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.storage.connection.reader import is_connection, read_connection
-from mpi_landscape.storage.history.records import is_history, read_history
+from mpi_landscape.storage.connection.reader import read_connection
+from mpi_landscape.storage.files import kind_of
+from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
-from mpi_landscape.storage.trajectory.reader import is_trajectory, read_trajectory
-from mpi_landscape.storage.weights_file import is_weights, read_weights_file
+from mpi_landscape.storage.trajectory.reader import read_trajectory
+from mpi_landscape.storage.weights_file import read_weights_file
 from mpi_landscape.streams import written
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.path_pictures import plan_paths
@@ -128,17 +129,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
     return _draw_all(arguments.files, request, added, dpi=arguments.dpi)
 
 
-def _kind_of(file: str) -> str:
-    """What a file is of: a surface, where it is nothing else."""
-    if is_history(file):
-        return "history"
-    if is_trajectory(file):
-        return "trajectory"
-    if is_weights(file):
-        return "weights"
-    return "connection" if is_connection(file) else "surface"
-
-
 def _draw_all(
     files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
 ) -> list[str]:
@@ -146,7 +136,9 @@ def _draw_all(
     kinds = ("history", "trajectory", "connection", "weights", "surface")
     of_kind: dict[str, list[str]] = {kind: [] for kind in kinds}
     for file in files:
-        of_kind[_kind_of(file)].append(file)
+        kind = kind_of(file)
+        # What is of no kind that is known is refused as a surface.
+        of_kind[kind if kind in of_kind else "surface"].append(file)
     histories = [read_history(file) for file in of_kind["history"]]
     trajectories = [read_trajectory(file) for file in of_kind["trajectory"]]
     connections = [read_connection(file) for file in of_kind["connection"]]

@@ -179,6 +179,15 @@ def open_ours(path: Path, mode: str, kind: str, comm: Any = None, *, advice: str
     return file
 
 
+def kind_of(path: str | Path) -> str | None:
+    """What a file of this program is of, by its content: `surface` where it does not say; None of one that cannot be opened."""
+    try:
+        with open_ours(Path(path), "r", "a file of this program") as file, damage_named(Path(path)):
+            return plain(attribute(file, "kind")) or "surface"
+    except LandscapeError:
+        return None
+
+
 def _refusal(path: Path, mode: str) -> str | None:
     """The system's own words where it does not let a file be opened; HDF5 may say something else."""
     try:

@@ -15,7 +15,7 @@ from mpi_landscape.storage import files
 from mpi_landscape.storage.dimensions import Dimensions
 from mpi_landscape.storage.provenance import provenance
 from mpi_landscape.storage.soundness import check_datasets, damage_named, text, whole_numbers
-from mpi_landscape.storage.texts import attribute, plain, stored_all
+from mpi_landscape.storage.texts import stored_all
 
 KIND, SCHEMA = "weights", 1
 _ADVICE = "choose another --output"
@@ -98,15 +98,6 @@ def write_weights(path: Path, counts: WeightCounts) -> None:
         for name, column in columns.items():
             dimensions.name(group.create_dataset(name, data=column), _COLUMNS[name], "weights/")
         files.write_attributes(file, {"kind": KIND, "schema": SCHEMA, **provenance(), **counts.attributes})
-
-
-def is_weights(path: str | Path) -> bool:
-    """Whether a file is one of weights by its content; False for one that cannot be opened."""
-    try:
-        with files.open_ours(Path(path), "r", "a file of weights") as file, damage_named(Path(path)):
-            return plain(attribute(file, "kind")) == KIND
-    except LandscapeError:
-        return False
 
 
 def read_weights_file(path: str | Path) -> WeightCounts:

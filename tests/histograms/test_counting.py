@@ -9,7 +9,8 @@ from mpi_landscape import weights
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.histograms import counting
 from mpi_landscape.histograms.counting import Asked, count_weights
-from mpi_landscape.storage.weights_file import is_weights, read_weights_file, write_weights
+from mpi_landscape.storage.files import kind_of
+from mpi_landscape.storage.weights_file import KIND, read_weights_file, write_weights
 from plotting.__main__ import main as draw
 from plotting.picture.weights import densities, stretch
 
@@ -107,7 +108,7 @@ def test_the_file_holds_what_was_counted(saved, tmp_path):
     counts = count_weights(saved, Asked(bins=12))
     write_weights(tmp_path / "w.h5", counts)
     found = read_weights_file(tmp_path / "w.h5")
-    assert is_weights(tmp_path / "w.h5")
+    assert kind_of(tmp_path / "w.h5") == KIND
     for name in ("bin_edges", "count", "below", "above", "not_finite", "norm", "sizes", "counted"):
         np.testing.assert_array_equal(getattr(found, name), getattr(counts, name))
     assert (found.tensors, found.checkpoints, found.sources) == (

@@ -147,7 +147,7 @@ def test_an_axis_with_next_to_nothing_of_the_way_is_not_blown_up(way):
 def test_the_command_draws_both_and_the_same_bytes_again(way, ground, tmp_path, monkeypatch):
     path, under = str(tmp_path / "way.h5"), str(tmp_path / "under.h5")
     way, ground = replace(way, path=path), replace(ground, path=under)
-    monkeypatch.setattr(command, "is_trajectory", lambda file: file == path)
+    monkeypatch.setattr(command, "kind_of", lambda file: "trajectory" if file == path else "surface")
     monkeypatch.setattr(command, "read_trajectory", lambda _: way)
     monkeypatch.setattr(command, "read_surface", lambda _: ground)
     assert command.main([path, under, "--dpi", "40"]) == 0

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage import files
 from mpi_landscape.storage.cells import DONE
 from mpi_landscape.storage.connection.schema import KIND, WHAT
@@ -19,16 +18,7 @@ from mpi_landscape.storage.item_file import (
 )
 from mpi_landscape.storage.soundness import damage_named
 from mpi_landscape.storage.surface.ending import Ended
-from mpi_landscape.storage.texts import attribute, plain
-
-
-def is_connection(path: str | Path) -> bool:
-    """Whether a file is of a path by its content; False for one that cannot be opened."""
-    try:
-        with files.open_ours(Path(path), "r", WHAT) as file, damage_named(Path(path)):
-            return plain(attribute(file, "kind")) == KIND
-    except LandscapeError:
-        return False
+from mpi_landscape.storage.texts import plain
 
 
 def read_connection(path: str | Path, *, ending: Ended | None = None) -> Connection:
