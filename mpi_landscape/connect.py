@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
-from mpi_landscape.configuration.overrides import Override
+from mpi_landscape.configuration.overrides import Override, of_option
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.storage.claim import claimed
+from mpi_landscape.storage.claim import claimed, named_file
 from mpi_landscape.storage.connection.schema import check_kind
 from mpi_landscape.storage.writer import CHOICES
-from mpi_landscape.wording import one_line
 
 if TYPE_CHECKING:
     from mpi_landscape.configuration.sections.whole import Configuration
@@ -56,8 +55,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
 
     overrides: list[str | Override] = list(options.set)
     if options.output is not None:
-        said = f"--output={one_line(options.output)}"
-        overrides.append(Override(said=said, key="output", value=options.output))
+        overrides.append(of_option("--output", "output", options.output))
     configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
     assert configuration is not None
     with ranks.together():
@@ -102,10 +100,7 @@ def _output(configuration: Configuration, where: str) -> Path:
         )
     if configuration.output is None:
         raise LandscapeError(f"{where}: output is not given; name the file there or with --output")
-    path = Path(configuration.output)
-    if path.is_dir():
-        raise LandscapeError(f"{path}: is a folder; output is the name of a file")
-    return path
+    return named_file(configuration.output)
 
 
 class _Called(ModuleType):

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, NoReturn
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
-from mpi_landscape.configuration.overrides import Override
+from mpi_landscape.configuration.overrides import Override, of_option
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.plan.grid import Axis
-from mpi_landscape.storage.claim import claimed
+from mpi_landscape.storage.claim import claimed, named_file
 from mpi_landscape.storage.writer import CHOICES
-from mpi_landscape.wording import one_line
 
 if TYPE_CHECKING:
     from mpi_landscape.configuration.sections.whole import Configuration
@@ -164,17 +163,14 @@ def _overrides(options: argparse.Namespace) -> list[str | Override]:
         said = f"--relative-error={share!r}"
         overrides.append(Override(said=said, key="compute.relative_error", value=share))
     if output is not None:
-        overrides.append(Override(said=f"--output={one_line(output)}", key="output", value=output))
+        overrides.append(of_option("--output", "output", output))
     return overrides
 
 
 def _output(configuration: Configuration, where: str) -> Path:
     if configuration.output is None:
         raise LandscapeError(f"{where}: output is not given; name the surface file there or with --output")
-    path = Path(configuration.output)
-    if path.is_dir():
-        raise LandscapeError(f"{path}: is a folder; output is the name of a file")
-    return path
+    return named_file(configuration.output)
 
 
 if __name__ == "__main__":

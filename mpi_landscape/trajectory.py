@@ -17,12 +17,11 @@ from typing import Any, NoReturn
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
-from mpi_landscape.configuration.overrides import Override
+from mpi_landscape.configuration.overrides import Override, of_option
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.trajectory.reader import read_attributes
 from mpi_landscape.storage.writer import CHOICES
-from mpi_landscape.wording import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -52,8 +51,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
 
     overrides: list[str | Override] = list(options.set)
     if options.output is not None:
-        said = f"--output={one_line(options.output)}"
-        overrides.append(Override(said=said, key="trajectory.output", value=options.output))
+        overrides.append(of_option("--output", "trajectory.output", options.output))
     configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
     assert configuration is not None
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic

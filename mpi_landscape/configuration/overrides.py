@@ -20,6 +20,11 @@ class Override:
     value: Any
 
 
+def of_option(option: str, key: str, value: str) -> Override:
+    """An option of its own, such as "--output", whose text is the field's value as it is and no YAML."""
+    return Override(said=f"{option}={one_line(value)}", key=key, value=value)
+
+
 def parsed(text: str) -> Override:
     """An option of the form "dotted.key=value"; the value is YAML, and nothing stands for null.
 

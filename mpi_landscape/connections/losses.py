@@ -90,8 +90,7 @@ def chosen_batch_norm(said: str, placed: Placed) -> str:
     """What `compute.batch_norm` means for a path: `auto` is recomputed where the network has such statistics."""
     if said != "auto":
         return said
-    has = any(getattr(module, "running_mean", None) is not None for module in placed.problem.model.modules())
-    if not has or placed.precision.kept:
+    if not has_statistics(placed) or placed.precision.kept:
         return "interpolated"
     normalizations(placed.problem.model)  # refuses those of which nobody knows how they gather
     return "recomputed"

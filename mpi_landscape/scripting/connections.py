@@ -24,15 +24,14 @@ from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.ends import end_of
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, tensors_given
 from mpi_landscape.problem.checkpoints import Source, Weights, load_state, read_weights
-from mpi_landscape.scripting.together import check_title_and_limit, opened, problem_of
+from mpi_landscape.scripting.together import check_rest, opened, problem_of
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.connection.reader import read_connection
 from mpi_landscape.storage.connection.schema import check_kind
 from mpi_landscape.storage.connection.value import Connection
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.temporary import TemporaryPlace
-from mpi_landscape.storage.writer import CHOICES
-from mpi_landscape.wording import listed, shown
+from mpi_landscape.wording import shown
 
 _WHERE = "connect()"
 # What a solution is that a script hands over.
@@ -94,7 +93,8 @@ def connect(
     with ExitStack() as resources:
         ranks = resources.enter_context(opened(_WHERE))
         with ranks.together():
-            _check_rest(output, options, title, writer, time_limit)
+            check_rest(output, title, writer, time_limit, where=_WHERE)
+            _check_options(options)
             check_network(model, where=_WHERE)
             check_loss(loss, where=_WHERE)
             given = check_data(data, where=_WHERE, collate_fn=collate_fn)
@@ -210,12 +210,8 @@ def _configuration(
     return from_mapping(sections, where=_WHERE)
 
 
-def _check_rest(output: Any, options: Any, title: Any, writer: Any, time_limit: Any) -> None:
-    """Refuse what is no part of a configuration."""
-    if output is not None and not isinstance(output, str | os.PathLike):
-        raise LandscapeError(
-            f"{_WHERE}: output is {shown(output)}; expected the path of a file, or None for a temporary one"
-        )
+def _check_options(options: Any) -> None:
+    """Refuse what are no fields of the section, or arguments of their own."""
     if options is not None and not isinstance(options, Mapping):
         raise LandscapeError(
             f"{_WHERE}: options is {shown(options)}; expected a mapping of fields of connect"
@@ -223,6 +219,3 @@ def _check_rest(output: Any, options: Any, title: Any, writer: Any, time_limit: 
     for name in ("start", "end", "method"):
         if options is not None and name in options:
             raise LandscapeError(f"{_WHERE}: options has {name}, which is an argument of its own")
-    if writer not in CHOICES:
-        raise LandscapeError(f"{_WHERE}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
-    check_title_and_limit(title, time_limit, where=_WHERE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -14,22 +13,19 @@ from torch import nn
 from mpi_landscape.command.door import in_one_line
 from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, lent_ends
-from mpi_landscape.scripting.together import check_title_and_limit, opened, problem_of
+from mpi_landscape.scripting.together import check_rest, opened, problem_of
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.storage.temporary import TemporaryPlace
-from mpi_landscape.storage.writer import CHOICES
 from mpi_landscape.surfaces.computing import compute as run_job
 from mpi_landscape.surfaces.ranges import resolved
 from mpi_landscape.surfaces.request import Request, grid_of, open_axes_of
-from mpi_landscape.wording import listed, shown
 
 _WHERE = "landscape()"
 
@@ -114,7 +110,7 @@ def landscape(
     with ExitStack() as resources:
         ranks = resources.enter_context(opened(_WHERE))
         with ranks.together():
-            _check_rest(output, title, writer, time_limit)
+            check_rest(output, title, writer, time_limit, where=_WHERE)
             check_network(model, where=_WHERE)
             check_loss(loss, where=_WHERE)
             given = check_data(data, where=_WHERE, collate_fn=collate_fn)
@@ -216,14 +212,3 @@ def _repeated(directions: Any, repeats: Any) -> Any:
     alpha = said.get("alpha") or {}
     said["alpha"] = {**alpha, "repeats": repeats} if isinstance(alpha, Mapping) else alpha
     return said
-
-
-def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> None:
-    """Refuse what is no part of a configuration."""
-    if output is not None and not isinstance(output, str | os.PathLike):
-        raise LandscapeError(
-            f"{_WHERE}: output is {shown(output)}; expected the path of a file, or None for a temporary one"
-        )
-    if writer not in CHOICES:
-        raise LandscapeError(f"{_WHERE}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
-    check_title_and_limit(title, time_limit, where=_WHERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,8 @@ from mpi_landscape.parallel.session import all_here, watched
 from mpi_landscape.problem.arguments import given_loss
 from mpi_landscape.problem.build import Problem, is_ragged
 from mpi_landscape.problem.datasets.given import Given
-from mpi_landscape.wording import shown
+from mpi_landscape.storage.writer import CHOICES
+from mpi_landscape.wording import listed, shown
 
 
 @contextmanager
@@ -85,6 +87,19 @@ def problem_of(
         notes=tuple(given.notes),
         ends=ends,
     )
+
+
+def check_rest(
+    output: Any, title: Any, writer: Any, time_limit: Any, *, where: str, without: str = "a temporary one"
+) -> None:
+    """Refuse what is no part of a configuration; `without` an output the file is this."""
+    if output is not None and not isinstance(output, str | os.PathLike):
+        raise LandscapeError(
+            f"{where}: output is {shown(output)}; expected the path of a file, or None for {without}"
+        )
+    if writer not in CHOICES:
+        raise LandscapeError(f"{where}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
+    check_title_and_limit(title, time_limit, where=where)
 
 
 def check_title_and_limit(title: Any, time_limit: Any, *, where: str) -> None:

@@ -20,16 +20,15 @@ from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network
 from mpi_landscape.problem.checkpoints import Source
-from mpi_landscape.scripting.together import check_title_and_limit, opened, problem_of
+from mpi_landscape.scripting.together import check_rest, opened, problem_of
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.history.solution import Solution
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.trajectory.reader import read_attributes, read_trajectory
 from mpi_landscape.storage.trajectory.value import Trajectory
-from mpi_landscape.storage.writer import CHOICES
 from mpi_landscape.trajectories.computing import compute as run_job
 from mpi_landscape.trajectories.request import output_of, requested, section_of
-from mpi_landscape.wording import listed, shown
+from mpi_landscape.wording import shown
 
 _WHERE = "trajectory()"
 _Place = str | Path | Solution | Sequence[str | Path]
@@ -93,7 +92,7 @@ def trajectory(
     with ExitStack() as resources:
         ranks = resources.enter_context(opened(_WHERE))
         with ranks.together():
-            _check_rest(output, title, writer, time_limit)
+            check_rest(output, title, writer, time_limit, where=_WHERE, without="one beside the checkpoints")
             check_network(model, where=_WHERE)
             check_loss(loss, where=_WHERE)
             given = check_data(data, where=_WHERE, collate_fn=collate_fn)
@@ -184,14 +183,3 @@ def _configuration(
     return from_mapping(
         sections | {name: value for name, value in said.items() if value is not None}, where=_WHERE
     )
-
-
-def _check_rest(output: Any, title: Any, writer: Any, time_limit: Any) -> None:
-    """Refuse what is no part of a configuration."""
-    if output is not None and not isinstance(output, str | os.PathLike):
-        raise LandscapeError(
-            f"{_WHERE}: output is {shown(output)}; expected the path of a file, or None for one beside the checkpoints"
-        )
-    if writer not in CHOICES:
-        raise LandscapeError(f"{_WHERE}: writer is {shown(writer)}; valid are {listed(CHOICES)}")
-    check_title_and_limit(title, time_limit, where=_WHERE)

@@ -7,8 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.lock import exclusive
 from mpi_landscape.storage.surface.reader import read_attributes
+
+
+def named_file(output: str) -> Path:
+    """The path of a file that is to be written.
+
+    Raises:
+        LandscapeError: It is a folder.
+    """
+    path = Path(output)
+    if path.is_dir():
+        raise LandscapeError(f"{path}: is a folder; output is the name of a file")
+    return path
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.building import share_problem, source_of
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.checkpoints import Source, load
+from mpi_landscape.storage.claim import named_file
 from mpi_landscape.trajectories.found import Way, find, folder_of, said_lines
 
 OUTPUT = "trajectory.h5"
@@ -96,9 +97,7 @@ def output_of(configuration: Configuration, where: str) -> Path:
                 f"{where}: output is not given; name the trajectory file there or with --output"
             )
         output = str(folder / OUTPUT)
-    if Path(output).is_dir():
-        raise LandscapeError(f"{output}: is a folder; output is the name of a file")
-    return Path(output)
+    return named_file(output)
 
 
 def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Request:

@@ -13,7 +13,6 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.by_name import ByName
 from mpi_landscape.storage.drawing import drawing
 from mpi_landscape.storage.surface.ending import Ended
-from mpi_landscape.wording import listed
 
 if TYPE_CHECKING:
     import xarray
@@ -176,14 +175,3 @@ class Trajectory(ByName):
             LandscapeError: matplotlib is not installed, or the surface has other axes.
         """
         return drawing().draw_trajectory(self, kind=kind, surface=surface, title=title)
-
-    def check_known(self, quantity: str) -> None:
-        """Refuse a quantity that there is not.
-
-        Raises:
-            LandscapeError: So it is.
-        """
-        if quantity not in self.values:
-            raise LandscapeError(
-                f"{self.path}: there is no quantity {quantity!r}; valid quantities are {listed(list(self.values))}"
-            )
