@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from mpi_landscape.configuration.sections.connect import ConnectConfiguration
 from mpi_landscape.configuration.sections.fields import STRICT, Text
+from mpi_landscape.configuration.sections.hessian import HessianConfiguration
 from mpi_landscape.configuration.sections.plane import (
     DifferenceDirection,
     Directions,
@@ -46,6 +47,7 @@ class Configuration:
         training: How the solution is found; None where the file does not say.
         trajectory: Which checkpoints, and on which axes; for `trajectory` alone.
         connect: Which two solutions to connect, and how; None where the file does not say.
+        hessian: Where the Hessian is looked at, and how; None where the file does not say.
 
     Raises:
         InvalidSectionError: The grid has a beta and the directions have none, or it is beyond the precision.
@@ -63,6 +65,7 @@ class Configuration:
     training: TrainingConfiguration | None = None
     trajectory: TrajectoryConfiguration | None = None
     connect: ConnectConfiguration | None = None
+    hessian: HessianConfiguration | None = None
 
     def __post_init__(self) -> None:
         if self.grid.beta is not None and self.directions.beta is None:

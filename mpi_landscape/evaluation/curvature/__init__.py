@@ -1,1 +1,1 @@
-"""Curvature: products of the mean loss's Hessian with vectors, and what linear algebra makes of them."""
+"""Curvature of the mean loss: products of its Hessian with vectors, and what Lanczos runs make of them."""
