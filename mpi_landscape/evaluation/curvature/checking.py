@@ -155,10 +155,7 @@ def _kinks(model: nn.Module, function: OfBatch, where: str) -> tuple[str, ...]:
     for node in nodes:
         _check_function(node, where)
     names = {
-        words
-        for node in nodes
-        for prefix, words in _PIECEWISE.items()
-        if node.name().startswith(prefix)
+        words for node in nodes for prefix, words in _PIECEWISE.items() if node.name().startswith(prefix)
     }
     return tuple(sorted(names))
 
@@ -169,8 +166,8 @@ def _check_function(node: Any, where: str) -> None:
     code = getattr(backward, "__code__", None)
     if code is not None and code.co_filename == _ONCE.co_filename and code.co_name == _ONCE.co_name:
         raise LandscapeError(
-            f"{where}: {type(node)._forward_cls.__name__}, a torch.autograd.Function marked as once_differentiable, has no second "
-            f"derivative; valid is a backward made of torch's operations, without that mark"
+            f"{where}: {type(node)._forward_cls.__name__}, a torch.autograd.Function marked as once_differentiable, has no "
+            f"second derivative; valid is a backward made of torch's operations, without that mark"
         )
 
 
