@@ -14,7 +14,8 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.curvature.choosing import Trial, choose, fewer
 from mpi_landscape.evaluation.curvature.compiled import compiled_hessian
 from mpi_landscape.evaluation.curvature.graphs import Graphs
-from mpi_landscape.evaluation.curvature.operators import OPERATORS, Operator, Recorded
+from mpi_landscape.evaluation.curvature.operators import Hessian, Operator, Recorded
+from mpi_landscape.evaluation.curvature.parts import GaussNewton, Remainder, check_parts, known_parts
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.space import Space
@@ -30,6 +31,7 @@ from mpi_landscape.loading.sharing import Pause, Workers
 Pieces = Callable[[], Iterable[Sequence[Batch]]]
 Engine = Literal["auto", "plain", "compiled"]
 
+OPERATORS: Mapping[str, Operator] = {"hessian": Hessian, "gauss_newton": GaussNewton, "remainder": Remainder}
 _TYPES = (torch.float32, torch.float64)
 
 
@@ -95,10 +97,13 @@ class Products:
             )
         if not space.size:
             raise LandscapeError("hessian: no parameter counts; valid is a network with trainable parameters")
+        if operator != "hessian":
+            known_parts(loss, operator)
         self._model, self._loss, self.space = model, loss, space
         self._operator: Operator = OPERATORS[operator]
         self._compiled: Operator = compiled_hessian()
         self._dtype, self._device, self._memory = dtype, device, memory
+        self._part = None if operator == "hessian" else operator
         self._can_compile, self._engine = operator == "hessian", engine
         self._threads = threads if device.type == "cpu" else 1
         self.size, self.count, self.loss = space.size, 0.0, float("nan")
@@ -218,6 +223,9 @@ class Products:
             for piece in read:
                 if len(piece) and self.way is None:
                     self.choose(piece[0])
+                if len(piece) and self._part is not None:
+                    check_parts(self._part, self._replicas[0].function(fewer(piece[0])))
+                    self._part = None
                 if len(piece) and self._graphs.price is None:
                     self._measure(piece[0])
                 window = len(self._replicas) or 1
