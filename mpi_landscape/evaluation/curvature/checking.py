@@ -13,9 +13,10 @@ from torch.autograd.function import once_differentiable
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
-from mpi_landscape.evaluation.curvature.operators import OPERATORS, OfBatch
+from mpi_landscape.evaluation.curvature.operators import OfBatch
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
+from mpi_landscape.evaluation.curvature.replicas import OPERATORS
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import PLAIN
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is, moved_to
@@ -51,7 +52,7 @@ _MISSING = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 # What marks a function: the code that stands in the place of its backward.
 _ONCE = once_differentiable(lambda *_: None).__code__
 _KNOWN = {
-    "multi_margin_loss_backward": "the loss hinge (multi_margin_loss), which has kinks",
+    "multi_margin_loss_backward": "multi_margin_loss, which has kinks,",
     "_embedding_bag_backward": "EmbeddingBag",
     "_embedding_bag_dense_backward": "EmbeddingBag",
 }
