@@ -242,9 +242,8 @@ class Products:
             for start in range(0, known, window):
                 yield [(number, _none) for number in range(start, min(start + window, known))]
             return
-        before = 0
         with ExitStack() as reading:
-            read = pieces()
+            read, before = pieces(), 0
             # Data that stream have threads, which would go on reading after a stop.
             reading.callback(getattr(read, "close", _nothing))
             for piece in read:
@@ -298,4 +297,4 @@ def _nothing() -> None:
 
 
 def _none() -> Batch:
-    raise AssertionError("the graph of this batch is kept")
+    raise AssertionError
