@@ -8,7 +8,7 @@ configuration choose the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,8 +35,8 @@ _SAME = {torch.float32: 1e-3, torch.float64: 1e-9}
 _PRECISE = (1e-4, 1e-5)
 # How far away it is tried, in units of the size of each tensor's numbers.
 _AWAY = (0.1, 0.3)
-# Examples and vectors on which it is tried.
-_EXAMPLES, _VECTORS = 16, 2
+# Vectors with which it is tried.
+_VECTORS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Trial:
         space: Which parameters count.
         batch: Real examples.
         dtype: Of the network.
-        replica: Makes a replica of the network.
+        tried: Makes a replica of the network.
         operator: What it is to compute.
     """
 
@@ -58,19 +58,19 @@ class Trial:
     space: Space
     batch: Batch
     dtype: torch.dtype
-    replica: Callable[[Way], Replica]
+    tried: Callable[[Way], AbstractContextManager[Replica]]
     operator: Callable[[Way], Operator]
 
     def losses(self, way: Way) -> Tensor:
         """(valid,) float64, where the network is now."""
-        with closing(self.replica(way)) as replica:
+        with self.tried(way) as replica:
             return replica.function(self.batch).losses()[0].detach()
 
     def products(self, way: Way) -> Tensor:
         """(k, n), with a few vectors, where the network is now."""
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(_VECTORS, self.space.size, generator=generator, dtype=torch.float64)
-        with closing(self.replica(way)) as replica:
+        with self.tried(way) as replica:
             function = replica.function(self.batch)
             rows = rows.to(function.parameters[0].device, self.dtype)
             return replica.products(self.operator(way)(function), rows)
@@ -131,6 +131,10 @@ def _precise(trial: Trial, way: Way, dropped: list[str]) -> Way:
         if is_out_of_memory(error):
             raise
         dropped.append(f"loss in float64 dropped: {_reason(error)}")
+        return way
+    if torch.equal(
+        found, plain
+    ):  # nothing is gained, as where the loss does not call the network by its name
         return way
     if torch.allclose(found, plain, rtol=relative, atol=least * max(1, len(plain)), equal_nan=True):
         return candidate
@@ -207,7 +211,14 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error)[:120]}"
 
 
-def fewer(batch: Batch) -> Batch:
-    """The first examples of a batch, on which ways are tried."""
-    number = min(_EXAMPLES, batch.valid)
-    return Batch(data=nests.rows(batch.data, 0, number), valid=number)
+def fewer(batch: Batch, most: int, replica: Replica) -> Batch:
+    """The first examples of a batch; all of them where the network does not take fewer."""
+    number = min(most, batch.valid)
+    try:
+        few = Batch(data=nests.rows(batch.data, 0, number), valid=number)
+        replica.function(few).losses()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return batch
+    return few

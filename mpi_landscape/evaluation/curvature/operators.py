@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.calling import is_out_of_memory, raised
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.parted import parted
@@ -56,10 +58,17 @@ class OfBatch:
 
     def _result(self) -> Any:
         data, known = nests.fresh(self.batch.data), parted(self.loss)
-        if known is not None and known.second is not None:
-            # A named loss, of operations that torch differentiates twice.
-            return known.loss_of_outputs(known.outputs(self.network, data), data)
-        return self.loss(self.network, data)
+        try:
+            if known is not None and known.second is not None:
+                # A named loss, of operations that torch differentiates twice.
+                return known.loss_of_outputs(known.outputs(self.network, data), data)
+            return self.loss(self.network, data)
+        except LandscapeError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise raised(error, self.batch.data) from error
 
 
 class Recorded(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -12,27 +13,28 @@ from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.curvature.choosing import Trial, choose, fewer
-from mpi_landscape.evaluation.curvature.compiled import compiled_hessian
 from mpi_landscape.evaluation.curvature.graphs import Graphs
-from mpi_landscape.evaluation.curvature.operators import Hessian, Operator, Recorded
-from mpi_landscape.evaluation.curvature.parts import GaussNewton, Remainder, check_parts, known_parts
+from mpi_landscape.evaluation.curvature.noise import Exact, Rounding
+from mpi_landscape.evaluation.curvature.operators import Recorded
+from mpi_landscape.evaluation.curvature.parts import check_parts, known_parts
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
+from mpi_landscape.evaluation.curvature.replicas import Replicas
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import PLAIN, Way
 from mpi_landscape.evaluation.lending import in_evaluation, moved_to, restore, tensors_of
 from mpi_landscape.evaluation.moves import write
-from mpi_landscape.evaluation.replica import sharing_copy
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
-from mpi_landscape.loading.sharing import Pause, Workers
+from mpi_landscape.loading.sharing import Pause
 
 Pieces = Callable[[], Iterable[Sequence[Batch]]]
 Engine = Literal["auto", "plain", "compiled"]
 
-OPERATORS: Mapping[str, Operator] = {"hessian": Hessian, "gauss_newton": GaussNewton, "remainder": Remainder}
 _TYPES = (torch.float32, torch.float64)
+# Examples by which ways are tried, and rounding is measured.
+_TRIED, _NOISE = 16, 32
 
 
 class Products:
@@ -100,16 +102,15 @@ class Products:
         if operator != "hessian":
             known_parts(loss, operator)
         self._model, self._loss, self.space = model, loss, space
-        self._operator: Operator = OPERATORS[operator]
-        self._compiled: Operator = compiled_hessian()
-        self._dtype, self._device, self._memory = dtype, device, memory
+        self._dtype, self._device, self._memory, self._engine = dtype, device, memory, engine
         self._part = None if operator == "hessian" else operator
-        self._can_compile, self._engine = operator == "hessian", engine
-        self._threads = threads if device.type == "cpu" else 1
+        self._replicas = Replicas(
+            model, loss, space, operator=operator, threads=threads if device.type == "cpu" else 1
+        )
         self.size, self.count, self.loss = space.size, 0.0, float("nan")
         self.way: Way | None = PLAIN if engine == "plain" else None
-        self._replicas: list[Replica] = []
         self._graphs = Graphs(memory)
+        self._rounding: Rounding | None = None
         self._lent = ExitStack()
 
     def __enter__(self) -> Products:
@@ -122,7 +123,7 @@ class Products:
             lent.enter_context(differentiable(self._model, self.space))
             lent.callback(self._end)
             if self.way is not None:
-                self._begin(self.way)
+                self._replicas.begin(self.way)
             self._lent = lent.pop_all()
         return self
 
@@ -148,7 +149,7 @@ class Products:
                     f"model: has {there} of the name {name}, which is to get a tensor of shape {tuple(value.shape)}"
                 )
             write(name, own[name], value)
-        self._hand_on()
+        self._replicas.hand_on()
 
     def choose(self, batch: Batch) -> Way:
         """Try what would be faster on some examples of a batch, and take what proves right; asked once.
@@ -156,18 +157,20 @@ class Products:
         Several ranks choose alike where they are given the same batch.
         """
         if self.way is None:
+            compiled = self._engine == "compiled" and self._replicas.can_compile
+            with self._replicas.tried(PLAIN) as replica:  # code is compiled for batches of one size
+                few = batch if compiled else fewer(batch, _TRIED, replica)
             trial = Trial(
                 network=self._model,
                 loss=self._loss,
                 space=self.space,
-                batch=fewer(batch),
+                batch=few,
                 dtype=self._dtype,
-                replica=self._replica,
-                operator=self._operator_of,
+                tried=self._replicas.tried,
+                operator=self._replicas.operator_of,
             )
-            compiled = self._engine == "compiled" and self._can_compile
             self.way = choose(trial, self._came, compiled=compiled)
-            self._begin(self.way)
+            self._replicas.begin(self.way)
         return self.way
 
     def terms(self, vectors: Tensor, pieces: Pieces, between: Pause | None = None) -> Iterator[Tensor]:
@@ -191,11 +194,13 @@ class Products:
             recorded, kept = self._recorded(replica, number, batch)
             found = replica.products(recorded, rows, keep=kept)
             pause()
-            return found, recorded.count, recorded.total
+            total = float(recorded.total)
+            # Where the loss is no number, neither is its curvature, whatever derivatives say.
+            return found if math.isfinite(total) else found * math.nan, recorded.count, total
 
         for items in self._items(pieces):
-            for found, counted, summed in self._workers.share_out(items, work, between):
-                count, total = count + counted, total + float(summed)
+            for found, counted, summed in self._replicas.workers.share_out(items, work, between):
+                count, total = count + counted, total + summed
                 yield found
         self._graphs.passed()
         self.count, self.loss = count, total / (count or 1.0)
@@ -207,6 +212,28 @@ class Products:
             total += term
         return total / (self.count or 1.0)
 
+    def noise(self, pieces: Pieces, between: Pause | None = None) -> float:
+        """The error of a product by rounding, relative to the product, where the network is now, on some examples.
+
+        It is that of a vector near the largest eigenvalues, against the network itself in float64; so times max |λ| it is the
+        size below which an eigenvalue is not told from zero. NaN where a product is not finite.
+        """
+        with ExitStack() as reading:
+            read = pieces()
+            reading.callback(getattr(read, "close", _nothing))
+            batch = next(piece[0] for piece in read if len(piece))
+            way = self.choose(batch)
+            if between is not None:
+                between()
+            if self._rounding is None:
+                args = self._model, self._loss, self.space, self._replicas.plain, self._device
+                finer = self._dtype == torch.float32 and way.copies
+                like = torch.empty(0, dtype=self._dtype, device=self._device)
+                self._rounding = Rounding(
+                    self._replicas, partial(Exact, *args) if finer else None, like, self.size
+                )
+            return self._rounding.of(fewer(batch, _NOISE, self._replicas.first))
+
     def _items(self, pieces: Pieces) -> Iterator[list[tuple[int, Callable[[], Batch]]]]:
         """Batches by number, as many at a time as there are threads: no more products are alive."""
         known = self._graphs.begin(pieces)
@@ -215,19 +242,13 @@ class Products:
             for start in range(0, known, window):
                 yield [(number, _none) for number in range(start, min(start + window, known))]
             return
-        before = 0
         with ExitStack() as reading:
-            read = pieces()
+            read, before = pieces(), 0
             # Data that stream have threads, which would go on reading after a stop.
             reading.callback(getattr(read, "close", _nothing))
             for piece in read:
-                if len(piece) and self.way is None:
-                    self.choose(piece[0])
-                if len(piece) and self._part is not None:
-                    check_parts(self._part, self._replicas[0].function(fewer(piece[0])))
-                    self._part = None
-                if len(piece) and self._graphs.price is None:
-                    self._measure(piece[0])
+                if len(piece):
+                    self._prepare(piece[0])
                 window = len(self._replicas) or 1
                 for start in range(0, len(piece), window):
                     places = range(start, min(start + window, len(piece)))
@@ -243,46 +264,32 @@ class Products:
         kept = self._graphs.takes(number, read)
         if kept:  # a piece's memory may be another batch's when the next one is read
             read = Batch(data=nests.map_tensors(torch.clone, read.data), valid=read.valid)
-        recorded = self._operator_of(self.way)(replica.function(read))
+        recorded = self._replicas.operator(replica.function(read))
         if kept:
             self._graphs.keep(number, recorded)
         return recorded, kept
 
-    def _measure(self, batch: Batch) -> None:
-        """What the graph of a batch takes."""
-        if self._memory <= 0 or (self.way is not None and self.way.compiled):
+    def _prepare(self, batch: Batch) -> None:
+        """Before the first batch: how to go, whether a part is known, and what the graph of a batch takes."""
+        way = self.choose(batch)
+        first = self._replicas.first
+        if self._part is not None:
+            check_parts(self._part, first.function(fewer(batch, _TRIED, first)))
+            self._part = None
+        if self._graphs.price is None and (self._memory <= 0 or way.compiled):
             self._graphs.price = 0.0
-            return
-        replica = self._replicas[0]
-        self._graphs.measure(batch, lambda: self._operator_of(self.way)(replica.function(batch)))
-
-    def _operator_of(self, way: Way | None) -> Operator:
-        return self._compiled if way is not None and way.compiled else self._operator
-
-    def _replica(self, way: Way) -> Replica:
-        network = sharing_copy(self._model) if way.copies else self._model
-        return Replica(network, self._loss, self.space, way)
-
-    def _begin(self, way: Way) -> None:
-        """Replicas for a way, each with a thread."""
-        number = self._threads if way.copies and not way.compiled else 1
-        self._replicas = [self._replica(way) for _ in range(number)]
-        self._workers = Workers(self._replicas)
-        self._hand_on()
+        if self._graphs.price is None:
+            self._graphs.measure(
+                batch,
+                lambda: self._replicas.operator(first.function(batch)),
+                besides=tensors_of(self._model).values(),
+                more=self.size * self._dtype.itemsize,
+            )
 
     def _end(self) -> None:
         self._graphs.forget()
-        if self._replicas:
-            self._workers.close()
-        for replica in self._replicas:
-            replica.close()
-        self._replicas = []
-
-    def _hand_on(self) -> None:
-        """Buffers of the network into those of its copies; parameters they share."""
-        buffers = dict(self._model.named_buffers())
-        for replica in self._replicas:
-            replica.take(buffers)
+        self._replicas.close()
+        self._rounding = None
 
 
 def _nothing() -> None:
@@ -290,4 +297,4 @@ def _nothing() -> None:
 
 
 def _none() -> Batch:
-    raise AssertionError("the graph of this batch is kept")
+    raise AssertionError
