@@ -20,7 +20,17 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "trajectory", "connect", "weights", "inspect", "doctor", "callbacks"}
+PROGRAMS = {
+    "surface",
+    "train",
+    "trajectory",
+    "connect",
+    "hessian",
+    "weights",
+    "inspect",
+    "doctor",
+    "callbacks",
+}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.

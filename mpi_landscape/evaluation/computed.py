@@ -84,7 +84,7 @@ def columns(
     """
     if isinstance(computing, Rereading):
         usable = np.full(len(points), True) if losses is None else np.isfinite(losses)
-        found = computing.row(pieces, [points[place] for place in np.flatnonzero(usable)], between)
+        found = computing.row(pieces, [points[place] for place in np.flatnonzero(usable).tolist()], between)
         row: Floats = np.full((len(points), found.shape[1]), np.nan)
         row[usable] = found
         return row

@@ -209,6 +209,13 @@ class Grid:
         row, line = np.divmod(indices, len(self.seeds))
         return tuple(np.where(line == each, self.alpha.values[row], 0.0) for each in range(len(self.seeds)))
 
+    @property
+    def coordinate_values(self) -> tuple[NDArray[np.float64], ...]:
+        """The values of each of `coordinates`, in their order: of a line a single 0 for β."""
+        if self.seeds:
+            return (self.alpha.values,) * len(self.seeds)
+        return self.alpha.values, np.zeros(1) if self.beta is None else self.beta.values
+
     def along(self, line: int, alpha: float) -> tuple[float, ...]:
         """The point at a coordinate of one of several lines, as one number for each direction."""
         return tuple(alpha if each == line else 0.0 for each in range(len(self.seeds)))

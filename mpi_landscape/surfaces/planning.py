@@ -37,9 +37,9 @@ def cut_data(request: Request, placed: Placed, before: Mapping[str, int]) -> dic
     if not placed.quantities.adds_up:
         if asked not in ("auto", 1):
             name = placed.quantities.computed[0]
+            instead = "" if request.search else f", or leave {name} out of compute.quantities"
             raise LandscapeError(
-                f"compute.data_shards is {asked}, but {name} is known only from a whole split; "
-                f"leave it auto, or leave {name} out of compute.quantities"
+                f"compute.data_shards is {asked}, but {name} is known only from a whole split; leave it auto{instead}"
             )
         return dict.fromkeys(placed.splits, 1)
     batches = {split: examples.num_batches for split, examples in placed.splits.items()}
@@ -100,7 +100,8 @@ def make_plan(
         longest = max(-(-count // shards[split]) for split, count in batches.items())
         share = min(1.0, longest / sum(batches.values()))
         points = choose_points_per_tile(num_points, num_units, seconds, share)
-    if engine.shares_points:
+    # What is shared at several points is nothing beside a solver's passes, and short tiles keep all ranks busy.
+    if engine.shares_points and request.search is None:
         points = max(points, SHARING)
     # Work for every thread.
     points = before or -(-points // at_once) * at_once

@@ -9,6 +9,7 @@ from pathlib import Path
 from mpi_landscape.configuration.sections.plane import AutoAxis, DirectionsConfiguration, RandomDirection
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
+from mpi_landscape.evaluation.curvature.extremes_of_points import Search
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.building import center_source, put_at_checkpoint, share_problem
 from mpi_landscape.plan.grid import Axis, Grid
@@ -28,6 +29,8 @@ class Request:
         grid: The points.
         compute: Precision, device, batch and tile sizes.
         open_axes: `alpha`, `beta`: those whose range is still to be found; of the grid they have the number of points.
+        search: How eigenvalues of the Hessian are found at every point; None where they are not.
+        of: The surface file whose plane it is; None where directions say it.
     """
 
     problem: Problem
@@ -36,6 +39,8 @@ class Request:
     compute: ComputeConfiguration
     checkpoint: str | None = None
     open_axes: tuple[str, ...] = ()
+    search: Search | None = None
+    of: str | None = None
 
 
 def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:

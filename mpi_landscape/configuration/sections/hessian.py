@@ -118,7 +118,7 @@ class HessianConfiguration:
             )
         if self.eigenvectors > max(self.largest, self.smallest):
             raise InvalidSectionError(
-                f"eigenvectors is {self.eigenvectors}, of which there are {max(self.largest, self.smallest)} at most; raise largest "
+                f"eigenvectors is {self.eigenvectors}, and there are {max(self.largest, self.smallest)} at most; raise largest "
                 f"or smallest, or keep fewer",
                 field="eigenvectors",
             )

@@ -51,14 +51,17 @@ def check_steps(most_steps: int) -> None:
 
 
 class Krylov:
-    """The basis, the operator within it, and the vector that is to be the next one.
+    """The basis, the operator within it, and the vectors that are to join it next.
 
-    Memory: capacity + 1 vectors in the type of the start, and 5 more during a step.
+    With Q the basis, the pending vectors p and their couplings c, H Q = T Q + Σ c pᵀ holds to rounding, and so the residuals of
+    Ritz vectors are known without a product. Memory: capacity + `most_pending` vectors in the type of the start, and 5 more
+    during a step.
 
     Args:
         product: The operator; its result may be of another floating type.
         start: (n,) the first vector, of any length but zero; its type and device are the basis's.
         capacity: Most vectors of the basis.
+        most_pending: Most pending vectors: 1, and 1 for every `inject` while there is one.
         against: (k, n) orthonormal vectors that the basis stays orthogonal to; the operator is then P H P, with P the projection
             off them.
         agree: Through which every number goes that decides: identity, or rank 0's where several ranks take part.
@@ -81,25 +84,32 @@ class Krylov:
         start: Tensor,
         *,
         capacity: int,
+        most_pending: int = 1,
         against: Tensor | None = None,
         agree: Agree = identity,
     ) -> None:
         self._product, self._agree = product, agree
         self._against = None if against is None or len(against) == 0 else against
         self.limit = len(start) - (0 if self._against is None else len(self._against))
-        self.capacity = min(capacity, self.limit)
-        self._basis = torch.empty((self.capacity + 1, len(start)), dtype=start.dtype, device=start.device)
-        self.matrix = np.zeros((self.capacity + 1, self.capacity + 1))
+        self.capacity, self._most_pending = min(capacity, self.limit), most_pending
+        rows = min(self.capacity + most_pending, self.limit)
+        # First the basis, then what is pending.
+        self._rows = torch.empty((rows, len(start)), dtype=start.dtype, device=start.device)
+        self.matrix: Floats = np.zeros((self.capacity, self.capacity))
         self.epsilon = float(torch.finfo(start.dtype).eps)
-        self.size = self.num_products = self._injected = 0
+        self.size = self.num_products = self._drawn = 0
         self.scale = self.first_norm = 0.0
         self.finite = True
-        # <q_i, H next> of every basis vector, and those of vectors that were next and were dropped.
-        self._coupling: Floats = np.zeros(0)
-        self._lost: list[Floats] = []
-        self._has_next = self._put(start.to(torch.float64, copy=True))
-        if not self._has_next:
+        # <H q_i, p> of every pending vector p, in rows; and of vectors that were pending and were dropped.
+        self._couplings: Floats = np.zeros((0, 0))
+        self._dropped: Floats = np.zeros((0, 0))
+        if self.limit == 0 or not self._append(start.to(torch.float64, copy=True)):
             raise LandscapeError("a Lanczos run cannot start at a vector that is zero or not finite")
+
+    @property
+    def num_pending(self) -> int:
+        """How many vectors wait to join the basis."""
+        return len(self._couplings)
 
     @property
     def is_exhausted(self) -> bool:
@@ -109,109 +119,124 @@ class Krylov:
     @property
     def is_invariant(self) -> bool:
         """Whether products lead out of the basis no more, before it fills the space."""
-        return not self._has_next and not self.is_exhausted
+        return self.num_pending == 0 and not self.is_exhausted
 
     @property
     def is_full(self) -> bool:
         """Whether no vector more has a place."""
         return self.size == self.capacity and not self.is_exhausted
 
-    def expand(self) -> None:
-        """Take the next vector into the basis, by one product, and find the next one."""
-        following = self._product(self._basis[self.size]).to(torch.float64, copy=True)
+    def expand(self, which: int = -1) -> None:
+        """Take a pending vector into the basis, by one product, and let what it leads to be pending, as the last one."""
+        place = self.size + which % self.num_pending
+        if place != self.size:
+            self._rows[[self.size, place]] = self._rows[[place, self.size]]
+            self._couplings[[0, which]] = self._couplings[[which, 0]]
+        following = self._product(self._rows[self.size]).to(torch.float64, copy=True)
         self.num_products += 1
         norm = float(torch.linalg.vector_norm(following))
-        self.size += 1
         column = self._project(following)
         length = float(torch.linalg.vector_norm(following))
         column, norm, length = self._agree((column, norm, length))
-        self.finite = math.isfinite(norm) and bool(np.isfinite(column).all())
         self.first_norm = norm if self.num_products == 1 else self.first_norm
+        self.finite = math.isfinite(norm) and bool(np.isfinite(column).all())
+        self.size += 1
         if not self.finite:
-            self._has_next = False
             return
         self.scale = max(self.scale, norm)
-        self.matrix[: self.size, self.size - 1] = self.matrix[self.size - 1, : self.size] = column
-        self._lost = [np.append(lost, 0.0) for lost in self._lost]
-        self._coupling = np.zeros(self.size)
-        self._has_next = not self.is_exhausted and length > _ROUNDINGS * self.epsilon * self.scale
-        if self._has_next:
-            self._coupling[-1] = length
-            self._basis[self.size].copy_(following.div_(length))
+        last = self.size - 1
+        self.matrix[: self.size, last] = self.matrix[last, : self.size] = column[: self.size]
+        self._couplings = np.column_stack([self._couplings[1:], column[self.size :]])
+        self._dropped = np.column_stack([self._dropped, np.zeros(len(self._dropped))])
+        occupied = self.size + self.num_pending
+        if occupied < self.limit and length > _ROUNDINGS * self.epsilon * self.scale:
+            self._rows[occupied].copy_(following.div_(length))
+            coupling = np.zeros((1, self.size))
+            coupling[0, last] = length
+            self._couplings = np.vstack([self._couplings, coupling])
 
     def inject(self) -> None:
-        """Let the next vector be a random one: for what the Krylov space of the start does not contain.
-
-        What the former next vector would have brought is lost, and stays in the residuals.
-        """
-        if self._coupling.any():
-            self._lost.append(self._coupling)
-        self._coupling = np.zeros(self.size)
-        while not self._put(
-            gaussian(self._basis.shape[1], "injected", self._injected).to(self._basis.device, torch.float64)
-        ):
-            self._injected += 1
-        self._injected += 1
-        self._has_next = True
+        """Let a random vector be pending, as the last one: for what products do not lead to from the start."""
+        if self.size + self.num_pending == self.limit:
+            return
+        if self.num_pending == self._most_pending:
+            self._rows[self.size : self.size + self.num_pending - 1] = self._rows[
+                self.size + 1 : self.size + self.num_pending
+            ].clone()
+            self._dropped = np.vstack([self._dropped, self._couplings[:1]])
+            self._couplings = self._couplings[1:]
+        appended = False
+        while not appended:
+            drawn = gaussian(self._rows.shape[1], "injected", self._drawn, dtype=torch.float64)
+            appended = self._append(drawn.to(self._rows.device))
+            self._drawn += 1
 
     def ritz(self) -> tuple[Floats, Floats, Floats]:
         """Ritz values, ascending; the vectors' coefficients in the basis, (size, size) in columns; norms of residuals."""
         values, vectors = np.linalg.eigh(self.matrix[: self.size, : self.size])
-        residuals = np.abs(self._coupling @ vectors)
-        for lost in self._lost:
-            residuals = residuals + np.abs(lost @ vectors)
+        squares = ((self._couplings @ vectors) ** 2).sum(0)
+        # These may not be orthogonal to the others.
+        residuals = np.sqrt(squares) + np.abs(self._dropped @ vectors).sum(0)
         return self._agree((values, vectors, residuals))  # type: ignore[no-any-return]
 
+    def leading(self, vectors: Floats) -> int:
+        """The pending vector that most of the residuals of some Ritz vectors (columns of coefficients) lie along."""
+        return int(np.argmax(((self._couplings @ vectors) ** 2).sum(1)))
+
     def restart(self, kept: Sequence[int]) -> None:
-        """Keep some Ritz vectors (by their places in `ritz`) as the basis, and the next vector."""
+        """Keep some Ritz vectors (by their places in `ritz`) as the basis, and what is pending."""
         values, vectors, _ = self.ritz()
         chosen, number = vectors[:, list(kept)], len(kept)
-        for piece in _pieces(self._basis[: self.size]):
-            part = self._basis[: self.size, piece].to(torch.float64)
-            self._basis[:number, piece] = (self._tensor(chosen.T) @ part).to(self._basis.dtype)
-        self._basis[number].copy_(self._basis[self.size])
+        self._combine(chosen, self._rows[:number])
+        pending = self._rows[self.size : self.size + self.num_pending]
+        for index, vector in enumerate(pending):
+            self._rows[number + index].copy_(vector)
         self.matrix[:] = 0
         self.matrix[range(number), range(number)] = values[list(kept)]
-        self._coupling = self._coupling @ chosen
-        self._lost = [lost @ chosen for lost in self._lost]
+        self._couplings = self._couplings @ chosen
+        self._dropped = self._dropped @ chosen
         self.size = number
 
     def vectors(self, coefficients: Floats) -> Tensor:
         """Combinations of the basis: coefficients (size, k) in columns to unit vectors (k, n) in the basis's type."""
-        result = self._basis.new_empty((coefficients.shape[1], self._basis.shape[1]))
-        weights = self._tensor(coefficients.T)
-        for piece in _pieces(self._basis[: self.size]):
-            result[:, piece] = (weights @ self._basis[: self.size, piece].to(torch.float64)).to(result.dtype)
+        result = self._rows.new_empty((coefficients.shape[1], self._rows.shape[1]))
+        self._combine(coefficients, result)
         return result
 
-    def _put(self, vector: Tensor) -> bool:
-        """Make a float64 vector the next one, orthogonal to all; False where nothing is left of it."""
-        before = float(torch.linalg.vector_norm(vector))
-        if not math.isfinite(before) or before == 0:
-            return False
-        vector /= before
-        self._project(vector)
+    def _combine(self, coefficients: Floats, result: Tensor) -> None:
+        """Write combinations of the basis; `result` may be the basis's first rows."""
+        weights = torch.from_numpy(np.ascontiguousarray(coefficients.T)).to(result.device)
+        basis = self._rows[: self.size]
+        for piece in _pieces(basis):
+            result[:, piece] = (weights @ basis[:, piece].to(torch.float64)).to(result.dtype)
+
+    def _append(self, vector: Tensor) -> bool:
+        """Let a float64 vector be pending, orthogonal to all, without coupling; False where nothing is left of it."""
+        occupied = self.size + self.num_pending
         length = self._agree(float(torch.linalg.vector_norm(vector)))
-        if not length > _ROUNDINGS * self.epsilon:
-            return False
-        # Once more, as what is left may be small.
-        vector /= length
-        self._project(vector)
-        self._basis[self.size].copy_(vector / torch.linalg.vector_norm(vector))
+        # Twice, as what is left the first time may be small.
+        for _ in range(2):
+            if not (math.isfinite(length) and length > 0):
+                return False
+            vector /= length
+            self._project(vector)
+            length = self._agree(float(torch.linalg.vector_norm(vector)))
+            if not length > _ROUNDINGS * self.epsilon:
+                return False
+        self._rows[occupied].copy_(vector.div_(length))
+        self._couplings = np.vstack([self._couplings, np.zeros((1, self.size))])
         return True
 
     def _project(self, vector: Tensor) -> Floats:
-        """Project a float64 vector off the basis, in place, by classical Gram-Schmidt twice; its products with the basis."""
-        column = np.zeros(self.size)
+        """Project a float64 vector off all rows, in place, by classical Gram-Schmidt twice; its products with them."""
+        rows = self._rows[: self.size + self.num_pending]
+        column = np.zeros(len(rows))
         for _ in range(2):
             if self._against is not None:
                 _take_off(vector, self._against)
-            if self.size:
-                column += _take_off(vector, self._basis[: self.size])
+            if len(rows):
+                column += _take_off(vector, rows)
         return column
-
-    def _tensor(self, array: Floats) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._basis.device)
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:
@@ -228,4 +253,4 @@ def _take_off(vector: Tensor, rows: Tensor) -> Floats:
         products += rows[:, piece].to(torch.float64) @ vector[piece]
     for piece in _pieces(rows):
         vector[piece] -= products @ rows[:, piece].to(torch.float64)
-    return products.cpu().numpy()  # type: ignore[no-any-return]
+    return products.cpu().numpy()

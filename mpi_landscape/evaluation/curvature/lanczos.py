@@ -124,6 +124,8 @@ def extremes(
     highs: list[float] = []
     begun, injected = 0, False
     while True:
+        if process.is_full:
+            process.restart(_kept(process.size))
         process.expand()
         if not process.finite:
             return _undefined(process, start)
@@ -137,14 +139,10 @@ def extremes(
             # The start may have no part along an end: one random vector shows it.
             if injected:
                 break
-            if process.is_full:
-                process.restart(_kept(process.size))
             process.inject()
             injected, begun = True, process.num_products
         elif settled:
             break
-        elif process.is_full:
-            process.restart(_kept(process.size))
     return _found(process, rule)
 
 
@@ -156,7 +154,7 @@ def _kept(size: int) -> list[int]:
 
 def _found(process: Krylov, rule: _Rule) -> Extremes:
     values, vectors, residuals = process.ritz()
-    floor = rule.floor * max(abs(values[0]), abs(values[-1]))
+    floor = float(rule.floor * max(abs(values[0]), abs(values[-1])))
     residual = float(residuals[0]) + floor
     places = [process.size - 1, *range(min(_LOWEST, process.size))]
     low, high = float(values[0]), float(values[-1])

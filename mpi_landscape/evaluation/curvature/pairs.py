@@ -10,10 +10,13 @@ from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.curvature.krylov import Agree, Floats, Krylov, Operator, check_steps, identity
-from mpi_landscape.evaluation.curvature.lanczos import FEWEST
 
 # Ritz vectors beside those that are wanted with which a full basis begins anew, of the low and of the high end.
 _LOW, _HIGH = 8, 4
+# Vectors that may wait for their turn: the run's own, and random ones that joined it.
+_PENDING = 4
+# Products from a random vector, for what is missing.
+_LOOK = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +53,11 @@ def pairs(
 ) -> Pairs:
     """The `largest` and the `smallest` eigenvalues with their eigenvectors.
 
-    By Lanczos' method with thick restarts. A pair is taken when its residual is tolerance · |λ| at most, or 0.001 · tolerance · s
-    with s = max |λ|, and for the largest 0.1 · tolerance · s too. The Krylov space of one vector holds one vector of each
-    eigenspace, so when all are there, a random vector orthogonal to the basis joins it for five products: a further copy of an
-    eigenvalue, or one that the start had no part along, comes up in them, and then the run goes on. No number of products proves
-    that none is missing.
+    By Lanczos' method with thick restarts. A pair is taken when its residual is 0.1 · tolerance · |λ| at most, or 0.001 ·
+    tolerance · s with s = max |λ|: with looser ones a single vector between two close eigenvalues passes for both. The Krylov
+    space of one vector holds one vector of each eigenspace, so when all are there, a random vector orthogonal to the basis joins
+    it for eight products: a further copy of an eigenvalue, or one that the start had no part along, comes up in them, and then
+    the run goes on. No number of products proves that none is missing.
 
     Args:
         product: The operator.
@@ -92,33 +95,37 @@ def pairs(
             settled=True,
         )
     capacity = max(most_steps, wanted + 20)
-    process = Krylov(product, start, capacity=capacity, agree=agree)
+    process = Krylov(product, start, capacity=capacity, most_pending=_PENDING, agree=agree)
     sought = _Wanted(
         largest=largest, smallest=smallest, tolerance=tolerance, floor=max(noise, process.epsilon)
     )
     most = 10 * capacity if most_products is None else most_products
     before: Floats | None = None  # the values when the last random vector joined
-    begun, settled = 0, False
+    begun, which, settled = 0, -1, False
     while process.num_products < max(most, wanted):
-        process.expand()
+        if process.is_full:
+            process.restart(sought.kept(process.size))
+        process.expand(which)
         if not process.finite:
             break
-        values, _, residuals = process.ritz()
-        settled = sought.hold(values, residuals)
+        values, vectors, residuals = process.ritz()
+        settled = process.is_exhausted or sought.hold(values, residuals)
         if process.is_exhausted:
-            settled = True
             break
-        if settled and process.num_products - begun >= FEWEST:
+        is_looking = process.num_products - begun < _LOOK
+        if settled and not is_looking:
             if before is not None and sought.same(before, values):
                 break
-            before, begun = values, process.num_products
-            sought.make_room(process)
+            before, begun, is_looking = values, process.num_products, True
             process.inject()
         elif process.is_invariant:
-            sought.make_room(process)
             process.inject()
-        elif process.is_full:
-            sought.make_room(process)
+        # The random vector's own, while it is being looked at; then what improves the pairs most.
+        which = (
+            -1
+            if is_looking or process.size < wanted
+            else process.leading(vectors[:, sought.places(process.size)])
+        )
     return sought.pairs(process, settled=settled)
 
 
@@ -138,8 +145,7 @@ class _Wanted:
     def bounds(self, values: Floats) -> Floats:
         """What the residuals of the wanted may be."""
         scale = np.abs(values).max()
-        bounds = self.tolerance * np.abs(values[self.places(len(values))])
-        bounds[: self.largest] = np.minimum(bounds[: self.largest], 0.1 * self.tolerance * scale)
+        bounds = 0.1 * self.tolerance * np.abs(values[self.places(len(values))])
         least = max(1e-3 * self.tolerance, self.floor) * scale
         return np.maximum(bounds, least)  # type: ignore[no-any-return]
 
@@ -154,23 +160,20 @@ class _Wanted:
         moved = np.abs(before[self.places(len(before))] - values[self.places(len(values))])
         return bool((moved <= self.bounds(values)).all())
 
-    def make_room(self, process: Krylov) -> None:
-        """Let the basis begin anew with what is wanted and its neighbours, if it has no room for a few more."""
-        size = process.size
-        if process.capacity == process.limit or size + FEWEST < process.capacity:
-            return
+    def kept(self, size: int) -> list[int]:
+        """The places of the Ritz vectors that a full basis begins anew with: what is wanted and its neighbors."""
         low = self.smallest + _LOW if self.smallest else 0
         high = self.largest + _HIGH if self.largest else 0
-        process.restart([*range(low), *range(size - high, size)])
+        return [*range(low), *range(size - high, size)]
 
     def pairs(self, process: Krylov, *, settled: bool) -> Pairs:
         """What was found; NaN where a product was not finite."""
         wanted = self.largest + self.smallest
         if not process.finite:
             nan = np.full(wanted, np.nan)
-            vectors = torch.full_like(process.vectors(np.zeros((process.size, wanted))), torch.nan)
+            none = process.vectors(np.zeros((process.size, wanted))).fill_(torch.nan)
             return Pairs(
-                values=nan, residuals=nan, vectors=vectors, num_products=process.num_products, settled=False
+                values=nan, residuals=nan, vectors=none, num_products=process.num_products, settled=False
             )
         values, vectors, residuals = process.ritz()
         places = self.places(process.size)

@@ -2,8 +2,8 @@
 
 A start from the Ritz vectors of a neighbor saves a factor of 1.3 to 2.3 in products, and can follow the wrong eigenvector: a run
 from a vector next to the second-lowest one stops there with a fine residual, whatever random part the start has. No cheap check
-sees that, so a fixed sample of points, and those that stand out, are computed again from a random vector; where the two differ, so may
-others, and the whole tile is computed again.
+sees that, so a fixed sample of points, and those that stand out, are computed again from a random vector; where the two differ,
+so may others, and the whole tile is computed again.
 """
 
 from __future__ import annotations
