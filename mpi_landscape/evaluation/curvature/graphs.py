@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class Graphs:
 
     def begin(self, pieces: Any) -> int | None:
         """Begin a pass over data; how many batches there are where all are kept, None where they must be read."""
-        if pieces is not self._pieces:
+        if pieces != self._pieces:  # a method is another object each time
             self.forget()
             self._pieces = pieces
         self._most = 0
@@ -73,9 +73,19 @@ class Graphs:
         """Keep what has been recorded of a batch."""
         self._kept[number] = recorded
 
-    def measure(self, batch: Batch, record: Callable[[], Recorded]) -> None:
-        """Find the price by recording a batch."""
-        self.price = graph_bytes(record) / num_bytes(batch) + 1.0
+    def measure(
+        self, batch: Batch, record: Callable[[], Recorded], *, besides: Iterable[Tensor], more: int
+    ) -> None:
+        """Find the price by recording a batch.
+
+        Args:
+            batch: One as all others.
+            record: Records it.
+            besides: Tensors that are there without it.
+            more: Bytes of what is not saved for a derivative: the gradient.
+        """
+        data = [tensor for _, tensor in nests.tensors(batch.data)]
+        self.price = (graph_bytes(record, [*besides, *data]) + more) / num_bytes(batch) + 1.0
 
 
 def num_bytes(batch: Batch) -> int:
@@ -83,8 +93,9 @@ def num_bytes(batch: Batch) -> int:
     return max(1, nests.num_bytes(batch.data))
 
 
-def graph_bytes(record: Callable[[], Recorded]) -> int:
-    """Bytes of the tensors that a graph holds, each memory once; the graph is let go."""
+def graph_bytes(record: Callable[[], Recorded], besides: Iterable[Tensor]) -> int:
+    """Bytes of the tensors that a graph holds, each memory once and that of some others not; the graph is let go."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in besides}
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -95,6 +106,6 @@ def graph_bytes(record: Callable[[], Recorded]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         recorded = record()
-    found = sum(seen.values())
+    found = sum(size for place, size in seen.items() if place not in known)
     del recorded
     return found

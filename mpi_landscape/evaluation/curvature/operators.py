@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.calling import is_out_of_memory, raised
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction, counts_of, losses_of
@@ -44,7 +46,7 @@ class OfBatch:
     def losses(self) -> tuple[Tensor, float]:
         """The valid examples' losses, (valid,) float64 with their graph, and by how much they count."""
         with torch.enable_grad():
-            result = self.loss(self.network, nests.fresh(self.batch.data))
+            result = self._called()
             losses, counts = losses_of(result)[: self.batch.valid], counts_of(result)
             count = (
                 float(self.batch.valid)
@@ -52,6 +54,16 @@ class OfBatch:
                 else float(counts[: self.batch.valid].detach().sum(dtype=torch.float64))
             )
             return losses.double(), count
+
+    def _called(self) -> Any:
+        try:
+            return self.loss(self.network, nests.fresh(self.batch.data))
+        except LandscapeError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise raised(error, self.batch.data) from error
 
 
 class Recorded(Protocol):

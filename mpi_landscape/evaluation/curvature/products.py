@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any, Literal
 
@@ -12,25 +13,27 @@ from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.curvature.choosing import Trial, choose, fewer
-from mpi_landscape.evaluation.curvature.compiled import compiled_hessian
 from mpi_landscape.evaluation.curvature.graphs import Graphs
-from mpi_landscape.evaluation.curvature.operators import OPERATORS, Operator, Recorded
+from mpi_landscape.evaluation.curvature.noise import Exact, Rounding
+from mpi_landscape.evaluation.curvature.operators import Operator, Recorded
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
+from mpi_landscape.evaluation.curvature.replicas import Replicas
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import PLAIN, Way
 from mpi_landscape.evaluation.lending import in_evaluation, moved_to, restore, tensors_of
 from mpi_landscape.evaluation.moves import write
-from mpi_landscape.evaluation.replica import sharing_copy
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
-from mpi_landscape.loading.sharing import Pause, Workers
+from mpi_landscape.loading.sharing import Pause
 
 Pieces = Callable[[], Iterable[Sequence[Batch]]]
 Engine = Literal["auto", "plain", "compiled"]
 
 _TYPES = (torch.float32, torch.float64)
+# Examples by which ways are tried, and rounding is measured.
+_TRIED, _NOISE = 16, 32
 
 
 class Products:
@@ -96,15 +99,14 @@ class Products:
         if not space.size:
             raise LandscapeError("hessian: no parameter counts; valid is a network with trainable parameters")
         self._model, self._loss, self.space = model, loss, space
-        self._operator: Operator = OPERATORS[operator]
-        self._compiled: Operator = compiled_hessian()
-        self._dtype, self._device, self._memory = dtype, device, memory
-        self._can_compile, self._engine = operator == "hessian", engine
-        self._threads = threads if device.type == "cpu" else 1
+        self._dtype, self._device, self._memory, self._engine = dtype, device, memory, engine
+        self._replicas = Replicas(
+            model, loss, space, operator=operator, threads=threads if device.type == "cpu" else 1
+        )
         self.size, self.count, self.loss = space.size, 0.0, float("nan")
         self.way: Way | None = PLAIN if engine == "plain" else None
-        self._replicas: list[Replica] = []
         self._graphs = Graphs(memory)
+        self._rounding: Rounding | None = None
         self._lent = ExitStack()
 
     def __enter__(self) -> Products:
@@ -117,7 +119,7 @@ class Products:
             lent.enter_context(differentiable(self._model, self.space))
             lent.callback(self._end)
             if self.way is not None:
-                self._begin(self.way)
+                self._replicas.begin(self.way)
             self._lent = lent.pop_all()
         return self
 
@@ -143,7 +145,7 @@ class Products:
                     f"model: has {there} of the name {name}, which is to get a tensor of shape {tuple(value.shape)}"
                 )
             write(name, own[name], value)
-        self._hand_on()
+        self._replicas.hand_on()
 
     def choose(self, batch: Batch) -> Way:
         """Try what would be faster on some examples of a batch, and take what proves right; asked once.
@@ -151,18 +153,20 @@ class Products:
         Several ranks choose alike where they are given the same batch.
         """
         if self.way is None:
+            with closing(self._replicas.make(PLAIN)) as replica:
+                few = fewer(batch, _TRIED, replica)
             trial = Trial(
                 network=self._model,
                 loss=self._loss,
                 space=self.space,
-                batch=fewer(batch),
+                batch=few,
                 dtype=self._dtype,
-                replica=self._replica,
-                operator=self._operator_of,
+                replica=self._replicas.make,
+                operator=self._replicas.operator_of,
             )
-            compiled = self._engine == "compiled" and self._can_compile
+            compiled = self._engine == "compiled" and self._replicas.can_compile
             self.way = choose(trial, self._came, compiled=compiled)
-            self._begin(self.way)
+            self._replicas.begin(self.way)
         return self.way
 
     def terms(self, vectors: Tensor, pieces: Pieces, between: Pause | None = None) -> Iterator[Tensor]:
@@ -186,11 +190,13 @@ class Products:
             recorded, kept = self._recorded(replica, number, batch)
             found = replica.products(recorded, rows, keep=kept)
             pause()
-            return found, recorded.count, recorded.total
+            total = float(recorded.total)
+            # Where the loss is no number, neither is its curvature, whatever derivatives say.
+            return found if math.isfinite(total) else found * math.nan, recorded.count, total
 
         for items in self._items(pieces):
-            for found, counted, summed in self._workers.share_out(items, work, between):
-                count, total = count + counted, total + float(summed)
+            for found, counted, summed in self._replicas.workers.share_out(items, work, between):
+                count, total = count + counted, total + summed
                 yield found
         self._graphs.passed()
         self.count, self.loss = count, total / (count or 1.0)
@@ -201,6 +207,28 @@ class Products:
         for term in self.terms(vectors, pieces, between):
             total += term
         return total / (self.count or 1.0)
+
+    def noise(self, pieces: Pieces, between: Pause | None = None) -> float:
+        """The error of a product by rounding, relative to the product, where the network is now, on some examples.
+
+        It is that of a vector near the largest eigenvalues, against the network itself in float64; so times max |λ| it is the
+        size below which an eigenvalue is not told from zero. NaN where a product is not finite.
+        """
+        with ExitStack() as reading:
+            read = pieces()
+            reading.callback(getattr(read, "close", _nothing))
+            batch = next(piece[0] for piece in read if len(piece))
+            way = self.choose(batch)
+            if between is not None:
+                between()
+            if self._rounding is None:
+                args = self._model, self._loss, self.space, self._replicas.plain, self._device
+                finer = self._dtype == torch.float32 and way.copies
+                like = torch.empty(0, dtype=self._dtype, device=self._device)
+                self._rounding = Rounding(
+                    self._replicas, partial(Exact, *args) if finer else None, like, self.size
+                )
+            return self._rounding.of(fewer(batch, _NOISE, self._replicas.first))
 
     def _items(self, pieces: Pieces) -> Iterator[list[tuple[int, Callable[[], Batch]]]]:
         """Batches by number, as many at a time as there are threads: no more products are alive."""
@@ -235,7 +263,7 @@ class Products:
         kept = self._graphs.takes(number, read)
         if kept:  # a piece's memory may be another batch's when the next one is read
             read = Batch(data=nests.map_tensors(torch.clone, read.data), valid=read.valid)
-        recorded = self._operator_of(self.way)(replica.function(read))
+        recorded = self._operator()(replica.function(read))
         if kept:
             self._graphs.keep(number, recorded)
         return recorded, kept
@@ -245,36 +273,21 @@ class Products:
         if self._memory <= 0 or (self.way is not None and self.way.compiled):
             self._graphs.price = 0.0
             return
-        replica = self._replicas[0]
-        self._graphs.measure(batch, lambda: self._operator_of(self.way)(replica.function(batch)))
+        replica = self._replicas.first
+        self._graphs.measure(
+            batch,
+            lambda: self._operator()(replica.function(batch)),
+            besides=tensors_of(self._model).values(),
+            more=self.size * self._dtype.itemsize,
+        )
 
-    def _operator_of(self, way: Way | None) -> Operator:
-        return self._compiled if way is not None and way.compiled else self._operator
-
-    def _replica(self, way: Way) -> Replica:
-        network = sharing_copy(self._model) if way.copies else self._model
-        return Replica(network, self._loss, self.space, way)
-
-    def _begin(self, way: Way) -> None:
-        """Replicas for a way, each with a thread."""
-        number = self._threads if way.copies and not way.compiled else 1
-        self._replicas = [self._replica(way) for _ in range(number)]
-        self._workers = Workers(self._replicas)
-        self._hand_on()
+    def _operator(self) -> Operator:
+        return self._replicas.operator_of(self.way or PLAIN)
 
     def _end(self) -> None:
         self._graphs.forget()
-        if self._replicas:
-            self._workers.close()
-        for replica in self._replicas:
-            replica.close()
-        self._replicas = []
-
-    def _hand_on(self) -> None:
-        """Buffers of the network into those of its copies; parameters they share."""
-        buffers = dict(self._model.named_buffers())
-        for replica in self._replicas:
-            replica.take(buffers)
+        self._replicas.close()
+        self._rounding = None
 
 
 def _nothing() -> None:

@@ -1,0 +1,80 @@
+"""All replicas of a network, each with a thread, in the way that has been chosen."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mpi_landscape.evaluation.curvature.compiled import compiled_hessian
+from mpi_landscape.evaluation.curvature.operators import OPERATORS, Operator
+from mpi_landscape.evaluation.curvature.replica import Replica
+from mpi_landscape.evaluation.curvature.space import Space
+from mpi_landscape.evaluation.curvature.way import Way
+from mpi_landscape.evaluation.replica import sharing_copy
+from mpi_landscape.loading.results import LossFunction
+from mpi_landscape.loading.sharing import Workers
+
+
+class Replicas:
+    """Replicas of a network, and the operator that each of them is asked for.
+
+    Args:
+        model: In evaluation mode on its device; where copies are as good, a replica is one of it on the same memory.
+        loss: As for `Products`.
+        space: Which parameters count.
+        operator: As for `Products`.
+        threads: Batches computed at once; 1 on a GPU.
+
+    Attributes:
+        can_compile: Whether there is a compiled form of the operator.
+        plain: The operator, not compiled.
+        all: None before `begin`.
+        workers: Their threads; after `begin`.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: LossFunction, space: Space, *, operator: str, threads: int
+    ) -> None:
+        self._model, self._loss, self._space, self._threads = model, loss, space, threads
+        self.plain: Operator = OPERATORS[operator]
+        self.can_compile = operator == "hessian"
+        self._compiled = compiled_hessian()
+        self.all: list[Replica] = []
+        self.workers: Workers[Replica]
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    @property
+    def first(self) -> Replica:
+        """That of the caller's thread."""
+        return self.all[0]
+
+    def make(self, way: Way) -> Replica:
+        """One more, which the caller closes."""
+        network = sharing_copy(self._model) if way.copies else self._model
+        return Replica(network, self._loss, self._space, way)
+
+    def operator_of(self, way: Way) -> Operator:
+        """What makes of a batch the operator of a batch."""
+        return self._compiled if way.compiled else self.plain
+
+    def begin(self, way: Way) -> None:
+        """As many as there are threads; compiled code is one thread's."""
+        number = self._threads if way.copies and not way.compiled else 1
+        self.all = [self.make(way) for _ in range(number)]
+        self.workers = Workers(self.all)
+
+    def close(self) -> None:
+        """End the threads, and leave the network as it was."""
+        if self.all:
+            self.workers.close()
+        for replica in self.all:
+            replica.close()
+        self.all = []
+
+    def hand_on(self) -> None:
+        """Buffers of the network into those of its copies; parameters they share."""
+        buffers: dict[str, torch.Tensor] = dict(self._model.named_buffers())
+        for replica in self.all:
+            replica.take(buffers)
