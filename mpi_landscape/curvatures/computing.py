@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from mpi_landscape.curvatures.planning import (
 )
 from mpi_landscape.curvatures.request import Request
 from mpi_landscape.curvatures.searching import Search, expected_products
-from mpi_landscape.curvatures.sharing import Shared
+from mpi_landscape.curvatures.sharing import Shared, read
+from mpi_landscape.evaluation.curvature.checking import check_twice_differentiable
 from mpi_landscape.evaluation.curvature.products import Products
 from mpi_landscape.evaluation.curvature.space import Space, space_of
 from mpi_landscape.evaluation.curvature.starts import gaussian
@@ -43,6 +46,7 @@ from mpi_landscape.storage.spectrum.creation import size_of
 from mpi_landscape.storage.spectrum.reader import read_attributes, read_spectrum
 from mpi_landscape.storage.spectrum.schema import Shape
 from mpi_landscape.storage.spectrum.summary import spectrum_lines, summarize_spectrum
+from mpi_landscape.wording import listed
 from mpi_landscape.work.job import Job
 from mpi_landscape.work.progress import Progress
 from mpi_landscape.work.running import Ending, complete
@@ -102,6 +106,7 @@ def compute(
         )
         with ranks.together():
             check_memory(request, seat, size)
+            _check_second_derivatives(request, seat, where.space, ranks)
         graphs = memory_for_graphs(request, seat, size)
         products = resources.enter_context(_products(request, seat, where.space, graphs))
         shape = request.shape(size)
@@ -137,9 +142,12 @@ def _complete(
 ) -> Ending:
     ranks, products = shared.ranks, shared.products
 
+    examples = seat.splits[request.said.split]
+
     def noise() -> float:
         """By the first batch, on rank 0: so it is the same for any number of ranks."""
-        return ranks.share(ranks.on_root(lambda: 1e-6)) or 0.0
+        found = ranks.on_root(lambda: products.noise(partial(read, examples, 0, 1)))
+        return ranks.share(math.nan if found is None else found)
 
     total = expected_products(request, shape)
     with Progress(total, units="products", points="products", shown=ranks.is_root) as progress:
@@ -180,6 +188,22 @@ def _products(request: Request, seat: Placed, space: Space, graphs: int) -> Prod
     )
 
 
+def _check_second_derivatives(request: Request, seat: Placed, space: Space, ranks: Ranks) -> None:
+    """Refuse what cannot be differentiated twice, and say what is smooth in pieces only.
+
+    Raises:
+        LandscapeError: So it is.
+    """
+    batch = first_batch(seat.splits[request.said.split])
+    where = f"{request.problem.where}: hessian"
+    with seat.precision.computing():
+        pieces = check_twice_differentiable(
+            seat.problem.model, seat.problem.loss, batch, space, operator=request.said.operator, where=where
+        )
+    if pieces:
+        ranks.say(f"smooth      in pieces, {listed(pieces)}: the curvature is that within a piece")
+
+
 def _where(request: Request, ranks: Ranks) -> Where:
     """Rank 0's parameters and buffers on every rank, bit for bit, and which of them count. Collective.
 
@@ -212,7 +236,7 @@ def _tried(request: Request, seat: Placed, products: Products, ranks: Ranks) -> 
     """Products over all ranks, and how long one is expected to take. Collective.
 
     Raises:
-        AgreedError: The network or the loss cannot be differentiated twice.
+        AgreedError: The network or the loss raised.
     """
     examples = seat.splits[request.said.split]
     start = gaussian(products.size, request.said.seed, "trial", dtype=seat.precision.data, device=seat.device)

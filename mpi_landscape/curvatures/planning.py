@@ -121,7 +121,7 @@ def tried(products: Products, examples: Examples, start: Tensor, placed: Placed)
     """Seconds of a batch once its graph is there, and the exponent of the numbers of its product; by the first batch alone.
 
     Raises:
-        LandscapeError: The network or the loss cannot be differentiated twice.
+        LandscapeError: The network or the loss raised.
     """
     seconds, largest = 0.0, 0.0
     with placed.precision.computing():
