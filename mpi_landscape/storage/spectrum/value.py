@@ -51,6 +51,7 @@ class Spectrum:
         normalized: The same in coordinates of which each filter's norm is the unit; None where the file has none.
         attributes: Everything else the file says of itself.
         ending: Whether it is finished, or why not.
+        kept_by: What keeps the file, where it is a temporary one.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Spectrum:
     normalized: Spectrum | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     ending: Ended = Ended.FINISHED
+    kept_by: Any = None
 
     @property
     def operator(self) -> str:
