@@ -73,7 +73,7 @@ def test_few_probes_know_trace_and_norm_within_their_errors():
     found = spectrum_of(model, probes=12, steps=8)
     # Five standard errors, themselves from twelve numbers.
     assert abs(found.trace - np.trace(matrix)) < 5 * found.moments.trace_stderr
-    assert 0 < found.moments.trace_stderr < 0.3 * abs(np.trace(matrix))
+    assert 0 < found.moments.trace_stderr < 0.3 * np.linalg.norm(matrix)
     assert abs(found.frobenius - np.linalg.norm(matrix)) < 5 * found.moments.frobenius_stderr
     assert found.density()[1].sum() == pytest.approx(1)
 
@@ -85,7 +85,7 @@ def test_loss_and_gradient_are_those_at_the_point():
     loss.backward()
     norm = math.sqrt(sum(float((each.grad**2).sum()) for each in state.values()))
     found = spectrum_of(model, probes=0, largest=1, smallest=0)
-    assert found.loss == pytest.approx(float(loss), rel=1e-6)
+    assert found.loss == pytest.approx(float(loss.detach()), rel=1e-6)
     assert found.gradient_norm == pytest.approx(norm, rel=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_the_parts_have_the_ends_of_their_matrices_and_add_up():
 def test_a_loss_that_is_not_finite_is_nan_everywhere_and_ends():
     model = cases.mlp()
     with torch.no_grad():
-        model[1].weight[0, 0] = math.inf
+        model[1].weight[0, 0] = math.nan
     found = spectrum_of(model, normalized=True)
     assert np.isnan(found.eigenvalues).all()
     assert np.isnan(found.nodes).all()
