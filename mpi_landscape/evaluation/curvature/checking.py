@@ -13,9 +13,10 @@ from torch.autograd.function import once_differentiable
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
-from mpi_landscape.evaluation.curvature.operators import OPERATORS, OfBatch
+from mpi_landscape.evaluation.curvature.operators import OfBatch
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
+from mpi_landscape.evaluation.curvature.replicas import OPERATORS
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import PLAIN
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is, moved_to
@@ -51,7 +52,7 @@ _MISSING = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 # What marks a function: the code that stands in the place of its backward.
 _ONCE = once_differentiable(lambda *_: None).__code__
 _KNOWN = {
-    "multi_margin_loss_backward": "the loss hinge (multi_margin_loss), which has kinks",
+    "multi_margin_loss_backward": "multi_margin_loss, which has kinks,",
     "_embedding_bag_backward": "EmbeddingBag",
     "_embedding_bag_dense_backward": "EmbeddingBag",
 }
@@ -155,10 +156,7 @@ def _kinks(model: nn.Module, function: OfBatch, where: str) -> tuple[str, ...]:
     for node in nodes:
         _check_function(node, where)
     names = {
-        words
-        for node in nodes
-        for prefix, words in _PIECEWISE.items()
-        if node.name().startswith(prefix)
+        words for node in nodes for prefix, words in _PIECEWISE.items() if node.name().startswith(prefix)
     }
     return tuple(sorted(names))
 
@@ -169,8 +167,8 @@ def _check_function(node: Any, where: str) -> None:
     code = getattr(backward, "__code__", None)
     if code is not None and code.co_filename == _ONCE.co_filename and code.co_name == _ONCE.co_name:
         raise LandscapeError(
-            f"{where}: {type(node)._forward_cls.__name__}, a torch.autograd.Function marked as once_differentiable, has no second "
-            f"derivative; valid is a backward made of torch's operations, without that mark"
+            f"{where}: {type(node)._forward_cls.__name__}, a torch.autograd.Function marked as once_differentiable, has no "
+            f"second derivative; valid is a backward made of torch's operations, without that mark"
         )
 
 

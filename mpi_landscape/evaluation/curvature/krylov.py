@@ -72,6 +72,7 @@ class Krylov:
         num_products: Made so far.
         scale: The greatest |H q| met, of unit vectors q: a lower bound of the operator's norm.
         first_norm: |H q| of the first vector, also in directions that are projected off.
+        epsilon: The rounding of a basis vector, relative.
         finite: Whether every product was.
 
     Raises:
@@ -96,7 +97,8 @@ class Krylov:
         # First the basis, then what is pending.
         self._rows = torch.empty((rows, len(start)), dtype=start.dtype, device=start.device)
         self.matrix: Floats = np.zeros((self.capacity, self.capacity))
-        self.epsilon = float(torch.finfo(start.dtype).eps)
+        # Beside a basis of float64 the arithmetic rounds as well, in every one of many products.
+        self.epsilon = float(torch.finfo(start.dtype).eps) * (16 if start.dtype == torch.float64 else 1)
         self.size = self.num_products = self._drawn = 0
         self.scale = self.first_norm = 0.0
         self.finite = True
@@ -149,11 +151,15 @@ class Krylov:
         self._couplings = np.column_stack([self._couplings[1:], column[self.size :]])
         self._dropped = np.column_stack([self._dropped, np.zeros(len(self._dropped))])
         occupied = self.size + self.num_pending
-        if occupied < self.limit and length > _ROUNDINGS * self.epsilon * self.scale:
+        if occupied == self.limit:
+            return
+        coupling = np.zeros((1, self.size))
+        coupling[0, last] = length
+        if length > _ROUNDINGS * self.epsilon * self.scale:
             self._rows[occupied].copy_(following.div_(length))
-            coupling = np.zeros((1, self.size))
-            coupling[0, last] = length
             self._couplings = np.vstack([self._couplings, coupling])
+        elif length > self.epsilon * self.scale:
+            self._dropped = np.vstack([self._dropped, coupling])
 
     def inject(self) -> None:
         """Let a random vector be pending, as the last one: for what products do not lead to from the start."""

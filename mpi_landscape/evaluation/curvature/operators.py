@@ -13,6 +13,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory, raised
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
+from mpi_landscape.loading.parted import parted
 from mpi_landscape.loading.results import LossFunction, counts_of, losses_of
 
 # One tensor for each parameter, in its shape; None where it is zero because nothing depends on the parameter.
@@ -46,7 +47,7 @@ class OfBatch:
     def losses(self) -> tuple[Tensor, float]:
         """The valid examples' losses, (valid,) float64 with their graph, and by how much they count."""
         with torch.enable_grad():
-            result = self._called()
+            result = self._result()
             losses, counts = losses_of(result)[: self.batch.valid], counts_of(result)
             count = (
                 float(self.batch.valid)
@@ -55,9 +56,13 @@ class OfBatch:
             )
             return losses.double(), count
 
-    def _called(self) -> Any:
+    def _result(self) -> Any:
+        data, known = nests.fresh(self.batch.data), parted(self.loss)
         try:
-            return self.loss(self.network, nests.fresh(self.batch.data))
+            if known is not None and known.second is not None:
+                # A named loss, of operations that torch differentiates twice.
+                return known.loss_of_outputs(known.outputs(self.network, data), data)
+            return self.loss(self.network, data)
         except LandscapeError:
             raise
         except Exception as error:
@@ -91,6 +96,39 @@ class Recorded(Protocol):
 Operator = Callable[[OfBatch], Recorded]
 
 
+class Twice:
+    """The second derivative of a number, by double backward; its graph is recorded once and serves all vectors.
+
+    Args:
+        total: () with its graph.
+        parameters: By which it is differentiated.
+    """
+
+    def __init__(self, total: Tensor, parameters: Sequence[Tensor]) -> None:
+        self._parameters = parameters
+        self._gradient: Tensors = [None] * len(self._parameters)
+        if total.requires_grad:
+            self._gradient = torch.autograd.grad(
+                total, self._parameters, create_graph=True, allow_unused=True
+            )
+        # What depends on the parameters linearly has a gradient that depends on nothing.
+        self._bent = [
+            place for place, each in enumerate(self._gradient) if each is not None and each.requires_grad
+        ]
+
+    def times(self, vector: Sequence[Tensor], *, last: bool) -> Tensors:
+        """As `Recorded.times`."""
+        if not self._bent:
+            return [None] * len(self._parameters)
+        return torch.autograd.grad(
+            [each for place in self._bent if (each := self._gradient[place]) is not None],
+            self._parameters,
+            grad_outputs=[vector[place] for place in self._bent],
+            retain_graph=not last,
+            allow_unused=True,
+        )
+
+
 class Hessian:
     """Products with the Hessian of the sum of a batch's losses, by double backward.
 
@@ -111,26 +149,8 @@ class Hessian:
     def __init__(self, function: OfBatch) -> None:
         total, self.count = function.total()
         self.total = total.detach()
-        self._parameters = function.parameters
-        self.gradient: Tensors = [None] * len(self._parameters)
-        if total.requires_grad:
-            self.gradient = torch.autograd.grad(total, self._parameters, create_graph=True, allow_unused=True)
-        # What depends on the parameters linearly has a gradient that depends on nothing.
-        self._bent = [
-            place for place, each in enumerate(self.gradient) if each is not None and each.requires_grad
-        ]
+        self._twice = Twice(total, function.parameters)
 
     def times(self, vector: Sequence[Tensor], *, last: bool) -> Tensors:
         """See `Recorded`."""
-        if not self._bent:
-            return [None] * len(self._parameters)
-        return torch.autograd.grad(
-            [each for place in self._bent if (each := self.gradient[place]) is not None],
-            self._parameters,
-            grad_outputs=[vector[place] for place in self._bent],
-            retain_graph=not last,
-            allow_unused=True,
-        )
-
-
-OPERATORS: dict[str, Operator] = {"hessian": Hessian}
+        return self._twice.times(vector, last=last)

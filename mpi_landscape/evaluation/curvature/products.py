@@ -15,7 +15,8 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.curvature.choosing import Trial, choose, fewer
 from mpi_landscape.evaluation.curvature.graphs import Graphs
 from mpi_landscape.evaluation.curvature.noise import Exact, Rounding
-from mpi_landscape.evaluation.curvature.operators import Operator, Recorded
+from mpi_landscape.evaluation.curvature.operators import Recorded
+from mpi_landscape.evaluation.curvature.parts import check_parts, known_parts
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.replicas import Replicas
@@ -98,8 +99,11 @@ class Products:
             )
         if not space.size:
             raise LandscapeError("hessian: no parameter counts; valid is a network with trainable parameters")
+        if operator != "hessian":
+            known_parts(loss, operator)
         self._model, self._loss, self.space = model, loss, space
         self._dtype, self._device, self._memory, self._engine = dtype, device, memory, engine
+        self._part = None if operator == "hessian" else operator
         self._replicas = Replicas(
             model, loss, space, operator=operator, threads=threads if device.type == "cpu" else 1
         )
@@ -244,10 +248,8 @@ class Products:
             # Data that stream have threads, which would go on reading after a stop.
             reading.callback(getattr(read, "close", _nothing))
             for piece in read:
-                if len(piece) and self.way is None:
-                    self.choose(piece[0])
-                if len(piece) and self._graphs.price is None:
-                    self._measure(piece[0])
+                if len(piece):
+                    self._prepare(piece[0])
                 window = len(self._replicas) or 1
                 for start in range(0, len(piece), window):
                     places = range(start, min(start + window, len(piece)))
@@ -263,26 +265,27 @@ class Products:
         kept = self._graphs.takes(number, read)
         if kept:  # a piece's memory may be another batch's when the next one is read
             read = Batch(data=nests.map_tensors(torch.clone, read.data), valid=read.valid)
-        recorded = self._operator()(replica.function(read))
+        recorded = self._replicas.operator(replica.function(read))
         if kept:
             self._graphs.keep(number, recorded)
         return recorded, kept
 
-    def _measure(self, batch: Batch) -> None:
-        """What the graph of a batch takes."""
-        if self._memory <= 0 or (self.way is not None and self.way.compiled):
+    def _prepare(self, batch: Batch) -> None:
+        """Before the first batch: how to go, whether a part is known, and what the graph of a batch takes."""
+        way = self.choose(batch)
+        first = self._replicas.first
+        if self._part is not None:
+            check_parts(self._part, first.function(fewer(batch, _TRIED, first)))
+            self._part = None
+        if self._graphs.price is None and (self._memory <= 0 or way.compiled):
             self._graphs.price = 0.0
-            return
-        replica = self._replicas.first
-        self._graphs.measure(
-            batch,
-            lambda: self._operator()(replica.function(batch)),
-            besides=tensors_of(self._model).values(),
-            more=self.size * self._dtype.itemsize,
-        )
-
-    def _operator(self) -> Operator:
-        return self._replicas.operator_of(self.way or PLAIN)
+        if self._graphs.price is None:
+            self._graphs.measure(
+                batch,
+                lambda: self._replicas.operator(first.function(batch)),
+                besides=tensors_of(self._model).values(),
+                more=self.size * self._dtype.itemsize,
+            )
 
     def _end(self) -> None:
         self._graphs.forget()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from mpi_landscape.evaluation.curvature.compiled import compiled_hessian
-from mpi_landscape.evaluation.curvature.operators import OPERATORS, Operator
+from mpi_landscape.evaluation.curvature.operators import Hessian, Operator
+from mpi_landscape.evaluation.curvature.parts import GaussNewton, Remainder
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import Way
 from mpi_landscape.evaluation.replica import sharing_copy
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.loading.sharing import Workers
+
+OPERATORS: Mapping[str, Operator] = {"hessian": Hessian, "gauss_newton": GaussNewton, "remainder": Remainder}
 
 
 class Replicas:
@@ -28,6 +33,7 @@ class Replicas:
     Attributes:
         can_compile: Whether there is a compiled form of the operator.
         plain: The operator, not compiled.
+        operator: The operator in the way that has been chosen.
         all: None before `begin`.
         workers: Their threads; after `begin`.
     """
@@ -37,6 +43,7 @@ class Replicas:
     ) -> None:
         self._model, self._loss, self._space, self._threads = model, loss, space, threads
         self.plain: Operator = OPERATORS[operator]
+        self.operator = self.plain
         self.can_compile = operator == "hessian"
         self._compiled = compiled_hessian()
         self.all: list[Replica] = []
@@ -61,6 +68,7 @@ class Replicas:
 
     def begin(self, way: Way) -> None:
         """As many as there are threads; compiled code is one thread's."""
+        self.operator = self.operator_of(way)
         number = self._threads if way.copies and not way.compiled else 1
         self.all = [self.make(way) for _ in range(number)]
         self.workers = Workers(self.all)

@@ -249,9 +249,9 @@ def made(kind, number=11):
         words = torch.randint(7, (number, 5), generator=torch.Generator().manual_seed(8))
         return Words(), cross_entropy, [words, labels(number, 4)]
     if kind == "recurrent":
-        return Recurrent(), cross_entropy, [normal(number, 6, 3), labels(number, 4)]
+        return Recurrent(), cross_entropy, [normal(number, 3, 3), labels(number, 4)]
     if kind == "attention":
-        return Attention(), cross_entropy, [normal(number, 6, 3), labels(number, 4)]
+        return Attention(), cross_entropy, [normal(number, 3, 3), labels(number, 4)]
     if kind == "complex":
         return Waves(), cross_entropy, [normal(number, 3) / math.sqrt(3), labels(number, 4)]
     if kind == "loose":
