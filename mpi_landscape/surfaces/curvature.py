@@ -18,6 +18,7 @@ from mpi_landscape.storage.surface.curvature import curvature_facts, curvature_l
 from mpi_landscape.storage.surface.plane import check_center, place_of
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.surfaces.identity import fingerprint_of
+from mpi_landscape.surfaces.planning import STRIP
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.wording import listed
 
@@ -89,6 +90,8 @@ def curved(request: Request, said: HessianConfiguration | None) -> Request:
         request,
         problem=replace(problem, splits={said.split: problem.splits[said.split]}),
         search=search,
+        # A point begins at its neighbor's vectors, so neighbors are in one tile.
+        grid=replace(request.grid, strips=STRIP) if said.starts == "tiles" else request.grid,
         of=None if said.at == "grid" else str(said.at),
     )
 

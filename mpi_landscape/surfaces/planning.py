@@ -20,6 +20,10 @@ from mpi_landscape.surfaces.evaluating import LARGE
 from mpi_landscape.surfaces.recomputing import recomputes
 from mpi_landscape.surfaces.request import Request
 
+# The alphas of a strip of points that begin at each other's vectors, and the points of a grid from which on a tile is a
+# square of it: half a square leaves enough tiles for 16 ranks on 21 x 21 points.
+STRIP, MANY_POINTS = 4, 1600
+
 
 def cut_data(request: Request, placed: Placed, before: Mapping[str, int]) -> dict[str, int]:
     """The number of shards of every split: by rule, as the order of sums depends on it.
@@ -100,6 +104,8 @@ def make_plan(
         longest = max(-(-count // shards[split]) for split, count in batches.items())
         share = min(1.0, longest / sum(batches.values()))
         points = choose_points_per_tile(num_points, num_units, seconds, share)
+    if request.grid.strips:
+        points = STRIP**2 if num_points >= MANY_POINTS else STRIP**2 // 2
     # What is shared at several points is nothing beside a solver's passes, and short tiles keep all ranks busy.
     if engine.shares_points and request.search is None:
         points = max(points, SHARING)

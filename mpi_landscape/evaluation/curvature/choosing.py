@@ -8,7 +8,7 @@ configuration choose the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +49,7 @@ class Trial:
         space: Which parameters count.
         batch: Real examples.
         dtype: Of the network.
-        replica: Makes a replica of the network.
+        tried: Makes a replica of the network.
         operator: What it is to compute.
     """
 
@@ -58,19 +58,19 @@ class Trial:
     space: Space
     batch: Batch
     dtype: torch.dtype
-    replica: Callable[[Way], Replica]
+    tried: Callable[[Way], AbstractContextManager[Replica]]
     operator: Callable[[Way], Operator]
 
     def losses(self, way: Way) -> Tensor:
         """(valid,) float64, where the network is now."""
-        with closing(self.replica(way)) as replica:
+        with self.tried(way) as replica:
             return replica.function(self.batch).losses()[0].detach()
 
     def products(self, way: Way) -> Tensor:
         """(k, n), with a few vectors, where the network is now."""
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(_VECTORS, self.space.size, generator=generator, dtype=torch.float64)
-        with closing(self.replica(way)) as replica:
+        with self.tried(way) as replica:
             function = replica.function(self.batch)
             rows = rows.to(function.parameters[0].device, self.dtype)
             return replica.products(self.operator(way)(function), rows)

@@ -25,7 +25,7 @@ def compiled_hessian() -> Operator:
     def operator(function: OfBatch) -> Recorded:
         key = id(function.network)
         if key not in made:
-            made[key] = torch.compile(_product(function), fullgraph=True, dynamic=False)
+            made[key] = torch.compile(_product(function), fullgraph=True)
         return _Compiled(made[key], function)
 
     return operator

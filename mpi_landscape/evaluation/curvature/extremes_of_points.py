@@ -21,7 +21,7 @@ from mpi_landscape.evaluation.curvature.products import Products
 from mpi_landscape.evaluation.curvature.space import space_of
 from mpi_landscape.evaluation.curvature.starts import gaussian
 from mpi_landscape.evaluation.curvature.warm import Place, Tile, solve_tile
-from mpi_landscape.evaluation.replica import network_on
+from mpi_landscape.evaluation.replica import in_type, own_copy
 from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point, Rows, Vectors
 from mpi_landscape.geometry.layout import Layout
@@ -134,7 +134,8 @@ class ExtremesOfPoints:
         threads: int = 1,
         memory: int = 0,
     ) -> None:
-        network = network_on(model, device, dtype)
+        # Products write into the parameters themselves, which are here nobody else's.
+        network = in_type(own_copy(model), device, dtype)
         moved = tuple(direction.to(device, dtype) for direction in directions)
         self._vectors = Vectors(Rows(layout=layout, center=center.to(device, dtype), directions=moved))
         self.space = space_of(layout, parameters=search.parameters, directions=directions)

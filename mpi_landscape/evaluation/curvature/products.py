@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal
 
@@ -157,18 +157,18 @@ class Products:
         Several ranks choose alike where they are given the same batch.
         """
         if self.way is None:
-            with closing(self._replicas.make(PLAIN)) as replica:
-                few = fewer(batch, _TRIED, replica)
+            compiled = self._engine == "compiled" and self._replicas.can_compile
+            with self._replicas.tried(PLAIN) as replica:  # code is compiled for batches of one size
+                few = batch if compiled else fewer(batch, _TRIED, replica)
             trial = Trial(
                 network=self._model,
                 loss=self._loss,
                 space=self.space,
                 batch=few,
                 dtype=self._dtype,
-                replica=self._replicas.make,
+                tried=self._replicas.tried,
                 operator=self._replicas.operator_of,
             )
-            compiled = self._engine == "compiled" and self._replicas.can_compile
             self.way = choose(trial, self._came, compiled=compiled)
             self._replicas.begin(self.way)
         return self.way
@@ -242,9 +242,8 @@ class Products:
             for start in range(0, known, window):
                 yield [(number, _none) for number in range(start, min(start + window, known))]
             return
-        before = 0
         with ExitStack() as reading:
-            read = pieces()
+            read, before = pieces(), 0
             # Data that stream have threads, which would go on reading after a stop.
             reading.callback(getattr(read, "close", _nothing))
             for piece in read:
@@ -298,4 +297,4 @@ def _nothing() -> None:
 
 
 def _none() -> Batch:
-    raise AssertionError("the graph of this batch is kept")
+    raise AssertionError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -47,6 +48,8 @@ class Replicas:
         self.can_compile = operator == "hessian"
         self._compiled = compiled_hessian()
         self.all: list[Replica] = []
+        # Compiling takes a minute: what was compiled for a trial is used for all.
+        self._slow: Replica | None = None
         self.workers: Workers[Replica]
 
     def __len__(self) -> int:
@@ -57,10 +60,25 @@ class Replicas:
         """That of the caller's thread."""
         return self.all[0]
 
-    def make(self, way: Way) -> Replica:
-        """One more, which the caller closes."""
+    @contextmanager
+    def tried(self, way: Way) -> Iterator[Replica]:
+        """One more, for a trial where the network is now."""
+        replica = self._made(way)
+        try:
+            replica.take(dict(self._model.named_buffers()))
+            yield replica
+        finally:
+            if replica is not self._slow:
+                replica.close()
+
+    def _made(self, way: Way) -> Replica:
+        if way.compiled and self._slow is not None:
+            return self._slow
         network = sharing_copy(self._model) if way.copies else self._model
-        return Replica(network, self._loss, self._space, way)
+        replica = Replica(network, self._loss, self._space, way)
+        if way.compiled:
+            self._slow = replica
+        return replica
 
     def operator_of(self, way: Way) -> Operator:
         """What makes of a batch the operator of a batch."""
@@ -70,16 +88,17 @@ class Replicas:
         """As many as there are threads; compiled code is one thread's."""
         self.operator = self.operator_of(way)
         number = self._threads if way.copies and not way.compiled else 1
-        self.all = [self.make(way) for _ in range(number)]
+        self.all = [self._made(way) for _ in range(number)]
+        self.hand_on()
         self.workers = Workers(self.all)
 
     def close(self) -> None:
         """End the threads, and leave the network as it was."""
         if self.all:
             self.workers.close()
-        for replica in self.all:
+        for replica in (*self.all, *([self._slow] if self._slow is not None else [])):
             replica.close()
-        self.all = []
+        self.all, self._slow = [], None
 
     def hand_on(self) -> None:
         """Buffers of the network into those of its copies; parameters they share."""

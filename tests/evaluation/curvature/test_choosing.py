@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.curvature import folded
 from mpi_landscape.evaluation.curvature.graphs import graph_bytes
 from mpi_landscape.evaluation.curvature.operators import Hessian
+from mpi_landscape.problem.losses import evaluate
 from tests.evaluation.curvature.oracle import (
     Residual,
     batches_of,
@@ -189,3 +192,40 @@ def test_folding_halves_a_graph():
             replica = products._replicas.first
             sizes[engine] = graph_bytes(lambda r=replica: Hessian(r.function(batch)), batch.data)
     assert sizes["auto"] < 0.65 * sizes["plain"]
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_compiled_products_have_the_dense_hessian_of_ragged_batches():
+    model, _, data = made("residual")
+    loss = functools.partial(evaluate, name="cross_entropy", arguments={})
+    names = ["first.weight", "norm1.weight", "head.bias"]
+    batches = batches_of(data, 4)
+    with products_of(model, loss, parameters=names, engine="compiled", threads=2) as products:
+        found = whole(products, batches)
+        assert products.way.compiled, products.way.dropped
+        assert products.way.folded
+        assert products.count == 11
+        state = {name: each / 2 for name, each in model.state_dict().items()}
+        products.put(state)
+        elsewhere = whole(products, batches)
+    assert error_of(found, dense(model, loss, data, names)) < 1e-6
+    model.load_state_dict(state)
+    assert error_of(elsewhere, dense(model, loss, data, names)) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_what_cannot_be_compiled_is_dropped_with_its_reason():
+    model, _, data = made("mlp")
+
+    def loss(model, batch):
+        outputs = model(batch[0])
+        assert outputs.sum().item() != 0
+        return F.cross_entropy(outputs, batch[1], reduction="none")
+
+    with products_of(model, loss, engine="compiled") as products:
+        found = whole(products, batches_of(data, 4))
+        assert not products.way.compiled
+        assert any(line.startswith("compiled dropped: ") for line in products.way.dropped)
+    assert error_of(found, dense(model, loss, data, [name for name, _ in model.named_parameters()])) < 1e-6
