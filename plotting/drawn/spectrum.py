@@ -251,4 +251,6 @@ def _draw_tail(ax: Axes, column: Column, *, upper: bool) -> None:
     ax.tick_params(direction="out", length=3)
     if not values.size:
         ax.set_xticks([])
-        say(ax, "no eigenvalue is known yet")
+        ends = [spectrum.largest if upper else spectrum.smallest for _, spectrum in column.spectra]
+        wanted = any(end.size for end in ends)
+        say(ax, "no eigenvalue is known yet" if wanted else "none of this end is in the file")

@@ -13,7 +13,7 @@ from mpi_landscape.vocabulary import RESOLVED
 from mpi_landscape.wording import listed
 from plotting.picture.field import Field, field_of, warning_facts
 from plotting.picture.levels import drawable, format_value
-from plotting.picture.quantities import RATIO, Measure, ends_of, title_of
+from plotting.picture.quantities import OPERATORS, RATIO, Measure, ends_of, title_of
 
 # Beyond this |λmin / λmax| a point counts as not convex in the share that a picture states.
 NOT_CONVEX = 0.1
@@ -109,9 +109,9 @@ def ratio_facts(surface: Surface, ratios: RatioMap) -> tuple[str, ...]:
 
 def operator_facts(surface: Surface) -> tuple[str, ...]:
     """Of which matrix and of which parameters the eigenvalues are, where that is not the usual."""
-    operator = str(surface.attributes.get("hessian_operator", "hessian")).replace("_", "-")
+    operator = str(surface.attributes.get("hessian_operator", "hessian"))
     parameters = str(surface.attributes.get("hessian_parameters", "trainable"))
-    facts = [] if operator == "hessian" else [f"of the {operator} part"]
+    facts = [] if operator == "hessian" else [f"of the {OPERATORS.get(operator, operator)}"]
     named = {"trainable": [], "moving": ["of the parameters that move"]}
     return (*facts, *named.get(parameters, [f"of the parameters {parameters}"]))
 

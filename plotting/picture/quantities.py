@@ -33,6 +33,12 @@ CURVATURE_KINDS = ("curvature", "extremes")
 # Of the file of a spectrum.
 SPECTRUM_KINDS = ("density", "eigenvalues")
 
+# Matrices of second derivatives; a hyphen would be a place to break a line at.
+OPERATORS = {
+    "hessian": "Hessian",
+    "gauss_newton": "Gauss\N{EN DASH}Newton part",
+    "remainder": "remainder",
+}
 RATIO, ENDS = "curvature_ratio", ("lambda_max", "lambda_min")
 # Endings of the names of eigenvalues: in the network's own coordinates, and in those of each filter's norm.
 _COORDINATES = ("", "_normalized")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.storage.spectrum.value import APART, Spectrum
 from plotting.picture.levels import format_value
+from plotting.picture.quantities import OPERATORS
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +19,6 @@ SMOOTHING = 0.02
 _LEAST = 1e-3
 # Standard deviations beyond which a Gaussian is nothing, and points of a curve.
 _REACH, _POINTS = 5.0, 1201
-_NAMES = {"hessian": "Hessian", "gauss_newton": "Gauss-Newton part", "remainder": "remainder"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def density_of(spectrum: Spectrum) -> Density | None:
 
 def operator_name(spectrum: Spectrum) -> str:
     """What the eigenvalues are of."""
-    return _NAMES.get(spectrum.operator, spectrum.operator)
+    return OPERATORS.get(spectrum.operator, spectrum.operator)
 
 
 def count_of(density: Density) -> str:

@@ -132,7 +132,7 @@ def test_the_picture_says_the_share_beyond_a_tenth_and_the_largest_ratio():
 def test_the_picture_says_of_which_part_and_of_which_parameters():
     surface = bent(hessian_operator="gauss_newton", hessian_parameters="moving")
     facts = ratio_facts(surface, ratio_map(surface, RATIO))
-    assert facts[-2:] == ("of the gauss-newton part", "of the parameters that move")
+    assert facts[-2:] == ("of the Gauss\N{EN DASH}Newton part", "of the parameters that move")
     named = bent(hessian_parameters="*.weight")
     assert ratio_facts(named, ratio_map(named, RATIO))[-1] == "of the parameters *.weight"
 

@@ -187,7 +187,7 @@ def test_the_parts_of_a_hessian_stand_side_by_side_on_one_scale():
     titles = [ax.get_title().replace("\n", " ") for ax in figure.axes[:3]]
     assert titles == [
         "a net: spectrum of the Hessian",
-        "a net: spectrum of the Gauss-Newton part",
+        "a net: spectrum of the Gauss\N{EN DASH}Newton part",
         "a net: spectrum of the remainder",
     ]
     assert len({ax.get_xlim() for ax in figure.axes[:3]}) == 1
@@ -209,6 +209,12 @@ def test_eigenvalues_are_drawn_by_rank_with_bars_of_their_residuals():
     ranks, values, residuals = tail_of(spectrum(), upper=False)
     assert ranks.tolist() == [997, 998, 999, 1000]
     np.testing.assert_allclose(residuals, 0.01 * np.abs(values))
+
+
+def test_an_end_that_was_not_asked_for_is_told_from_one_that_is_not_known_yet():
+    parts = [spectrum(path="h.h5"), spectrum(path="g.h5", operator="gauss_newton", smallest=np.array([]))]
+    (figure,) = drawn(parts, kinds=("eigenvalues",), together=True)
+    assert "none of this end is in the file" in words(figure)
 
 
 def test_largest_eigenvalues_of_many_sizes_are_drawn_logarithmically():
