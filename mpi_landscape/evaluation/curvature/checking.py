@@ -15,6 +15,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.curvature.graphs import graph_bytes
 from mpi_landscape.evaluation.curvature.operators import OfBatch
+from mpi_landscape.evaluation.curvature.parts import check_parts
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.replicas import OPERATORS
@@ -88,6 +89,8 @@ def check_twice_differentiable(
         function = replica.function(data)
         pieces = _kinks(model, function, where)
         try:
+            if operator != "hessian":
+                check_parts(operator, function)
             recorded = OPERATORS[operator](function)
             first = function.parameters[0]
             dtype = torch.float64 if first.dtype in (torch.float64, torch.complex128) else torch.float32

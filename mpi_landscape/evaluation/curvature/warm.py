@@ -23,7 +23,7 @@ Solve = Callable[[int, Tensor], Extremes]
 
 # Of the neighbor's Ritz vectors, the highest one and the lowest ones, and of a random unit vector.
 _WEIGHTS, _RANDOM = (1.0, 1.0, 0.15, 0.1, 0.1), 0.05
-# Every so many points of the plan are checked, and where λmin / λmax differs by so much from all neighbors.
+# Every so many points of the plan are checked, and where |λmin / λmax| is less by so much than at all neighbors.
 CHECKED_EVERY, _JUMP = 16, 0.2
 # A tile in which a check differs by more is computed again.
 MOST_DIFFERENCE = 0.02
@@ -166,9 +166,9 @@ def _suspects(found: Sequence[Extremes], places: Sequence[Place], checked: Seque
             for other in range(len(places))
             if _distance(place, places[other]) == 1 and math.isfinite(ratios[other])
         ]
-        stands_out = bool(beside) and all(
-            abs(ratios[index] - other) > _JUMP * max(abs(ratios[index]), abs(other)) for other in beside
-        )
+        # On the wrong eigenvector λmin is too high, never too low. Corners of a tile have no two neighbors on a line.
+        is_between = len(beside) > len(place.indices)
+        stands_out = is_between and abs(ratios[index]) < (1 - _JUMP) * min(map(abs, beside))
         if place.number % CHECKED_EVERY == 0 or (stands_out and found[index].resolved):
             chosen.append(index)
     return chosen

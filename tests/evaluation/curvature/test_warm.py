@@ -100,6 +100,23 @@ def test_a_point_starts_from_the_nearest_that_is_done(calm_family):
         assert torch.equal(starts[index], expected)
 
 
+def test_a_point_whose_lowest_is_higher_than_all_around_it_is_computed_again():
+    """Inside a tile, on its edge and at a corner, where there are no two neighbors on a line."""
+    for odd, is_checked in [((1, 1), True), ((0, 2), True), ((0, 0), False)]:
+
+        def values(row, column, odd=odd):
+            found = calm(row, column)
+            return np.where(found < 0, 0.7 * found, found) if (row, column) == odd else found
+
+        family = Family(plane(3, 4, at=1), values)
+        tile = solve_tile(family.solve, family.places, size=SIZE, seed=1, dtype=F64)
+        chosen = [
+            place.indices for place, checked in zip(family.places, tile.checked, strict=True) if checked
+        ]
+        assert chosen == [(0, 0), *[odd] * is_checked]
+        assert math.isnan(tile.difference) or tile.difference < 0.02
+
+
 def crossing(row, column):
     """From the third column on a direction that was in the bulk is the lowest."""
     values = np.concatenate([network_like(SIZE - 1, ratio=0.1), [0.0]])
