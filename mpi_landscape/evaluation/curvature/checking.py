@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.curvature.operators import OfBatch
+from mpi_landscape.evaluation.curvature.parts import check_parts
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.replicas import OPERATORS
@@ -95,6 +96,8 @@ def check_twice_differentiable(
         function = replica.function(Batch(data=data, valid=batch.valid))
         pieces = _kinks(model, function, where)
         try:
+            if operator != "hessian":
+                check_parts(operator, function)
             recorded = OPERATORS[operator](function)
             replica.products(recorded, torch.ones(1, space.size, dtype=dtype, device=device))
         except LandscapeError:
