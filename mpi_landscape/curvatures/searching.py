@@ -193,9 +193,10 @@ class Search:
         if not self.ranks.is_root:
             return np.empty(0)
         facts = [level.loss, length_of(gradient), noise, level.count, float(self.shared.num_made)]
-        kept = found.vectors[self.request.kept()].float().cpu().numpy() if shape.num_kept else np.empty(0)
-        for vector in kept if shape.num_kept else ():
-            turn(vector)
+        kept: NDArray[np.float32] = np.empty((shape.num_kept, shape.num_parameters), dtype=np.float32)
+        for number, place in enumerate(self.request.kept()):
+            kept[number] = found.vectors[place].float().cpu().numpy()
+            turn(kept[number : number + 1].reshape(-1))
         return np.concatenate([found.values, found.residuals, facts, kept.reshape(-1).astype(np.float64)])
 
     def _found(self, part: str, count: float, noise: float, between: Between) -> Pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mpi_landscape.configuration.reading import to_yaml
@@ -55,7 +56,7 @@ def spectra_of(configuration: Configuration, job: Job) -> list[Spectrum]:
     for point, path in points:
         place = point.model.checkpoint
         if place is not None:
-            ranks.on_root(lambda place=place: _put(job, place))
+            ranks.on_root(partial(_put, job, place))
         found.append(_spectrum(point, path, job))
         if found[-1].ending is not Ended.FINISHED:
             break

@@ -77,8 +77,8 @@ class Configuration:
         self._check_repeats()
         if self.compute.precision == "kept":
             for name, direction in (("alpha", self.directions.alpha), ("beta", self.directions.beta)):
-                made_before = isinstance(direction, FileDirection | EigenvectorDirection)
-                if made_before and not (name == "beta" and self.grid.beta is None):
+                unused = name == "beta" and self.grid.beta is None
+                if isinstance(direction, FileDirection | EigenvectorDirection) and not unused:
                     raise InvalidSectionError(
                         f"directions.{name} is of kind {direction.kind}, a vector in float32, and compute.precision is kept, "
                         f"which makes directions anew at every point; valid are the kinds random and difference"
