@@ -203,7 +203,9 @@ def prepare_losses(
     setting = setting_of(placed, plane)
     if request.search is not None:
         with ranks.together():
-            check_search(setting, placed, request.search)
+            said = check_search(setting, placed, request.search)
+        for line in said:
+            ranks.say(line)
     trials = trials_of(placed, grid)
     choice = agree(setting, trials, request, placed, ranks, decided.engine)
     engine = choice.engine

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.computed import Computing, Rereading
+from mpi_landscape.evaluation.curvature.checking import check_twice_differentiable
 from mpi_landscape.evaluation.curvature.extremes_of_points import BESIDES, ExtremesOfPoints, Search
 from mpi_landscape.evaluation.curvature.space import Space, space_of
 from mpi_landscape.evaluation.probe import Setting
@@ -17,12 +18,16 @@ from mpi_landscape.wording import amount, listed
 _SHARE_FOR_GRAPHS = 2
 
 
-def check_search(setting: Setting, placed: Placed, search: Search) -> None:
+def check_search(setting: Setting, placed: Placed, search: Search) -> list[str]:
     """Refuse a search that cannot be made, on one batch and before anything is measured.
+
+    Returns:
+        What is to be said of its second derivatives, in lines for people.
 
     Raises:
         LandscapeError: No parameter counts, second derivatives do not exist, or memory does not suffice.
     """
+    kinks: dict[str, None] = {}
     space = space_in(setting, search)
     needed, free = vector_bytes(space, placed, search), placed.free_bytes - placed.data_bytes
     if needed > free:
@@ -33,6 +38,16 @@ def check_search(setting: Setting, placed: Placed, search: Search) -> None:
             f"{amount(max(0, free))} are free for a rank; valid are {less}fewer hessian.parameters (moving, or patterns), or "
             f"fewer ranks on a node"
         )
+
+    for examples in placed.splits.values():
+        with closing(examples.pieces(0, 1)) as pieces:
+            found = check_twice_differentiable(
+                setting.model, setting.loss, next(pieces)[0], space, operator=search.operator
+            )
+        kinks |= dict.fromkeys(found)
+    return (
+        [f"pieces      {listed(kinks)}: smooth in pieces, and curvature is that within one"] if kinks else []
+    )
 
 
 def space_in(setting: Setting, search: Search) -> Space:

@@ -196,6 +196,15 @@ def test_losses_come_along_and_are_those_of_the_surface(study, here, computed):
     assert "test_loss" not in found.values
 
 
+def test_a_map_is_checked_as_a_surface_is_and_has_no_weight_decay_added(study, here):
+    assert here(hessian.main, study.configuration, *GRID).status == 0
+    ended = here(inspect.main, "--check", study.folder / "curvature_map.h5", study.configuration)
+    assert ended.status == 0, ended.err
+    assert "test" not in ended.out.replace(str(study.folder), "")
+    found = read_surface(study.folder / "curvature_map.h5").with_weight_decay(0.1)
+    assert list(found.values) == ["train_loss"]
+
+
 def test_a_surface_file_says_points_and_plane(study, here, computed):
     computed("--alpha=-0.5:1:4", "--beta=0:1:3", "--set", "directions.alpha.seed=9")
     before = study.output.read_bytes()

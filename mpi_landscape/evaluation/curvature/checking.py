@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,13 +13,15 @@ from torch.autograd.function import once_differentiable
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
+from mpi_landscape.evaluation.curvature.graphs import graph_bytes
 from mpi_landscape.evaluation.curvature.operators import OfBatch
+from mpi_landscape.evaluation.curvature.parts import check_parts
 from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.replicas import OPERATORS
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import PLAIN
-from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is, moved_to
+from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is, moved_to, tensors_of
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
@@ -83,6 +85,52 @@ def check_twice_differentiable(
     Raises:
         LandscapeError: An operation has no second derivative; the loss has no gradient, or a kink exactly at the data.
     """
+    with _prepared(model, loss, batch, space) as (replica, data):
+        function = replica.function(data)
+        pieces = _kinks(model, function, where)
+        try:
+            if operator != "hessian":
+                check_parts(operator, function)
+            recorded = OPERATORS[operator](function)
+            first = function.parameters[0]
+            dtype = torch.float64 if first.dtype in (torch.float64, torch.complex128) else torch.float32
+            replica.products(recorded, torch.ones(1, space.size, dtype=dtype, device=first.device))
+        except LandscapeError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise _refusal(error, where) from error
+    return pieces
+
+
+def bytes_of_example(
+    model: nn.Module, loss: LossFunction, batch: Batch, space: Space, *, operator: str = "hessian"
+) -> int:
+    """Memory that an example takes in the graph of a batch, of the network itself; folding halves it at best.
+
+    Args:
+        model: As for `check_twice_differentiable`, as all that is not told here.
+        loss: As there.
+        batch: At least two examples, of which the second is weighed.
+        space: As there.
+        operator: As there.
+    """
+    with _prepared(model, loss, batch, space) as (replica, data):
+
+        def taken(number: int) -> int:
+            few = Batch(data=nests.rows(data.data, 0, number), valid=number)
+            besides = [*tensors_of(model).values(), *(each for _, each in nests.tensors(data.data))]
+            return graph_bytes(lambda: OPERATORS[operator](replica.function(few)), besides)
+
+        return max(1, taken(2) - taken(1))
+
+
+@contextmanager
+def _prepared(
+    model: nn.Module, loss: LossFunction, batch: Batch, space: Space
+) -> Iterator[tuple[Replica, Batch]]:
+    """The network itself, ready for second derivatives, and the batch in its type."""
     with ExitStack() as lent:
         lent.enter_context(in_evaluation(model))
         device, dtype = _kind_of(model, batch)
@@ -91,19 +139,7 @@ def check_twice_differentiable(
         lent.enter_context(kept_as_it_is(model))
         lent.enter_context(differentiable(model, space))
         data = nests.in_precision(batch.data, dtype)
-        replica = Replica(model, loss, space, PLAIN)
-        function = replica.function(Batch(data=data, valid=batch.valid))
-        pieces = _kinks(model, function, where)
-        try:
-            recorded = OPERATORS[operator](function)
-            replica.products(recorded, torch.ones(1, space.size, dtype=dtype, device=device))
-        except LandscapeError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise _refusal(error, where) from error
-    return pieces
+        yield Replica(model, loss, space, PLAIN), Batch(data=data, valid=batch.valid)
 
 
 def _kind_of(model: nn.Module, batch: Batch) -> tuple[torch.device, torch.dtype]:

@@ -80,24 +80,33 @@ class Trial:
         return self.loss(network, nests.fresh(self.batch.data))
 
 
-def choose(trial: Trial, came: Mapping[str, Tensor], *, compiled: bool) -> Way:
+def choose(trial: Trial, came: Mapping[str, Tensor], *, compiled: bool, threads: int = 1) -> Way:
     """The fastest way that proves right.
 
     Args:
         trial: What to try on.
         came: Parameters and buffers with which the network came; it is afterwards where it was.
         compiled: Whether compiling is asked for.
+        threads: How many there are.
     """
     way, dropped = PLAIN, list[str]()
     if trial.dtype == torch.float32:
         way = _precise(trial, way, dropped)
     reach = reach_of(trial.network, trial.loss)
-    hindrance = reach.network or reach.shared
-    if hindrance is not None:
-        dropped.append(f"copies dropped: {hindrance}; the network itself is used, in one thread of each rank")
-        return replace(way, dropped=tuple(dropped))
+    if reach.network is not None:
+        dropped.append(
+            f"copies dropped: {reach.network}; the network itself is used, in one thread of each rank"
+        )
+        return replace(way, alone=True, dropped=tuple(dropped))
     right = way
     wanted = _at_places(trial, came, lambda: trial.products(right))
+    shared = reach.shared or reach.written()
+    if shared is not None:
+        way = replace(way, alone=True)
+        if threads > 1:
+            dropped.append(
+                f"threads dropped: {shared}; more ranks, which share nothing, keep further cores busy"
+            )
     steps: list[tuple[str, Callable[[Way], Way | None]]] = [
         ("copies", lambda way: replace(way, copies=True)),
         ("folded", lambda way: _with_folding(trial, way)),

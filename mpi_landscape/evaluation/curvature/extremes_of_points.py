@@ -6,6 +6,7 @@ depend neither on ranks nor on threads nor on what is computed beside it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ class ExtremesOfPoints:
         def solve(scaled: bool, index: int, start: Tensor) -> Extremes:
             self._put(points[index])
             scale = self.space.scale(self.space.of_layout(self._vectors.point)) if scaled else None
-            return self._found(pieces, between, start, scale, 0.0)
+            return self._found(pieces, between, start, scale, self._noise(pieces, between))
 
         def tile(scaled: bool) -> Tile:
             return solve_tile(
@@ -247,6 +248,11 @@ class ExtremesOfPoints:
     def _put(self, point: Point) -> None:
         self._vectors.move(point)
         self._products.put(self._vectors.point_views())
+
+    def _noise(self, pieces: Pieces, between: Pause | None) -> float:
+        """The rounding of a product here, relative to it; where it is none, products say so themselves."""
+        found = self._products.noise(pieces, between)
+        return found if math.isfinite(found) else 0.0
 
     def _found(
         self, pieces: Pieces, between: Pause | None, start: Tensor, scale: Tensor | None, noise: float

@@ -36,8 +36,8 @@ class GaussNewton:
     """Products with the Gauss-Newton part: J v, then ℓ'' times that, then Jᵀ times that.
 
     Jᵀ c is recorded once, as a function of c; it is linear, so that its derivative by c, taken backward, is J, and all vectors
-    use the same graph. So a vector takes four products with each layer's weights, where forward mode, with the outputs computed
-    anew, takes five; and every network that has products with its Hessian has these.
+    use the same graph, on any number of threads: torch's forward mode, which has one level for a whole process, would compute the
+    outputs anew for each vector and one batch at a time. Every network that has products with its Hessian has these.
 
     Example:
         The cross-entropy of two logits w and 0 of one example, at w = 0, has the second derivative p (1 − p) = 1/4:

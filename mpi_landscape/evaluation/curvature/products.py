@@ -169,7 +169,7 @@ class Products:
                 tried=self._replicas.tried,
                 operator=self._replicas.operator_of,
             )
-            self.way = choose(trial, self._came, compiled=compiled)
+            self.way = choose(trial, self._came, compiled=compiled, threads=self._replicas.threads)
             self._replicas.begin(self.way)
         return self.way
 

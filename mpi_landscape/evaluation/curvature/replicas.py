@@ -32,6 +32,7 @@ class Replicas:
         threads: Batches computed at once; 1 on a GPU.
 
     Attributes:
+        threads: How many are asked for.
         can_compile: Whether there is a compiled form of the operator.
         plain: The operator, not compiled.
         operator: The operator in the way that has been chosen.
@@ -42,7 +43,7 @@ class Replicas:
     def __init__(
         self, model: nn.Module, loss: LossFunction, space: Space, *, operator: str, threads: int
     ) -> None:
-        self._model, self._loss, self._space, self._threads = model, loss, space, threads
+        self._model, self._loss, self._space, self.threads = model, loss, space, threads
         self.plain: Operator = OPERATORS[operator]
         self.operator = self.plain
         self.can_compile = operator == "hessian"
@@ -87,7 +88,7 @@ class Replicas:
     def begin(self, way: Way) -> None:
         """As many as there are threads; compiled code is one thread's."""
         self.operator = self.operator_of(way)
-        number = self._threads if way.copies and not way.compiled else 1
+        number = self.threads if way.copies and not (way.compiled or way.alone) else 1
         self.all = [self._made(way) for _ in range(number)]
         self.hand_on()
         self.workers = Workers(self.all)

@@ -18,6 +18,7 @@ class Way:
         channels_last: Whether images go into the network with all channels of a pixel beside each other.
         compiled: Whether forward over reverse mode is compiled.
         copies: Whether copies of the network are as good as the network itself.
+        alone: Whether threads would share what a pass may write to, so that there is one.
         dropped: A line for each thing that was tried and dropped, with the reason.
     """
 
@@ -26,6 +27,7 @@ class Way:
     channels_last: bool = False
     compiled: bool = False
     copies: bool = False
+    alone: bool = False
     dropped: tuple[str, ...] = ()
 
     def words(self) -> str:

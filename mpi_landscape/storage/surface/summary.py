@@ -16,6 +16,9 @@ from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import coordinates, ranges, shortened
 
+# Known where it was looked at, and told with the curvature.
+_OF_FEW_POINTS = "_lambda_difference"
+
 
 def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
     """The facts about a surface, nested by theme.
@@ -85,7 +88,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
         text.append(f"losses       {facts['weight_decay']['words']}: (λ/2)·‖θ‖² is added")
     width = max(16, *map(len, facts["quantities"]))
     for name, values in facts["quantities"].items():
-        text.append(f"{name:<{width}} {_describe(values)}")
+        if not name.endswith(_OF_FEW_POINTS):
+            text.append(f"{name:<{width}} {_describe(values)}")
     text += curvature_lines(facts.get("curvature", {}))
     certificate = facts["certificate"]
     text.append("certificate  (how far the numbers can be trusted)")

@@ -17,13 +17,14 @@ from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.labelled import labelled
 from mpi_landscape.storage.surface.points import NamedPoint
+from mpi_landscape.vocabulary import COMPUTED
 from mpi_landscape.wording import listed
 
 if TYPE_CHECKING:
     import xarray
 
-# Computed norms of gradients are those of the loss alone.
-_OF_THE_LOSS_ALONE = "_gradient_norm"
+# Computed norms of gradients and eigenvalues are those of the loss alone.
+_OF_THE_LOSS_ALONE = tuple(f"_{name}" for name in (*COMPUTED, "curvature_ratio"))
 
 
 class Minimum(NamedTuple):

@@ -12,11 +12,12 @@ from torch import nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.curvature.checking import check_twice_differentiable
+from mpi_landscape.evaluation.curvature.checking import bytes_of_example, check_twice_differentiable
+from mpi_landscape.evaluation.curvature.graphs import num_bytes
 from mpi_landscape.evaluation.curvature.space import space_of
 from mpi_landscape.geometry.layout import layout_of
 from mpi_landscape.problem.losses import evaluate
-from tests.evaluation.curvature.oracle import KINDS, batches_of, labels, made, normal
+from tests.evaluation.curvature.oracle import KINDS, batches_of, labels, made, normal, products_of
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +128,20 @@ def test_networks_that_have_second_derivatives_pass_and_are_as_they_were(kind):
     assert ("relu" in found) == (kind in ("mlp", "residual", "attention", "counted"))
     assert model.training
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
+def test_the_memory_of_an_example_is_what_further_ones_take():
+    model, loss, data = made("residual", number=12)
+    space, found = space_of(layout_of(model)), []
+    for dtype in (torch.float32, torch.float64):
+        (batch,) = batches_of(data, 12, dtype)
+        found.append(bytes_of_example(model, loss, batch, space))
+    assert found[1] == pytest.approx(2 * found[0], rel=0.1)
+    sizes = []
+    for number in (4, 12):
+        (batch,) = batches_of([each[:number] for each in data], number)
+        with products_of(model, loss, engine="plain", memory=2**30) as products:
+            products.product(torch.ones(1, products.size), lambda b=batch: [[b]])
+            # Without the batch itself, which a kept graph holds too.
+            sizes.append((products._graphs.price - 1) * num_bytes(batch))
+    assert (sizes[1] - sizes[0]) / 8 == pytest.approx(found[0], rel=0.02)

@@ -194,6 +194,23 @@ def test_folding_halves_a_graph():
     assert sizes["auto"] < 0.65 * sizes["plain"]
 
 
+def test_what_threads_would_share_is_folded_in_one_thread():
+    model, _, data = made("residual")
+    seen = {"number": torch.zeros(())}
+
+    def loss(model, batch):
+        seen["number"] = seen["number"] + 1
+        return F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+    names = [name for name, _ in model.named_parameters()]
+    with products_of(model, loss, dtype=torch.float64, threads=3) as products:
+        found = whole(products, batches_of(data, 4, torch.float64))
+        assert len(products.way.folded) == 2
+        assert len(products._replicas) == 1
+        assert any("threads dropped: loss: seen: a dict" in line for line in products.way.dropped)
+    assert error_of(found, dense(model, loss, data, names)) < 1e-11
+
+
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_compiled_products_have_the_dense_hessian_of_ragged_batches():
