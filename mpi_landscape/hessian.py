@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +20,6 @@ from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
 from mpi_landscape.configuration.overrides import Override, of_option
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.writer import CHOICES
@@ -107,9 +108,76 @@ def _map(options: argparse.Namespace, ranks: Ranks, configuration: Configuration
     return program.DONE
 
 
-def _points(_options: argparse.Namespace, _ranks: Ranks, _configuration: Configuration, where: str) -> int:
-    """At the center, or at checkpoints."""
-    raise LandscapeError(f"{where}: hessian.at: valid are grid and a surface file")
+def _points(options: argparse.Namespace, ranks: Ranks, configuration: Configuration, where: str) -> int:
+    """At the center, at a checkpoint, or at several checkpoints one after the other, each into a file of its own."""
+    from mpi_landscape.curvatures.request import points_of, try_points
+    from mpi_landscape.parallel.stopping import STOPPED
+
+    start = time.monotonic()
+    found = ranks.share(ranks.on_root(lambda: points_of(configuration, where))) or []
+    if len(found) > 1:
+        # One that does not fit is refused before hours of work at the first.
+        ranks.on_root(lambda: try_points([each for each, _ in found], where=where))
+    for number, (point, path) in enumerate(found, start=1):
+        limit = options.time_limit
+        if len(found) > 1:
+            ranks.say(f"checkpoint  {number} of {len(found)}: {point.model.checkpoint} into {path}")
+            # Rank 0's clock decides: all begin the next one, or none.
+            limit = None if limit is None else ranks.share(limit - (time.monotonic() - start))
+            if limit is not None and limit <= 0:
+                ranks.say(
+                    f"stopped by the time limit of {options.time_limit:g} s; run the same command again to go on"
+                )
+                return STOPPED
+        status = _point(options, ranks, point, path, where, limit)
+        if status != program.DONE:
+            return status
+    return program.DONE
+
+
+def _point(
+    options: argparse.Namespace,
+    ranks: Ranks,
+    configuration: Configuration,
+    path: Path,
+    where: str,
+    limit: float | None,
+) -> int:
+    """The spectrum at one point. Collective."""
+    from mpi_landscape.configuration.reading import to_yaml
+    from mpi_landscape.curvatures.computing import compute, said_of_the_spectrum
+    from mpi_landscape.curvatures.request import request_of
+    from mpi_landscape.evaluation.arithmetic import exact_arithmetic
+    from mpi_landscape.parallel.stopping import Stopping, exit_status
+    from mpi_landscape.storage.spectrum.schema import check_kind
+
+    with ExitStack() as resources:
+        if not options.dry_run:
+            claim = claimed(path, overwrite=options.overwrite, look=check_kind)
+            ranks.on_root(lambda: resources.enter_context(claim))
+        stopping = resources.enter_context(Stopping(limit))
+        resources.enter_context(exact_arithmetic())
+        with stopping.at_once():
+            request = request_of(configuration, ranks, where)
+        keep_freed_memory()
+        ending = compute(
+            request,
+            ranks,
+            None if options.dry_run else path,
+            writer=options.writer,
+            overwrite=options.overwrite,
+            stopping=stopping,
+            attributes={"title": configuration.title, "configuration": to_yaml(configuration)},
+        )
+    if options.dry_run:
+        return program.DONE
+    if ending.stopped is not None:
+        ranks.say(f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on")
+        return exit_status(ending.stopped)
+    for line in ranks.share(ranks.on_root(lambda: said_of_the_spectrum(path))) or []:
+        ranks.say(line)
+    ranks.say(f"{path}: {ending.summary}")
+    return program.DONE
 
 
 class _Called(ModuleType):

@@ -70,9 +70,10 @@ ARROWS: dict[str, set[str]] = {
     "trajectories": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     # A path is found by gradients, as a solution is.
     "connections": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
+    "curvatures": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     # The doors: the same verbs as the programs'.
     "scripting": (
-        (GROUND | ROOMS | {"placement", "surfaces", "solutions", "trajectories", "connections"})
+        (GROUND | ROOMS | {"placement", "surfaces", "solutions", "trajectories", "connections", "curvatures"})
         - {"training"}
     ),
     # Beside somebody else's training: no network, no data and no ranks of ours.

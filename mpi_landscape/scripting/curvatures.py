@@ -14,15 +14,14 @@ from torch import nn
 from mpi_landscape.command.door import in_one_line
 from mpi_landscape.configuration.reading import from_mapping, to_yaml
 from mpi_landscape.configuration.sections.whole import Configuration
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is
-from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.problem.arguments import check_data, check_loss, check_network, lent_ends
-from mpi_landscape.problem.build import Problem
+from mpi_landscape.scripting.spectra import Job, spectra_of
 from mpi_landscape.scripting.together import check_rest, opened, problem_of
 from mpi_landscape.storage.claim import claimed
+from mpi_landscape.storage.spectrum.value import Spectrum
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.plane import is_of_a_surface
 from mpi_landscape.storage.surface.reader import read_surface
@@ -68,7 +67,7 @@ def hessian(
     writer: str = "auto",
     overwrite: bool = False,
     time_limit: float | None = None,
-) -> Surface:
+) -> Surface | Spectrum | list[Spectrum]:
     """Eigenvalues of the Hessian of a network's mean loss: how sharp, in which directions, and where it is not convex.
 
     The same computation and the same file as `python -m mpi_landscape.hessian`. Under mpiexec every rank calls it with the same
@@ -107,12 +106,15 @@ def hessian(
         time_limit: Seconds after which to stop; what is returned is unfinished then, and the next call goes on.
 
     Returns:
-        Over a plane a surface with `train_lambda_max`, `train_lambda_min`, `train_curvature_ratio` and so on, on every rank.
+        Over a plane a surface with `train_lambda_max`, `train_lambda_min`, `train_curvature_ratio` and so on; at a point its
+        spectrum, and of a list of checkpoints one for each until a stop. On every rank.
 
     Raises:
         LandscapeError: Bad input or a refusal, in one line, on every rank.
 
     Example:
+        >>> spectrum = hessian(model, "cross_entropy", train_set, eigenvectors=1, output="h.h5")  # doctest: +SKIP
+        >>> spectrum.lambda_max, spectrum.trace, spectrum.num_outliers  # doctest: +SKIP
         >>> ends = hessian(model, "cross_entropy", train_set, at="grid", alpha=(-1, 1, 21), beta=(-1, 1, 21))  # doctest: +SKIP
         >>> ends.train_curvature_ratio.max()  # doctest: +SKIP
     """
@@ -137,15 +139,11 @@ def hessian(
             configuration = _configuration(named, section, path, alpha, beta, directions, compute)
         where_at = configuration.hessian.at if configuration.hessian else "center"
         is_map = ranks.share(ranks.on_root(lambda: where_at == "grid" or is_of_a_surface(where_at)))
-        if not is_map:
-            raise LandscapeError(f"{_WHERE}: at is {where_at}; valid are grid and a surface file")
-        found = ranks.on_root(lambda: in_the_plane(configuration, where=_WHERE)[0])
-        configuration = resolved(ranks.share(found) or configuration, ranks, _WHERE)
-        ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
         stopping = resources.enter_context(Stopping(time_limit))
         resources.enter_context(exact_arithmetic())
-        # Another rank's parameters may become rank 0's for the time being.
-        resources.enter_context(nullcontext() if ranks.is_root else kept_as_it_is(model))
+        # Another rank's parameters may become rank 0's for the time being; of checkpoints those of all.
+        at_own = ranks.is_root and (is_map or where_at == "center")
+        resources.enter_context(nullcontext() if at_own else kept_as_it_is(model))
         resources.enter_context(in_evaluation(model))
         with ranks.together():
             problem = problem_of(
@@ -156,11 +154,9 @@ def hessian(
                 where=_WHERE,
                 ends=ends,
             )
-        surface = _map(
-            problem,
-            configuration,
-            ranks,
-            path,
+        job = Job(
+            problem=problem,
+            ranks=ranks,
             # A temporary file may be out of the other ranks' sight.
             writer="root" if output is None and writer == "auto" else writer,
             overwrite=overwrite,
@@ -168,24 +164,21 @@ def hessian(
             title=title or type(model).__name__,
             shared=output is not None,
         )
-        return replace(surface, kept_by=place)
+        if not is_map:
+            several = not isinstance(where_at, str)
+            spectra = [replace(each, kept_by=place) for each in spectra_of(configuration, job)]
+            return spectra if several else spectra[0]
+        found = ranks.on_root(lambda: in_the_plane(configuration, where=_WHERE)[0])
+        configuration = resolved(ranks.share(found) or configuration, ranks, _WHERE)
+        ranks.on_root(lambda: resources.enter_context(claimed(path, overwrite=overwrite)))
+        return replace(_map(configuration, path, job), kept_by=place)
 
 
-def _map(
-    problem: Problem,
-    configuration: Configuration,
-    ranks: Ranks,
-    path: Path,
-    *,
-    writer: str,
-    overwrite: bool,
-    stopping: Stopping,
-    title: str,
-    shared: bool,
-) -> Surface:
-    """Both ends at every point of a plane; `shared` says whether every rank sees the file. Collective."""
+def _map(configuration: Configuration, path: Path, job: Job) -> Surface:
+    """Both ends at every point of a plane. Collective."""
+    ranks, shared = job.ranks, job.shared
     request = Request(
-        problem=problem,
+        problem=job.problem,
         directions=configuration.directions,
         grid=grid_of(configuration),
         compute=configuration.compute,
@@ -197,10 +190,10 @@ def _map(
         request,
         ranks,
         path,
-        writer=writer,
-        overwrite=overwrite,
-        stopping=stopping,
-        attributes={"title": title, "configuration": to_yaml(configuration)},
+        writer=job.writer,
+        overwrite=job.overwrite,
+        stopping=job.stopping,
+        attributes={"title": job.title, "configuration": to_yaml(configuration)},
     )
     # The others must not read before rank 0 has closed the file.
     ranks.meet()

@@ -111,7 +111,8 @@ class Cells:
         values, first = row.reshape(-1), 0
         for block in self._blocks(item):
             part = values[first : first + math.prod(block.shape)]
-            elements.write_block(self._arrays[block.name], block.start, part.reshape(block.shape))
+            if part.size:
+                elements.write_block(self._arrays[block.name], block.start, part.reshape(block.shape))
             first += part.size
         elements.write_block(self._checksums, (item,), np.array([checksum(item, row)]))
         elements.write_block(self._status, (item,), np.array([DONE]))

@@ -12,6 +12,7 @@ from mpi_landscape.configuration.sections.plane import (
     DifferenceDirection,
     Directions,
     DirectionsConfiguration,
+    EigenvectorDirection,
     FileDirection,
     GridConfiguration,
     RandomDirection,
@@ -76,10 +77,11 @@ class Configuration:
         self._check_repeats()
         if self.compute.precision == "kept":
             for name, direction in (("alpha", self.directions.alpha), ("beta", self.directions.beta)):
-                if isinstance(direction, FileDirection) and not (name == "beta" and self.grid.beta is None):
+                unused = name == "beta" and self.grid.beta is None
+                if isinstance(direction, FileDirection | EigenvectorDirection) and not unused:
                     raise InvalidSectionError(
-                        f"directions.{name} is of kind file, a vector in float32, and compute.precision is kept, which makes "
-                        f"directions anew at every point; valid are the kinds random and difference"
+                        f"directions.{name} is of kind {direction.kind}, a vector in float32, and compute.precision is kept, "
+                        f"which makes directions anew at every point; valid are the kinds random and difference"
                     )
         self._check_batch_norm()
         for name, axis in (("alpha", self.grid.alpha), ("beta", self.grid.beta)):
