@@ -77,7 +77,8 @@ def compute(
         if not prepared.plan.samples:  # whose tiles are short
             size = prepared.plan.points_per_tile
             with ranks.together():
-                cost.check_time_limit(stopping.limit, prepared.tile_seconds, size)
+                whole = not prepared.placed.quantities.adds_up
+                cost.check_time_limit(stopping.limit, prepared.tile_seconds, size, whole=whole)
         ending = complete(_job_of(prepared, kept.path), kept, ranks, writer=writer, stopping=stopping)
         if ending.stopped is None:
             check_unchanged(

@@ -393,7 +393,7 @@ hessian: {at: grid, operator: gauss_newton, output: map.h5}
 
 
 REFUSED = {
-    "a lower precision": ("compute.precision=bfloat16", "products with a Hessian are percents off"),
+    "a lower precision": ("compute.precision=bfloat16", "further off than small eigenvalues are from zero"),
     "types that are kept": ("compute.precision=kept", "valid for it are float32 and float64"),
     "samples": ("compute.relative_error=0.1", "cannot be estimated from samples"),
     "statistics of their own": (

@@ -139,8 +139,8 @@ def check_computable(compute: ComputeConfiguration, *, where: str) -> None:
     """
     if compute.precision not in ("float32", "float64"):
         raise LandscapeError(
-            f"{where}: compute.precision is {compute.precision}, in which products with a Hessian are percents off; valid for it "
-            f"are float32 and float64"
+            f"{where}: compute.precision is {compute.precision}, in which products with a Hessian are further off than small "
+            f"eigenvalues are from zero; valid for it are float32 and float64"
         )
     if compute.relative_error is not None:
         raise LandscapeError(
