@@ -176,7 +176,7 @@ class Spectrum:
         """Draw it as `python -m plotting` does.
 
         Args:
-            kind: `density`, all of the spectrum with its outliers marked.
+            kind: `density`, all of the spectrum with its outliers marked, or `eigenvalues`, both ends by rank.
             title: Instead of that in the file.
 
         Returns:
