@@ -288,9 +288,7 @@ def test_a_direction_along_what_is_no_eigenvector_here_is_refused_or_warned_of(t
             compute=BATCHES,
         )
 
-    with pytest.raises(
-        LandscapeError, match=r"has no eigenvector 1; it has those of the eigenvalues 0, 6, of 7"
-    ):
+    with pytest.raises(LandscapeError, match=r"has no eigenvector 1; it has 0, -1 \(0 is"):
         line(model, 1)
     with pytest.raises(LandscapeError, match="belongs to another network"):
         line(cases.convolutional())
