@@ -16,7 +16,7 @@ from mpi_landscape.evaluation.calling import is_out_of_memory
 from mpi_landscape.evaluation.curvature.graphs import graph_bytes
 from mpi_landscape.evaluation.curvature.operators import OfBatch
 from mpi_landscape.evaluation.curvature.parts import check_parts
-from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
+from mpi_landscape.evaluation.curvature.preparing import differentiable, plain_kernels, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.replicas import OPERATORS
 from mpi_landscape.evaluation.curvature.space import Space
@@ -138,6 +138,7 @@ def _prepared(
         retie(model, space.layout)
         lent.enter_context(kept_as_it_is(model))
         lent.enter_context(differentiable(model, space))
+        lent.enter_context(plain_kernels(model)())
         data = nests.in_precision(batch.data, dtype)
         yield Replica(model, loss, space, PLAIN), Batch(data=data, valid=batch.valid)
 
