@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import mpi_landscape
 from mpi_landscape import hessian, inspect, surface
@@ -36,6 +37,21 @@ class Residual(nn.Module):
     def forward(self, images):
         before = torch.relu(self.norm(self.first(images)))
         return self.last((before + torch.tanh(self.second(before))).mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """Self-attention over the rows of an image, with a layer norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(5, 4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.norm = nn.LayerNorm(4)
+        self.last = nn.Linear(4, 4)
+
+    def forward(self, images):
+        rows = self.first(images[:, 0])
+        return self.last(self.norm(rows + self.attention(rows, rows, rows, need_weights=False)[0]).mean(1))
 
 
 def mlp():
@@ -69,7 +85,8 @@ def dense(model, data, surface, point, names=None):
     }
     parameters = {name: state[name].clone().requires_grad_() for name in names}
     model.eval()
-    outputs = torch.func.functional_call(model, {**state, **buffers, **parameters}, (data[0].double(),))
+    with sdpa_kernel(SDPBackend.MATH):  # the one that has second derivatives
+        outputs = torch.func.functional_call(model, {**state, **buffers, **parameters}, (data[0].double(),))
     gradient = torch.autograd.grad(
         F.cross_entropy(outputs, data[1]), list(parameters.values()), create_graph=True
     )
@@ -93,6 +110,8 @@ def ends_of(matrix):
             "ReLU, float32": (mlp, "float32", 1e-6),
             "batch norm, float64": (Residual, "float64", 1e-10),
             "batch norm, float32": (Residual, "float32", 1e-6),
+            "attention, float64": (Attention, "float64", 1e-10),
+            "attention, float32": (Attention, "float32", 1e-5),
         },
         "ReLU, float32",
         "batch norm, float64",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mpi_landscape.errors import LandscapeError
@@ -78,16 +79,28 @@ class Density:
         return nodes[order], weights[order]
 
 
-def probe(product: Operator, start: Tensor, *, steps: int, deflated: Pairs, agree: Agree = identity) -> Probe:
+def probe(
+    product: Operator,
+    start: Tensor,
+    *,
+    steps: int,
+    deflated: Pairs,
+    rest: Tensor | None = None,
+    agree: Agree = identity,
+) -> Probe:
     """One random vector's quadrature.
 
     The trace comes from the first step, (n − k) vᵀHv, and the Frobenius norm too, (n − k) |Hv|², without products of their own.
+    One product more makes their errors smaller, several times so where the spectrum falls off: within the basis Q of the run both
+    are known, tr Q H Qᵀ and Σ |H q|², and only the n − k − m dimensions off it are left to a second random vector (Meyer, Musco,
+    Musco and Woodruff 2021, arXiv:2010.09649, with a Krylov space as their sketch).
 
     Args:
         product: The operator.
         start: (n,) the random vector: Gaussian or Rademacher numbers.
         steps: Of the Lanczos run, each one product; 1 or more.
         deflated: Eigenpairs that are known; none is fine.
+        rest: (n,) a second random vector, independent of the first, for that product; without it there is none.
         agree: As for `lanczos.extremes`.
 
     Raises:
@@ -127,7 +140,12 @@ def probe(product: Operator, start: Tensor, *, steps: int, deflated: Pairs, agre
         weights, trace = np.full(left, 1 / size), float(np.sum(nodes))
     else:
         weights, trace = vectors[0] ** 2 * (left / size), left * float(process.matrix[0, 0])
-        square = left * process.first_norm**2
+        square = left * process.norms[0] ** 2
+        if rest is not None:
+            value, norm = process.outside(rest.to(torch.float64, copy=True))
+            left -= process.size
+            trace = float(np.sum(nodes)) + left * value
+            square = float(np.sum(np.square(process.norms))) + left * norm**2
     return _probe(
         nodes,
         weights,

@@ -71,7 +71,7 @@ class Krylov:
         limit: Their number that fills the space, n − k.
         num_products: Made so far.
         scale: The greatest |H q| met, of unit vectors q: a lower bound of the operator's norm.
-        first_norm: |H q| of the first vector, also in directions that are projected off.
+        norms: |H q| of each vector that joined the basis, also in directions that are projected off.
         epsilon: The rounding of a basis vector, relative.
         finite: Whether every product was.
 
@@ -100,7 +100,7 @@ class Krylov:
         # Beside a basis of float64 the arithmetic rounds as well, in every one of many products.
         self.epsilon = float(torch.finfo(start.dtype).eps) * (16 if start.dtype == torch.float64 else 1)
         self.size = self.num_products = self._drawn = 0
-        self.scale = self.first_norm = 0.0
+        self.scale, self.norms = 0.0, list[float]()
         self.finite = True
         # <H q_i, p> of every pending vector p, in rows; and of vectors that were pending and were dropped.
         self._couplings: Floats = np.zeros((0, 0))
@@ -140,7 +140,7 @@ class Krylov:
         column = self._project(following)
         length = float(torch.linalg.vector_norm(following))
         column, norm, length = self._agree((column, norm, length))
-        self.first_norm = norm if self.num_products == 1 else self.first_norm
+        self.norms.append(norm)
         self.finite = math.isfinite(norm) and bool(np.isfinite(column).all())
         self.size += 1
         if not self.finite:
@@ -176,6 +176,20 @@ class Krylov:
             drawn = gaussian(self._rows.shape[1], "injected", self._drawn, dtype=torch.float64)
             appended = self._append(drawn.to(self._rows.device))
             self._drawn += 1
+
+    def outside(self, vector: Tensor) -> tuple[float, float]:
+        """(<g, H g>, |H g|) of the unit vector g that is left of a float64 vector (n,) off the basis, by one product.
+
+        What is pending is dropped: no vector joins the basis any more.
+        """
+        self._couplings = np.zeros((0, self.size))
+        self._append(vector)
+        unit = self._rows[self.size]
+        product = self._product(unit).to(torch.float64, copy=True)
+        self.num_products += 1
+        norm = float(torch.linalg.vector_norm(product))
+        value = float(_take_off(product, unit[None])[0])
+        return self._agree((value, norm))  # type: ignore[no-any-return]
 
     def ritz(self) -> tuple[Floats, Floats, Floats]:
         """Ritz values, ascending; the vectors' coefficients in the basis, (size, size) in columns; norms of residuals."""

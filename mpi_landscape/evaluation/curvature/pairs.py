@@ -39,6 +39,18 @@ class Pairs:
     settled: bool
 
 
+def most_vectors(largest: int, smallest: int, most_steps: int = 60) -> int:
+    """How many vectors `pairs` holds at once, besides 5 during a step and those that it returns.
+
+    A basis of less than twice the wanted ones begins anew so often that it takes twice the products.
+
+    Example:
+        >>> most_vectors(10, 5), most_vectors(30, 5)
+        (64, 94)
+    """
+    return max(most_steps, 2 * (largest + smallest) + 20) + _PENDING
+
+
 def pairs(
     product: Operator,
     start: Tensor,
@@ -65,7 +77,7 @@ def pairs(
         largest: How many of the largest.
         smallest: How many of the smallest.
         tolerance: Of the residuals.
-        most_steps: Vectors of the basis, if no more are needed: largest + smallest + 20 are the fewest.
+        most_steps: Vectors of the basis, unless more are needed: see `most_vectors`.
         most_products: After which the run ends in any case; ten times the basis if not given.
         noise: As for `extremes`.
         agree: As for `extremes`.
@@ -94,7 +106,7 @@ def pairs(
             num_products=0,
             settled=True,
         )
-    capacity = max(most_steps, wanted + 20)
+    capacity = most_vectors(largest, smallest, most_steps) - _PENDING
     process = Krylov(product, start, capacity=capacity, most_pending=_PENDING, agree=agree)
     sought = _Wanted(
         largest=largest, smallest=smallest, tolerance=tolerance, floor=max(noise, process.epsilon)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -17,35 +17,47 @@ from mpi_landscape.geometry.layout import Layout
 
 @contextmanager
 def differentiable(network: nn.Module, space: Space) -> Iterator[None]:
-    """Only the parameters of the space ask for a gradient, and operations are those that can be differentiated twice.
-
-    Fused attention has no second derivative, nor have the recurrent layers of oneDNN and cuDNN, nor sparse gradients of
-    embeddings: all of them are computed by plain operations meanwhile.
-    """
+    """Only the parameters of the space ask for a gradient, and embeddings do not give sparse ones."""
     asked = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     sparse = [
         module
         for module in network.modules()
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
     ]
-    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
-    libraries: list[Any] = [torch.backends.mkldnn, torch.backends.cudnn] if recurrent else []
-    enabled = [(library, library.enabled) for library in libraries]
     try:
         for module in sparse:
             module.sparse = False
         only(network, [name for group in space.groups for name in group])
-        for library, _ in enabled:
-            library.enabled = False
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        yield
     finally:
         for module in sparse:
             module.sparse = True
         for parameter, before in asked:
             parameter.requires_grad_(before)
-        for library, was in enabled:
-            library.enabled = was
+
+
+def plain_kernels(network: nn.Module) -> Callable[[], AbstractContextManager[None]]:
+    """Makes the context in which a network computes by operations that can be differentiated twice.
+
+    Fused attention has no second derivative, nor have the recurrent layers of oneDNN and cuDNN. It is left after each part of the
+    work, in some microseconds, as it is the whole process's.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    libraries: list[Any] = [torch.backends.mkldnn, torch.backends.cudnn] if recurrent else []
+
+    @contextmanager
+    def computing() -> Iterator[None]:
+        enabled = [(library, library.enabled) for library in libraries]
+        try:
+            for library in libraries:
+                library.enabled = False
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            for library, was in enabled:
+                library.enabled = was
+
+    return computing
 
 
 def retie(network: nn.Module, layout: Layout) -> None:

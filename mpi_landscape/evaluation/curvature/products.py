@@ -17,13 +17,13 @@ from mpi_landscape.evaluation.curvature.graphs import Graphs
 from mpi_landscape.evaluation.curvature.noise import Exact, Rounding
 from mpi_landscape.evaluation.curvature.operators import Recorded
 from mpi_landscape.evaluation.curvature.parts import check_parts, known_parts
-from mpi_landscape.evaluation.curvature.preparing import differentiable, retie
+from mpi_landscape.evaluation.curvature.preparing import differentiable, plain_kernels, retie
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.replicas import Replicas
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import PLAIN, Way
 from mpi_landscape.evaluation.lending import in_evaluation, moved_to, restore, tensors_of
-from mpi_landscape.evaluation.moves import write
+from mpi_landscape.evaluation.moves import write_state
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
@@ -122,6 +122,7 @@ class Products:
             lent.callback(restore, self._model, self._came)
             lent.enter_context(differentiable(self._model, self.space))
             lent.callback(self._end)
+            self._kernels = plain_kernels(self._model)
             if self.way is not None:
                 self._replicas.begin(self.way)
             self._lent = lent.pop_all()
@@ -141,14 +142,7 @@ class Products:
             LandscapeError: The network has no tensor of a name, or one of another shape.
         """
         self._graphs.forget()
-        own = tensors_of(self._model)
-        for name, value in state.items():
-            if name not in own or own[name].shape != value.shape:
-                there = f"one of shape {tuple(own[name].shape)}" if name in own else "none"
-                raise LandscapeError(
-                    f"model: has {there} of the name {name}, which is to get a tensor of shape {tuple(value.shape)}"
-                )
-            write(name, own[name], value)
+        write_state(tensors_of(self._model), state)
         self._replicas.hand_on()
 
     def choose(self, batch: Batch) -> Way:
@@ -169,7 +163,8 @@ class Products:
                 tried=self._replicas.tried,
                 operator=self._replicas.operator_of,
             )
-            self.way = choose(trial, self._came, compiled=compiled, threads=self._replicas.threads)
+            with self._kernels():
+                self.way = choose(trial, self._came, compiled=compiled, threads=self._replicas.threads)
             self._replicas.begin(self.way)
         return self.way
 
@@ -199,7 +194,9 @@ class Products:
             return found if math.isfinite(total) else found * math.nan, recorded.count, total
 
         for items in self._items(pieces):
-            for found, counted, summed in self._replicas.workers.share_out(items, work, between):
+            with self._kernels():
+                done = self._replicas.workers.share_out(items, work, between)
+            for found, counted, summed in done:
                 count, total = count + counted, total + summed
                 yield found
         self._graphs.passed()
@@ -232,7 +229,8 @@ class Products:
                 self._rounding = Rounding(
                     self._replicas, partial(Exact, *args) if finer else None, like, self.size
                 )
-            return self._rounding.of(fewer(batch, _NOISE, self._replicas.first))
+            with self._kernels():
+                return self._rounding.of(fewer(batch, _NOISE, self._replicas.first))
 
     def _items(self, pieces: Pieces) -> Iterator[list[tuple[int, Callable[[], Batch]]]]:
         """Batches by number, as many at a time as there are threads: no more products are alive."""
@@ -248,7 +246,8 @@ class Products:
             reading.callback(getattr(read, "close", _nothing))
             for piece in read:
                 if len(piece):
-                    self._prepare(piece[0])
+                    with self._kernels():
+                        self._prepare(piece[0])
                 window = len(self._replicas) or 1
                 for start in range(0, len(piece), window):
                     places = range(start, min(start + window, len(piece)))

@@ -31,8 +31,9 @@ def diagonal(values: Floats | list[float]) -> Counted:
 
 
 def dense(matrix: Floats) -> Counted:
-    entries = torch.from_numpy(np.ascontiguousarray(matrix))
-    return Counted(lambda vector: entries.to(vector.dtype) @ vector)
+    exact = torch.from_numpy(np.ascontiguousarray(matrix))
+    entries = {dtype: exact.to(dtype) for dtype in (torch.float32, torch.float64)}
+    return Counted(lambda vector: entries[vector.dtype] @ vector)
 
 
 def rotated(values: Floats, seed: int = 0) -> Floats:

@@ -13,10 +13,10 @@ from scipy.stats import wasserstein_distance
 from sklearn.datasets import load_digits
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.curvature import statistics
 from mpi_landscape.evaluation.curvature.density import density, probe
 from mpi_landscape.evaluation.curvature.pairs import pairs
 from mpi_landscape.evaluation.curvature.starts import gaussian, rademacher
+from mpi_landscape.storage.spectrum.value import Spectrum, moments_of
 from tests.evaluation.curvature.operators import Counted, dense, diagonal, network_like, rotated
 
 F64, F32 = torch.float64, torch.float32
@@ -34,12 +34,19 @@ def density_of(
     dtype=F64,
     draw=gaussian,
     tolerance=1e-2,
+    rest=False,
 ):
     known = pairs(
         operator, gaussian(size, seed, dtype=dtype), largest=largest, smallest=smallest, tolerance=tolerance
     )
     runs = [
-        probe(operator, draw(size, seed, "probe", number, dtype=dtype), steps=steps, deflated=known)
+        probe(
+            operator,
+            draw(size, seed, "probe", number, dtype=dtype),
+            steps=steps,
+            deflated=known,
+            rest=draw(size, seed, "rest", number, dtype=dtype) if rest else None,
+        )
         for number in range(probes)
     ]
     return density(runs, known, size=size)
@@ -52,10 +59,10 @@ def distance(found, values):
 
 
 @pytest.fixture(scope="module")
-def hessian():
-    """The dense float64 Hessian of a network of 1,510 numbers, trained for a while on the digits, and its eigenvalues."""
+def hessians():
+    """Dense float64 Hessians of a network of 1,510 numbers, trained for a while on the digits, and their eigenvalues."""
     digits = load_digits()
-    images, labels = torch.tensor(digits.data[:400] / 16), torch.tensor(digits.target[:400])
+    images, labels = torch.tensor(digits.data[:250] / 16), torch.tensor(digits.target[:250])
     generator = torch.Generator().manual_seed(0)
     shapes = [(20, 64), (20,), (10, 20), (10,)]
     numbers = [math.prod(shape) for shape in shapes]
@@ -74,18 +81,32 @@ def hessian():
         optimizer.zero_grad()
         loss(flat).backward()
         optimizer.step()
-    matrix = torch.func.hessian(loss)(flat.detach()).numpy()
-    assert matrix.shape == (1510, 1510)
-    return matrix, np.linalg.eigvalsh(matrix)
+    end, found = flat.detach(), []
+
+    def direction():
+        """A random one with each unit's norm, without biases, as surfaces have them."""
+        parts = [torch.randn(shape, generator=generator, dtype=F64) for shape in shapes]
+        for part, weights in zip(parts, end.split(numbers), strict=True):
+            rows = weights.view(part.shape) if part.dim() > 1 else torch.zeros(1, 1, dtype=F64)
+            part *= (rows.norm(dim=1) / part.norm(dim=-1)).view(-1, *[1] * (part.dim() - 1))
+        return torch.cat([part.ravel() for part in parts])
+
+    # At the end, and at (0.5, −0.5) of a plane.
+    for place in (end, end + 0.5 * direction() - 0.5 * direction()):
+        matrix = torch.func.hessian(loss)(place).numpy()
+        assert matrix.shape == (1510, 1510)
+        found.append((matrix, np.linalg.eigvalsh(matrix)))
+    return found
 
 
-def test_a_trained_network_within_three_hundred_products(hessian):
-    matrix, values = hessian
+@pytest.mark.parametrize("place", [0, 1], ids=["at the end of its training", "away from it"])
+def test_a_trained_network_within_three_hundred_products(hessians, place):
+    matrix, values = hessians[place]
     trace, frobenius = values.sum(), np.linalg.norm(values)
     distances, traces, norms = [], [], []
     for seed in range(4):
         operator = dense(matrix)
-        found = density_of(operator, 1510, largest=30, probes=4, steps=40, seed=seed, dtype=F32)
+        found = density_of(operator, 1510, largest=30, probes=4, steps=40, seed=seed, dtype=F32, rest=True)
         assert operator.count <= 300
         distances.append(distance(found, values))
         traces.append(found.trace / trace - 1)
@@ -96,18 +117,37 @@ def test_a_trained_network_within_three_hundred_products(hessian):
     assert np.sqrt(np.mean(np.square(norms))) <= 0.01
 
 
-def test_effective_dimension_and_others_of_a_trained_network(hessian):
-    matrix, values = hessian
+def test_what_a_file_says_of_a_trained_network(hessians):
+    """From nodes and weights alone: as far as they tell, the same as what the probes measured."""
+    matrix, values = hessians[0]
     found = density_of(dense(matrix), 1510, largest=30, probes=4, steps=40)
-    for epsilon in (1e-3, 1e-2, 1e-1):
-        positive = np.maximum(values, 0)
-        exact = np.sum(positive / (positive + epsilon))
-        assert statistics.effective_dimension(found, epsilon) == pytest.approx(exact, rel=0.1)
-    assert statistics.participation_ratio(found) == pytest.approx(
-        values.sum() ** 2 / np.sum(values**2), rel=0.2
+    said = moments_of(found.outliers, found.nodes, found.weights, 1510)
+    assert said.trace == pytest.approx(found.trace, rel=1e-9)
+    assert said.trace_stderr == pytest.approx(found.trace_stderr, rel=1e-6)
+    # Without what the deflated vectors, which are eigenvectors to a thousandth, couple to the rest.
+    assert said.frobenius == pytest.approx(found.frobenius, rel=1e-6)
+    spectrum = Spectrum(
+        path="",
+        eigenvalues=found.outliers,
+        residuals=found.outliers * 0,
+        num_largest=30,
+        nodes=found.nodes,
+        weights=found.weights,
+        num_parameters=1510,
+        loss=0.0,
+        gradient_norm=0.0,
+        noise=0.0,
+        num_products=np.ones(5),
+        moments=said,
+        kept=np.array([], dtype=np.int64),
+        done=np.ones(5, dtype=bool),
     )
-    assert statistics.mean_curvature(found) == pytest.approx(values.mean(), rel=0.05)
-    assert statistics.sharpness(found) == pytest.approx(values.max(), rel=1e-4)
+    for z in (1e-3, 1e-2, 1e-1):
+        exact = np.sum(np.maximum(values, 0) / (np.maximum(values, 0) + z))
+        assert spectrum.effective_dimension(z) == pytest.approx(exact, rel=0.1)
+    assert spectrum.participation_ratio == pytest.approx(values.sum() ** 2 / np.sum(values**2), rel=0.1)
+    assert spectrum.trace_per_number == pytest.approx(values.mean(), rel=0.05)
+    assert spectrum.lambda_max == pytest.approx(values.max(), rel=1e-4)
 
 
 @pytest.mark.parametrize("draw", [gaussian, rademacher])
@@ -156,13 +196,23 @@ def test_moments_of_a_probe_are_those_of_its_vector():
         assert np.sum(found.weights * found.nodes**degree) == pytest.approx(exact, rel=1e-9)
 
 
-def test_estimates_have_no_bias_and_their_standard_errors_are_right():
+@pytest.mark.parametrize("rest", [False, True])
+def test_estimates_have_no_bias_and_their_standard_errors_are_right(rest):
     """Also where the deflated vectors are no eigenvectors to the last digit: here to a twentieth."""
     values = network_like(60, top=12, ratio=0.2)
     operator = dense(rotated(values))
     known = pairs(operator, gaussian(60, 1, dtype=F64), largest=2, smallest=1, tolerance=0.3)
     assert known.residuals.max() > 0.02
-    probes = [probe(operator, gaussian(60, seed, dtype=F64), steps=2, deflated=known) for seed in range(1600)]
+    probes = [
+        probe(
+            operator,
+            gaussian(60, seed, dtype=F64),
+            steps=2,
+            deflated=known,
+            rest=gaussian(60, seed, "rest", dtype=F64) if rest else None,
+        )
+        for seed in range(1600)
+    ]
     whole = density(probes, known, size=60)
     assert abs(whole.trace - values.sum()) < 4 * whole.trace_stderr
     assert abs(whole.frobenius - np.linalg.norm(values)) < 4 * whole.frobenius_stderr
@@ -173,6 +223,26 @@ def test_estimates_have_no_bias_and_their_standard_errors_are_right():
     assert np.std([each.frobenius for each in groups]) == pytest.approx(
         np.sqrt(np.mean([each.frobenius_stderr**2 for each in groups])), rel=0.2
     )
+
+
+def test_one_product_more_makes_trace_and_norm_better(hessians):
+    values = hessians[0][1]
+    errors = {}
+    for rest in (False, True):
+        found = [
+            density_of(diagonal(values), 1510, largest=10, probes=2, steps=30, seed=seed, rest=rest)
+            for seed in range(20)
+        ]
+        assert [each.num_products for each in found] == [2 * (30 + rest)] * 20
+        errors[rest] = (
+            np.std([each.trace for each in found]),
+            np.std([each.frobenius for each in found]),
+        )
+        assert np.mean([each.trace for each in found]) == pytest.approx(
+            values.sum(), abs=4 * errors[rest][0] / math.sqrt(20)
+        )
+    assert errors[True][0] < errors[False][0] / 3
+    assert errors[True][1] < errors[False][1] / 3
 
 
 def test_deflation_makes_the_errors_smaller():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.curvature.pairs import pairs
+from mpi_landscape.evaluation.curvature.pairs import most_vectors, pairs
 from mpi_landscape.evaluation.curvature.starts import gaussian
 from tests.evaluation.curvature.operators import Counted, dense, diagonal, network_like, rotated
 
@@ -114,6 +114,35 @@ def test_products_for_the_ten_largest_of_a_network():
     # Eight of them look for what is missing.
     assert np.mean(counts) <= 42
     assert max(errors) <= 1e-3
+
+
+def test_a_basis_of_many_wanted_ones_is_large_enough_and_no_larger():
+    """What is alive beside what is given back."""
+    assert most_vectors(0, 1, 60) == 64
+    assert most_vectors(30, 5, 60) == 94
+    values = network_like(3000, ratio=0.05)
+    assert pairs(diagonal(values), start(3000, dtype=F32), largest=30, smallest=5, most_steps=8).settled
+
+
+def test_every_decision_is_rank_zeros():
+    """All that decides goes through `agree`, so that another host, whose arithmetic differs, makes as many products."""
+    values = np.concatenate([[5.0, 5.0], network_like(200, ratio=0.05)])
+    said = []
+
+    def speak(value):
+        said.append(value)
+        return value
+
+    first = pairs(diagonal(values), start(202, dtype=F32), largest=3, smallest=2, agree=speak)
+    answers = iter(said)
+    wrong = values * (1 + 1e-3 * np.sin(np.arange(202)))
+    second = pairs(
+        diagonal(wrong), start(202, dtype=F32), largest=3, smallest=2, agree=lambda value: next(answers)
+    )
+    assert next(answers, None) is None
+    assert first.num_products == second.num_products
+    assert (first.values == second.values).all()
+    assert (first.residuals == second.residuals).all()
 
 
 @given(st.integers(2, 30), st.data())

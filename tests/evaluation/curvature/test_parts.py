@@ -21,6 +21,7 @@ from mpi_landscape.evaluation.curvature.parts import GaussNewton, Remainder, che
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
 from mpi_landscape.problem.criteria import OfStep
+from mpi_landscape.problem.loss_text import loss_text
 from mpi_landscape.problem.losses import adapted, build_loss, hinge
 from mpi_landscape.problem.second import SECOND, hinge_by_parts
 from tests.evaluation.curvature.oracle import products_of
@@ -34,7 +35,7 @@ IMAGES = torch.randn(N, 1, 6, 6, generator=G)
 LABELED = torch.where(
     torch.rand(N, 6, 6, generator=G) < 0.3, -100, torch.randint(0, C, (N, 6, 6), generator=G)
 )
-TOKENS = torch.randn(N, 4, 6, generator=G)
+TOKENS = torch.randn(N, 3, 4, generator=G)
 WEIGHT = torch.tensor([0.5, 1.0, 2.0])
 
 
@@ -56,8 +57,8 @@ class Attention(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
-        self.head = nn.Linear(6, C)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 5, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(4, C)
 
     def forward(self, x):
         return self.head(self.layer(x).mean(1))
@@ -481,6 +482,39 @@ def test_arguments_of_a_loss_go_to_the_steps_that_take_them():
     found = dense(GaussNewton, network, adapted(functools.partial(scaled, factor=3.0)), batches)
     wanted = 3.0 * dense(GaussNewton, network, named("cross_entropy"), batches)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
+
+
+def test_losses_that_are_cut_elsewhere_are_different_losses():
+    def cut_at_probabilities(model, batch):
+        return -torch.log(model(batch[0]).softmax(1).gather(1, batch[1][:, None])[:, 0])
+
+    vars(cut_at_probabilities).update(
+        outputs=lambda model, batch: model(batch[0]).softmax(1),
+        loss_of_outputs=lambda outputs, batch: -torch.log(outputs.gather(1, batch[1][:, None])[:, 0]),
+    )
+    network = made(CASES["tanh, cross-entropy"], torch.float64)
+    batches = batches_of((FLAT, CLASSES), torch.float64)
+    loss = adapted(cut_at_probabilities)
+    parts = [dense(operator, network, loss, batches) for operator in (GaussNewton, Remainder)]
+    others = [
+        dense(operator, network, named("cross_entropy"), batches) for operator in (GaussNewton, Remainder)
+    ]
+    torch.testing.assert_close(sum(parts), sum(others), rtol=0, atol=1e-14)
+    assert float((parts[0] - others[0]).abs().max()) > 1e-3
+
+
+def test_what_identifies_a_loss_holds_its_two_steps():
+    def made_with(factor):
+        def loss(model, batch):
+            return F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+        if factor is not None:
+            vars(loss).update(outputs=lambda model, batch: factor * model(batch[0]), loss_of_outputs=None)
+        return loss
+
+    texts = [loss_text(made_with(factor)) for factor in (None, 1.0, 2.0, 2.0)]
+    assert len(set(texts)) == 3
+    assert texts[2] == texts[3]
 
 
 def test_gauss_newton_is_that_of_curvlinops():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -315,3 +316,41 @@ def test_a_scalar_that_is_taken_apart_has_the_hessian_of_the_scalar(loss):
     for dtype, tolerance in PRECISIONS:
         with products_of(model, adapted(loss), dtype=dtype) as products:
             assert error_of(whole(products, batches_of(data, 5, dtype)), wanted) < tolerance
+
+
+def test_kernels_are_the_process_s_own_between_passes_and_products_end_in_any_order():
+    before = torch.backends.cuda.flash_sdp_enabled(), torch.backends.mkldnn.enabled
+    found = {}
+    with ExitStack() as lent:
+        entered = {}
+        for kind in ("attention", "recurrent"):
+            model, loss, data = made(kind)
+            products = products_of(model, loss)
+            entered[kind] = products.__enter__(), lent.push(products.__exit__), batches_of(data, 4)
+        first, leave, batches = entered["attention"]
+        vector = torch.ones(1, first.size)
+        found[0] = first.product(vector, lambda: [batches])
+        second, leave_second, others = entered["recurrent"]
+        second.product(torch.ones(1, second.size), lambda: [others])
+        assert (torch.backends.cuda.flash_sdp_enabled(), torch.backends.mkldnn.enabled) == before
+        lent.pop_all()
+        leave_second(None, None, None)
+        found[1] = first.product(vector, lambda: [batches])
+        leave(None, None, None)
+    assert torch.equal(found[0], found[1])
+    assert (torch.backends.cuda.flash_sdp_enabled(), torch.backends.mkldnn.enabled) == before
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_parameters_on_one_memory_stay_so_in_another_type(kind):
+    model, loss, data = made("tied")
+    model.to(kind)
+    model.fourth.weight.data = model.third.weight.data
+    single = copy.deepcopy(model).float()
+    single.fourth.weight = single.third.weight
+    with products_of(model, loss) as products:
+        found = whole(products, batches_of(data, 4))
+    names = ["first.weight", "first.bias", "second.bias", "third.weight"]
+    assert error_of(found, dense(single, loss, data, names)) < 1e-6
+    assert model.fourth.weight.data_ptr() == model.third.weight.data_ptr()
+    assert model.third.weight.dtype == kind
