@@ -27,6 +27,7 @@ from mpi_landscape.curvatures.planning import (
 from mpi_landscape.curvatures.request import Request
 from mpi_landscape.curvatures.searching import Search, expected_products
 from mpi_landscape.curvatures.sharing import Shared, read
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.curvature.checking import check_twice_differentiable
 from mpi_landscape.evaluation.curvature.products import Products
 from mpi_landscape.evaluation.curvature.space import Space, space_of
@@ -246,6 +247,13 @@ def _tried(request: Request, seat: Placed, products: Products, ranks: Ranks) -> 
     with ranks.together():
         # The same batch everywhere, so that all choose alike.
         way = products.choose(batch)
+    found = ranks.share(way.words())
+    with ranks.together():
+        if way.words() != found:
+            raise LandscapeError(
+                f"engine: here it is {way.words()!r}, and on rank 0 {found!r}: products would be others; valid are ranks on "
+                f"processors of one kind"
+            )
     for line in way.dropped:
         ranks.say(f"engine      {line}")
 

@@ -181,6 +181,9 @@ class Search:
             noise = self.noise()
             found = self._found(part, level.count, noise, between)
         else:
+            self.ranks.say(
+                f"warning: the {self.request.said.split} loss is {level.loss} at this point, and so nothing else is known there"
+            )
             noise = math.nan
             nothing = np.full(shape.num_values, math.nan)
             vectors = torch.full((shape.num_values, shape.num_parameters), math.nan)

@@ -29,6 +29,7 @@ from plotting.picture.quantities import RATIO, label_of
 from plotting.picture.scale import Scale, choose_scale
 from plotting.picture.symmetric import SignedScale, decade_ticks, signed_scale
 
+_ROUGH: Look = {"facecolor": "none", "edgecolor": "#c8c8c8", "hatch": "xxx", "linewidth": 0.0}
 _UNSURE: Look = {"facecolor": "none", "edgecolor": "#c8c8c8", "hatch": "....", "linewidth": 0.0}
 # Of maps whose zero is white.
 _PENDING: Look = {**marks.PENDING, "facecolor": "#cccccc"}
@@ -102,7 +103,8 @@ def _draw_ratio(ax: Axes, network: Shown, brightest: float) -> None:
     norm = Normalize(vmin=0.0, vmax=brightest)
     draw_cells(ax, field, values, norm, color_map())
     across, along = _borders(field)
-    marks.draw_polygons(ax, rectangles(ratios.unsure, across, along), _UNSURE, zorder=1.6)
+    for mask, look in ((ratios.unsure, _UNSURE), (ratios.rough, _ROUGH)):
+        marks.draw_polygons(ax, rectangles(mask, across, along), look, zorder=1.6)
     if network.loss is not None and ratios.shown.any():
         _overlay(ax, *network.loss)
     if not ratios.shown.any():
@@ -129,10 +131,13 @@ def _ratio_handles(ratios: RatioMap) -> list[Artist]:
     if (undefined & ~ratios.flat).any():
         handles.append(Patch(**marks.UNDEFINED, label="λmax or λmin not finite"))
     elif undefined.any():
-        handles.append(Patch(**marks.UNDEFINED, label="both 0 within their error"))
+        handles.append(Patch(**marks.UNDEFINED, label="both are 0 within rounding"))
     if ratios.unsure.any():
         look = {**_UNSURE, "facecolor": color_map()(0.0)}
-        handles.append(Patch(**look, label="λmin is 0 within its error"))
+        handles.append(Patch(**look, label="λmin is 0 within rounding"))
+    if ratios.rough.any():
+        look = {**_ROUGH, "facecolor": color_map()(0.3)}
+        handles.append(Patch(**look, label="at least: residual of λmin > 10 %"))
     if field.is_partial:
         handles.append(Patch(**marks.PENDING, label="not computed yet"))
     return handles

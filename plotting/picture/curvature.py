@@ -17,6 +17,8 @@ from plotting.picture.quantities import OPERATORS, RATIO, Measure, ends_of, titl
 
 # Beyond this |λmin / λmax| a point counts as not convex in the share that a picture states.
 NOT_CONVEX = 0.1
+# An eigenvalue over its residual, below which it is not found well.
+_CONVERGED = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,16 @@ class RatioMap:
     Attributes:
         field: Its values, of the shape of the grid: infinite where λmax is not above zero and λmin below it, NaN where an end is
             not finite or both are zero.
-        unsure: Where |λmin| is not above its own error, so that the value is 0 as far as is known.
-        flat: Where both ends are zero, as far as is known.
+        unsure: Where |λmin| may be rounding alone, so that the value is 0 as far as is known.
+        flat: Where both ends may.
+        rough: Where the residual of λmin is above a tenth of it. A Ritz value lies above the least eigenvalue, so that the value
+            is the least that the ratio can be.
     """
 
     field: Field
     unsure: NDArray[np.bool_]
     flat: NDArray[np.bool_]
+    rough: NDArray[np.bool_]
 
     @property
     def shown(self) -> NDArray[np.bool_]:
@@ -54,29 +59,39 @@ class RatioMap:
         return float(self.field.values[place]), place
 
 
-def error_of(surface: Surface, end: str) -> NDArray[np.float64]:
-    """By how much an end may be wrong: its residual, or ten times the noise of products where that is more; else 0."""
-    split = surface.split_of(end)
-    unknown = np.zeros(surface.values[end].shape)
-    residual = surface.values.get(f"{end}_residual", unknown)
-    noise = surface.values.get(f"{split}_lambda_noise", unknown)
-    return np.fmax(np.fmax(residual, RESOLVED * noise), 0.0)
+def noise_of(surface: Surface, end: str) -> NDArray[np.float64]:
+    """What an end may be by rounding alone, ten times the noise of a product; 0 where that is not known."""
+    split = end.partition("_lambda_")[0]
+    noise = surface.values.get(f"{split}_lambda_noise", np.zeros(surface.values[end].shape))
+    if end.endswith("_normalized"):
+        # It was measured in the network's own coordinates; relative to the largest eigenvalue it is alike.
+        own, there = (surface.values.get(f"{split}_lambda_max{each}") for each in ("", "_normalized"))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            noise = noise if own is None or there is None else noise * np.abs(there / own)
+    return RESOLVED * np.fmax(np.where(np.isfinite(noise), noise, 0.0), 0.0)
+
+
+def residual_of(surface: Surface, end: str) -> NDArray[np.float64]:
+    """The residual of an end; 0 where that is not known."""
+    return np.fmax(surface.values.get(f"{end}_residual", np.zeros(surface.values[end].shape)), 0.0)
 
 
 def with_error(surface: Surface, end: str, *, title: str) -> Field:
-    """An end along a line, with its error."""
+    """An end along a line, with its residual, or what rounding makes of it where that is more."""
     field = field_of(surface, end, title=title, as_line=True)
-    return field if surface.seeds is not None else replace(field, stderr=error_of(surface, end).reshape(-1))
+    error = np.fmax(residual_of(surface, end), noise_of(surface, end))
+    return field if surface.seeds is not None else replace(field, stderr=error.reshape(-1))
 
 
 def ratio_map(surface: Surface, ratio: str, *, title: str | None = None) -> RatioMap:
     """The map of a ratio that `ratios_of` names."""
     highest, lowest = (drawable(surface.values[name]) for name in ends_of(ratio))
-    error = error_of(surface, ends_of(ratio)[1])
+    noise, residual = (find(surface, ends_of(ratio)[1]) for find in (noise_of, residual_of))
     done = surface.done_of(ratio)
     known = done & np.isfinite(highest) & np.isfinite(lowest)
-    flat = known & (np.abs(highest) <= error) & (np.abs(lowest) <= error)
-    unsure = known & ~flat & (lowest != 0) & (np.abs(lowest) <= error)
+    flat = known & (np.abs(highest) <= noise) & (np.abs(lowest) <= noise)
+    unsure = known & ~flat & (lowest != 0) & (np.abs(lowest) <= noise)
+    rough = known & ~flat & ~unsure & (residual > np.abs(lowest) / _CONVERGED)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(highest > 0, -lowest / highest, np.inf)
     values = np.where(known & ~flat, np.where(unsure | (lowest >= 0), 0.0, ratios), np.nan)
@@ -90,7 +105,7 @@ def ratio_map(surface: Surface, ratio: str, *, title: str | None = None) -> Rati
         done=done,
         points=surface.points,
     )
-    return RatioMap(field=field, unsure=unsure, flat=flat)
+    return RatioMap(field=field, unsure=unsure, flat=flat, rough=rough)
 
 
 def ratio_facts(surface: Surface, ratios: RatioMap) -> tuple[str, ...]:

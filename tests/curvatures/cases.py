@@ -28,6 +28,43 @@ class Convolutional(nn.Module):
         return self.last(hidden.mean(dim=(2, 3)))
 
 
+class Shared(nn.Module):
+    """A weight in two layers, a bias that no training moves, and complex numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, NUM_CLASSES)
+        self.second.weight = self.first.weight
+        self.last.bias.requires_grad_(False)
+        self.phase = nn.Parameter(torch.randn(NUM_CLASSES, dtype=torch.complex64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.tanh(self.second(torch.tanh(self.first(images.flatten(1)))))
+        return self.last(hidden) + (self.phase * self.phase).real
+
+
+def dense_of_shared(model: Shared) -> NDArray[np.float64]:
+    """(342, 342) float64, the Hessian of its mean loss by the numbers that are moved, written down once more."""
+    images, labels = data()["train"].tensors
+    flat, fixed = images.double().flatten(1), model.last.bias.detach().double()
+    parts = [model.first.weight, model.first.bias, model.second.bias, model.last.weight]
+    numbers = [each.detach().double() for each in parts] + [torch.view_as_real(model.phase.detach()).double()]
+
+    def of(vector: Tensor) -> Tensor:
+        pieces = torch.split(vector, [each.numel() for each in numbers])
+        weight, one, two, last, phase = (
+            piece.view(each.shape) for piece, each in zip(pieces, numbers, strict=True)
+        )
+        hidden = torch.tanh(torch.tanh(flat @ weight.T + one) @ weight.T + two)
+        outputs = hidden @ last.T + fixed + phase[:, 0] ** 2 - phase[:, 1] ** 2
+        return nn.functional.cross_entropy(outputs, labels)
+
+    found: NDArray[np.float64] = torch.autograd.functional.hessian(
+        of, torch.cat([each.reshape(-1) for each in numbers])
+    ).numpy()
+    return (found + found.T) / 2
+
+
 def mlp() -> nn.Module:
     """Of smooth functions, so that finite differences are right, too."""
     torch.manual_seed(5)

@@ -15,7 +15,7 @@ from plotting.asked.curvature_pictures import plan_curvature, usual_request
 from plotting.asked.pictures import plan_pictures
 from plotting.asked.request import Request
 from plotting.asked.single import draw
-from plotting.picture.curvature import end_facts, error_of, ratio_facts, ratio_map
+from plotting.picture.curvature import end_facts, noise_of, ratio_facts, ratio_map, with_error
 from plotting.picture.field import field_of
 from plotting.picture.symmetric import decade_ticks, signed_scale
 
@@ -106,13 +106,35 @@ def test_a_ratio_is_that_of_the_negative_curvature(highest, lowest, expected, re
 
 
 def test_an_eigenvalue_is_as_wrong_as_its_residual_or_ten_times_the_noise():
-    assert error_of(bent(residual=0.02, noise=1e-4), "train_lambda_min")[0, 0] == 0.02
-    assert error_of(bent(residual=1e-6, noise=1e-4), "train_lambda_min")[0, 0] == pytest.approx(1e-3)
-    without = bent()
+    for residual, noise, expected in ((0.02, 1e-4, 0.02), (1e-6, 1e-4, 1e-3)):
+        line = as_line(bent(residual=residual, noise=noise))
+        np.testing.assert_allclose(with_error(line, "train_lambda_min", title="x").stderr, expected)
+    without = as_line(bent())
+    values = {name: each for name, each in without.values.items() if not name.endswith(("residual", "noise"))}
+    alone = replace(without, values=values)
+    np.testing.assert_array_equal(with_error(alone, "train_lambda_min", title="x").stderr, np.zeros(4))
+
+
+def test_noise_in_normalized_coordinates_is_relative_to_the_largest_eigenvalue_there():
     values = {
-        name: each for name, each in without.values.items() if "residual" not in name and "noise" not in name
+        f"train_lambda_{end}_normalized": np.full((4, 3), each)
+        for end, each in (("max", 200.0), ("min", -1.0))
     }
-    assert error_of(replace(without, values=values), "train_lambda_min").tolist() == np.zeros((4, 3)).tolist()
+    surface = bent(noise=1e-4, values=values)
+    np.testing.assert_allclose(noise_of(surface, "train_lambda_min"), 1e-3)
+    np.testing.assert_allclose(noise_of(surface, "train_lambda_min_normalized"), 0.1)
+
+
+def test_a_ratio_whose_end_has_not_converged_is_the_least_that_it_can_be():
+    surface = bent()
+    residual = np.zeros((4, 3))
+    residual[3, 1], residual[0, 2] = 0.02, 0.009
+    surface = replace(surface, values={**surface.values, "train_lambda_min_residual": residual})
+    ratios = ratio_map(surface, RATIO)
+    assert np.argwhere(ratios.rough).tolist() == [[3, 1]]
+    np.testing.assert_allclose(ratios.field.values, 0.05)
+    (figure,) = figures([surface], kinds=("curvature",))
+    assert legend(figure.axes[1]) == ["at least: residual of λmin > 10 %"]
 
 
 def test_the_picture_says_the_share_beyond_a_tenth_and_the_largest_ratio():
@@ -165,7 +187,7 @@ def test_points_that_do_not_tell_are_marked_and_the_legend_says_it():
     _, ratio = figure.axes
     _, shown = cells(ratio)
     assert np.isnan(shown).tolist() == [[True, False, False], [False, True, False], [False] * 3, [True] * 3]
-    assert legend(ratio) == ["λmax or λmin not finite", "λmin is 0 within its error", "not computed yet"]
+    assert legend(ratio) == ["λmax or λmin not finite", "λmin is 0 within rounding", "not computed yet"]
     assert "partial: 75 % of points" in words(ratio)
     (dots,) = [patch for patch in ratio.patches if patch.get_hatch() == "...."]
     for i, alpha in enumerate(ALPHA):

@@ -173,7 +173,7 @@ def _kinks(model: nn.Module, function: OfBatch, where: str) -> tuple[str, ...]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise _refusal(error, where) from error
+        raise _refusal(error, where, "gradient") from error
     finally:
         hook.remove()
     if all(each is None for each in found):
@@ -229,7 +229,7 @@ def _nodes(root: Any, ends: set[Any]) -> Iterator[Any]:
                 left.append(following)
 
 
-def _refusal(error: Exception, where: str) -> LandscapeError:
+def _refusal(error: Exception, where: str, what: str = "second derivative") -> LandscapeError:
     text = one_line(error)
     missing = _MISSING.search(text)
     if missing is not None:
@@ -239,6 +239,6 @@ def _refusal(error: Exception, where: str) -> LandscapeError:
             f"a network and a loss of operations that have one, such as {listed(['cross_entropy', 'mse'])}"
         )
     return LandscapeError(
-        f"{where}: the second derivative of the loss raised {type(error).__name__}: {text}; valid is a network and a loss that "
-        f"torch can differentiate twice in evaluation mode"
+        f"{where}: the {what} of the loss raised {type(error).__name__}: {one_line(error, 160)}; valid is a network and a loss "
+        f"that torch can differentiate twice in evaluation mode"
     )

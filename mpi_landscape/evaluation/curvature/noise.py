@@ -95,7 +95,10 @@ def noise_of(
                 raise
     other = (before / torch.linalg.vector_norm(before)).to(like.dtype).double()
     gap = (other @ found - vector @ times(other)).abs()
-    return float(gap * size**0.5 / length) if bool(length > 0) else 0.0
+    if not bool(length > 0):
+        return 0.0
+    # By chance it may be nothing.
+    return max(torch.finfo(like.dtype).eps, float(gap * size**0.5 / length))
 
 
 class Rounding:

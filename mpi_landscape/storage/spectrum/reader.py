@@ -160,12 +160,14 @@ def read_eigenvector(path: str | Path, index: int) -> Eigenvector:
                 f"{path}: has no eigenvectors; compute it with hessian.eigenvectors: 1 in a new file"
             )
         kept: list[int] = read_variable(place, file, "eigenvector_index", (shape.num_kept,), "i8").tolist()
+        top = whole_numbers(place, file, "num_largest")[0]
         number = index + shape.num_values if index < 0 else index
-        if number not in kept:
-            numbers = ", ".join(str(each) for each in kept)
+        # Numbers below 0 are of the lower end, which may not have been looked for.
+        if number not in kept or (index < 0) != (number >= top):
+            numbers = [str(each if each < top else each - shape.num_values) for each in kept]
             raise LandscapeError(
-                f"{path}: has no eigenvector {index}; it has those of the eigenvalues {numbers}, of {shape.num_values} (-1 is "
-                f"the last one)"
+                f"{path}: has no eigenvector {index}; it has {', '.join(numbers)} (0 is that of the largest eigenvalue, -1 that "
+                f"of the least)"
             )
         at = kept.index(number)
         value, row = float(file["eigenvalues"][number]), file["eigenvectors"][at]

@@ -72,6 +72,7 @@ def _of(spectrum: Spectrum) -> dict[str, Any]:
         "frobenius": spectrum.frobenius,
         "frobenius_stderr": spectrum.moments.frobenius_stderr,
         "effective_dimension": spectrum.effective_dimension(),
+        "participation_ratio": spectrum.participation_ratio,
         "edge": spectrum.edge,
         "outliers": spectrum.num_outliers,
         "probes": int(probes.sum()),
@@ -130,7 +131,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"Frobenius norm   {_with_error(facts['frobenius'], facts['frobenius_stderr'])}",
             f"outliers         {facts['outliers']} of the largest are above {APART:g} times the edge of the bulk, "
             f"{facts['edge']:.4g}",
-            f"dimension        {facts['effective_dimension']:.4g} effective, Σ λ / (λ + 1) (Maddox et al. 2020)",
+            f"dimension        {facts['effective_dimension']:.4g} effective, Σ λ / (λ + 1) (Maddox et al. 2020); "
+            f"{facts['participation_ratio']:.4g} by participation, (Σ λ)² / Σ λ²",
         ]
     return text
 

@@ -114,6 +114,14 @@ class Spectrum:
         return self.trace / self.num_parameters
 
     @property
+    def participation_ratio(self) -> float:
+        """(Σ λ)² / Σ λ²: how many eigenvalues carry the spectrum, n where all are equal; NaN without a probe.
+
+        Gao et al. 2017 (bioRxiv 214262), for the eigenvalues of a covariance.
+        """
+        return self.trace**2 / self.frobenius**2 if self.frobenius else math.nan
+
+    @property
     def ratio(self) -> float:
         """|λmin / λmax|: how far from convex (Li et al. 2018, arXiv:1712.09913, section 6)."""
         return abs(self.lambda_min / self.lambda_max) if self.lambda_max else math.nan
@@ -176,7 +184,7 @@ class Spectrum:
         """Draw it as `python -m plotting` does.
 
         Args:
-            kind: `density`, all of the spectrum with its outliers marked.
+            kind: `density`, all of the spectrum with its outliers marked, or `eigenvalues`, both ends by rank.
             title: Instead of that in the file.
 
         Returns:

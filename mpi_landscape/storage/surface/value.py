@@ -269,7 +269,8 @@ class Surface(ByName):
         """Draw it as `python -m plotting` does.
 
         Args:
-            kind: `contour`, `filled`, `surface`, `heatmap`, `line` or `persistence`; by default contour, or line for a line.
+            kind: `contour`, `filled`, `surface`, `heatmap`, `line` or `persistence`; by default contour, or line for a line. Of a
+                map of curvature also `curvature`, the default, and `extremes`.
             quantity: Such as `test_loss`; by default the first loss, in a line with its accuracy.
             ax: Axes of matplotlib to draw into, of projection 3d for a surface; by default a figure of its own.
             options: As those of the command line: scale, levels, vmin, vmax, title.

@@ -72,6 +72,13 @@ def margin(model, batch):
     return F.multi_margin_loss(model(batch[0]), batch[1], reduction="none")
 
 
+def in_place(model, batch):
+    hidden = model(batch[0]).exp()
+    result = hidden.sum(1)
+    hidden.add_(1)
+    return result
+
+
 def raising(model, batch):
     return model(batch[0], batch[1])
 
@@ -89,6 +96,7 @@ REFUSED = {
         [torch.zeros(6, 3), labels(6, 4), LINEAR.bias.detach().repeat(6, 1)],
         "hessian: the loss has a kink at the data: 24 of its absolute values",
     ),
+    "in place": (nn.Linear(3, 4), in_place, DATA, "hessian: the gradient of the loss raised RuntimeError: one of the"),
     "raising": (nn.Linear(3, 4), raising, DATA, "loss: calling it on the network and a batch"),
 }  # fmt: skip
 

@@ -246,3 +246,17 @@ def test_what_cannot_be_compiled_is_dropped_with_its_reason():
         assert not products.way.compiled
         assert any(line.startswith("compiled dropped: ") for line in products.way.dropped)
     assert error_of(found, dense(model, loss, data, [name for name, _ in model.named_parameters()])) < 1e-6
+
+
+def test_the_way_does_not_depend_on_where_the_network_has_been_put():
+    model, loss, data = made("residual")
+    batches, found = batches_of(data, 4), []
+    for state in ({}, {"norm1.weight": torch.full((3,), torch.nan)}, {"head.weight": torch.zeros(4, 3)}):
+        with products_of(model, loss, threads=2) as products:
+            products.put(state)
+            products.product(torch.ones(1, products.size), lambda: [batches])
+            found.append(products.way)
+    assert found[0].folded
+    assert found[0].precise
+    assert found[1] == found[0]
+    assert found[2] == found[0]

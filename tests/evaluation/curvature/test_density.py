@@ -13,10 +13,10 @@ from scipy.stats import wasserstein_distance
 from sklearn.datasets import load_digits
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.evaluation.curvature import statistics
 from mpi_landscape.evaluation.curvature.density import density, probe
 from mpi_landscape.evaluation.curvature.pairs import pairs
 from mpi_landscape.evaluation.curvature.starts import gaussian, rademacher
+from mpi_landscape.storage.spectrum.value import Spectrum, moments_of
 from tests.evaluation.curvature.operators import Counted, dense, diagonal, network_like, rotated
 
 F64, F32 = torch.float64, torch.float32
@@ -117,18 +117,37 @@ def test_a_trained_network_within_three_hundred_products(hessians, place):
     assert np.sqrt(np.mean(np.square(norms))) <= 0.01
 
 
-def test_effective_dimension_and_others_of_a_trained_network(hessians):
+def test_what_a_file_says_of_a_trained_network(hessians):
+    """From nodes and weights alone: as far as they tell, the same as what the probes measured."""
     matrix, values = hessians[0]
     found = density_of(dense(matrix), 1510, largest=30, probes=4, steps=40)
-    for epsilon in (1e-3, 1e-2, 1e-1):
-        positive = np.maximum(values, 0)
-        exact = np.sum(positive / (positive + epsilon))
-        assert statistics.effective_dimension(found, epsilon) == pytest.approx(exact, rel=0.1)
-    assert statistics.participation_ratio(found) == pytest.approx(
-        values.sum() ** 2 / np.sum(values**2), rel=0.2
+    said = moments_of(found.outliers, found.nodes, found.weights, 1510)
+    assert said.trace == pytest.approx(found.trace, rel=1e-9)
+    assert said.trace_stderr == pytest.approx(found.trace_stderr, rel=1e-6)
+    # Without what the deflated vectors, which are eigenvectors to a thousandth, couple to the rest.
+    assert said.frobenius == pytest.approx(found.frobenius, rel=1e-6)
+    spectrum = Spectrum(
+        path="",
+        eigenvalues=found.outliers,
+        residuals=found.outliers * 0,
+        num_largest=30,
+        nodes=found.nodes,
+        weights=found.weights,
+        num_parameters=1510,
+        loss=0.0,
+        gradient_norm=0.0,
+        noise=0.0,
+        num_products=np.ones(5),
+        moments=said,
+        kept=np.array([], dtype=np.int64),
+        done=np.ones(5, dtype=bool),
     )
-    assert statistics.mean_curvature(found) == pytest.approx(values.mean(), rel=0.05)
-    assert statistics.sharpness(found) == pytest.approx(values.max(), rel=1e-4)
+    for z in (1e-3, 1e-2, 1e-1):
+        exact = np.sum(np.maximum(values, 0) / (np.maximum(values, 0) + z))
+        assert spectrum.effective_dimension(z) == pytest.approx(exact, rel=0.1)
+    assert spectrum.participation_ratio == pytest.approx(values.sum() ** 2 / np.sum(values**2), rel=0.1)
+    assert spectrum.trace_per_number == pytest.approx(values.mean(), rel=0.05)
+    assert spectrum.lambda_max == pytest.approx(values.max(), rel=1e-4)
 
 
 @pytest.mark.parametrize("draw", [gaussian, rademacher])
