@@ -13,6 +13,7 @@ from mpi_landscape.curvatures.request import Request
 from mpi_landscape.curvatures.searching import expected_ends, expected_products
 from mpi_landscape.curvatures.sharing import own_batches, read
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.curvature.pairs import most_vectors
 from mpi_landscape.evaluation.curvature.products import Products
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.loading.batches import Batch, Examples
@@ -24,8 +25,6 @@ from mpi_landscape.wording import amount, duration, volume
 
 # Vectors of a run besides its basis: those of a step, the sums of a product over ranks.
 BESIDES = 9
-# Ritz vectors besides the wanted that a basis needs to begin anew with.
-_TO_RESTART = 20
 # A basis of fewer vectors cannot begin anew.
 _FEWEST_STEPS = 8
 # Of what is free, for graphs of batches: as much stays for passes, and for other jobs of the machine.
@@ -68,7 +67,7 @@ def num_vectors(request: Request) -> int:
     wanted = request.num_largest + request.num_smallest
     basis = 0 if not wanted else request.said.most_steps
     if wanted and not request.is_extremes:
-        basis = max(basis, wanted + _TO_RESTART)
+        basis = most_vectors(request.num_largest, request.num_smallest, request.said.most_steps)
     probes = request.said.steps if request.num_probes else 0
     return max(basis, probes) + BESIDES + len(request.kept())
 
@@ -91,7 +90,11 @@ def check_memory(request: Request, placed: Placed, size: int) -> None:
     most = int(free / needed * num_vectors(request)) - BESIDES - len(request.kept())
     wanted = request.num_largest + request.num_smallest
     valid = []
-    if most >= max(_FEWEST_STEPS, wanted + _TO_RESTART):
+    if most >= (
+        _FEWEST_STEPS
+        if request.is_extremes
+        else most_vectors(request.num_largest, request.num_smallest, _FEWEST_STEPS)
+    ):
         names = [name for name in ("most_steps", "steps") if getattr(said, name) > most]
         valid.append(f"{' and '.join(f'hessian.{name}' for name in names)} of at most {most}")
     valid += ["fewer hessian.largest and smallest"] * (wanted > 2)

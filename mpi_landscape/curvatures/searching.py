@@ -62,9 +62,13 @@ class Items:
         done = [first + 1 + each for each in range(shape.num_probes) if first + 1 + each in self.rows]
         if first not in self.rows or not done:
             return None
-        probes = np.stack([self.rows[each][:-1].reshape(2, shape.num_steps) for each in done])
+        probes = np.stack([self.rows[each] for each in done])
         found = moments_of(
-            self.rows[first][: shape.num_values], probes[:, 0], probes[:, 1], shape.num_parameters
+            self.rows[first][: shape.num_values],
+            # Behind nodes and weights.
+            probes[:, -3],
+            probes[:, -2],
+            is_exact=shape.is_exact(probes[:, shape.num_steps : 2 * shape.num_steps]),
         )
         return Published(
             (np.array([0]),), {f"{part}{name}": np.array([getattr(found, name)]) for name in DERIVED}
@@ -152,7 +156,7 @@ class Search:
         """How much there is to do, as far as it is known."""
         if self.items is not None:
             left = sum(
-                expected_ends(self.request) if self.shape.item(item)[1] is None else self.shape.num_steps
+                expected_ends(self.request) if self.shape.item(item)[1] is None else self.shape.num_steps + 1
                 for item in self.items
             )
             self.progress.expect(self.progress.done + left)
@@ -238,15 +242,17 @@ class Search:
     def _probe_row(self, part: str, number: int, between: Between) -> Row:
         ends, steps = self.ends(part), self.shape.num_steps
         if not np.isfinite(ends.pairs.values).all() or not bool(ends.pairs.vectors.isfinite().all()):
-            return np.append(np.full(2 * steps, math.nan), 0.0)
+            return np.append(np.full(2 * steps + 2, math.nan), 0.0)
         found = probe(
             self._product(part, ends.count, between),
             self._start("probe", part, number),
             steps=steps,
             deflated=ends.pairs,
+            rest=self._start("rest", part, number),
             agree=self.ranks.share,
         )
-        return np.concatenate([found.nodes, found.weights, [float(self.shared.num_made)]])
+        facts = [found.trace, found.square, float(self.shared.num_made)]
+        return np.concatenate([found.nodes, found.weights, facts])
 
     def ends(self, part: str) -> Ends:
         """Both ends as the file has them, on every rank: so a run that was ended goes on with the same numbers. Collective."""
@@ -293,4 +299,5 @@ def expected_ends(request: Request) -> int:
 
 def expected_products(request: Request, shape: Shape) -> int:
     """Products of a spectrum, as far as can be known before."""
-    return len(shape.parts) * (expected_ends(request) + shape.num_probes * shape.num_steps)
+    # One more of each probe, for what is left of the trace.
+    return len(shape.parts) * (expected_ends(request) + shape.num_probes * (shape.num_steps + 1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
-from mpi_landscape.storage.spectrum.value import Spectrum, moments_of
+from mpi_landscape.storage.spectrum.value import Moments, Spectrum, moments_of
 from plotting.asked.request import Request
 from plotting.asked.single import draw_spectrum
 from plotting.asked.spectrum_pictures import draw_spectra, plan_spectra
@@ -49,9 +49,9 @@ def spectrum(
         gradient_norm=0.2,
         noise=1e-7,
         num_products=np.ones(1 + len(nodes)),
-        moments=moments_of(values, nodes, weights, number)
-        if done.all()
-        else moments_of(values, nodes[:0], weights[:0], number),
+        moments=moments_of(values, *(number * (weights * nodes**power).sum(axis=-1) for power in (1, 2)))
+        if done.all() and nodes.size
+        else Moments(),
         kept=np.array([], dtype=np.int64),
         done=done,
         attributes={"title": "a net", "operator": "hessian", **said},

@@ -23,6 +23,8 @@ _NAMES = {
     "num_products": ("run",),
     "density/nodes": ("probe", "step"),
     "density/weights": ("probe", "step"),
+    "density/trace": ("probe",),
+    "density/square": ("probe",),
 }
 _WORDS = {
     "eigenvalues": "largest eigenvalues, descending, then the smallest, descending",
@@ -34,6 +36,8 @@ _WORDS = {
     "num_products": "products with the Hessian: of the ends, then of each probe",
     "density/nodes": "nodes of the quadrature of each probe over the spectrum without the eigenvalues above",
     "density/weights": "weights of the nodes, in each probe the share of the eigenvalues that are not above",
+    "density/trace": "what each probe says of the sum of the eigenvalues that are not above",
+    "density/square": "what each probe says of the sum of their squares",
     "trace": "trace, from the eigenvalues and the probes",
     "trace_stderr": "standard error of the trace",
     "frobenius": "Frobenius norm",

@@ -19,6 +19,7 @@ from mpi_landscape.storage.item_file import read_item_attributes, read_variable
 from mpi_landscape.storage.soundness import damage_named, whole_numbers
 from mpi_landscape.storage.spectrum.schema import (
     KIND,
+    MOMENTS,
     NORMALIZED,
     PLAIN,
     Shape,
@@ -83,8 +84,8 @@ def _part(
     attributes: dict[str, Any],
 ) -> Spectrum:
     """The spectrum in one kind of coordinates; what is not done is NaN, whatever a killed writer has left there."""
-    first = shape.ends_of(part)
-    own = done[first : first + 1 + shape.num_probes]
+    item = shape.ends_of(part)
+    own = done[item : item + 1 + shape.num_probes]
     nothing = np.empty((0, shape.num_steps))
 
     def ends(name: str) -> NDArray[np.float64]:
@@ -107,6 +108,7 @@ def _part(
     eigenvalues, nodes, weights = ends("eigenvalues"), probes("nodes"), probes("weights")
     products = np.where(own, file[f"{part}num_products"][...], np.nan)
     counted = own[1:]
+    first, second = (probes(name)[counted] if shape.num_probes else np.empty(0) for name in MOMENTS)
     return Spectrum(
         path=str(path),
         eigenvalues=eigenvalues,
@@ -119,7 +121,7 @@ def _part(
         gradient_norm=float(ends("gradient_norm")[0]),
         noise=float(ends("noise")[0]),
         num_products=products,
-        moments=moments_of(eigenvalues, nodes[counted], weights[counted], shape.num_parameters),
+        moments=moments_of(eigenvalues, first, second, is_exact=shape.is_exact(weights[counted])),
         kept=kept,
         done=own,
         attributes=files.readable(attributes),

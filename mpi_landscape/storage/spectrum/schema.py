@@ -5,6 +5,7 @@
     loss, gradient_norm, noise, count (1,)           at the point; the error of a product relative to its length; examples
     num_products (1 + probes,)                       of the ends, then of each probe
     density/nodes, density/weights (probes, steps)   quadrature of each probe over the rest, weights of sum (n - k) / n
+    density/trace, density/square (probes,)          what each says of the sum of the rest, and of that of its squares
     trace, trace_stderr, frobenius, frobenius_stderr (1,)
     normalized/...                                   the same in coordinates of which each filter's norm is the unit
     parameters/tensor_name, ...                      which tensor lies where in a vector of n numbers
@@ -21,6 +22,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage import cells, files
@@ -38,6 +40,8 @@ KIND, WHAT = "spectrum", "a spectrum file (mpi_landscape.hessian)"
 PLAIN, NORMALIZED = "", "normalized/"
 # What is known of the point with the ends, one number each.
 FACTS = ("loss", "gradient_norm", "noise", "count")
+# What each probe says of the sum of the other eigenvalues, and of that of their squares.
+MOMENTS = ("trace", "square")
 # What follows from all probes that are done.
 DERIVED = ("trace", "trace_stderr", "frobenius", "frobenius_stderr")
 
@@ -89,6 +93,7 @@ class Shape:
             return [
                 Block(f"{part}density/nodes", (probe, 0), (1, self.num_steps)),
                 Block(f"{part}density/weights", (probe, 0), (1, self.num_steps)),
+                *(Block(f"{part}density/{name}", (probe,), (1,)) for name in MOMENTS),
                 Block(f"{part}num_products", (1 + probe,), (1,)),
             ]
         vectors = Block(f"{part}eigenvectors", (0, 0), (self.num_kept, self.num_parameters))
@@ -99,6 +104,10 @@ class Shape:
             Block(f"{part}num_products", (0,), (1,)),
             *([vectors] if self.num_kept else []),
         ]
+
+    def is_exact(self, weights: NDArray[np.float64]) -> bool:
+        """Whether probes, by their weights (probes, steps), have as many nodes as there are dimensions, all eigenvalues."""
+        return bool(((weights > 0).sum(axis=-1) == self.num_parameters - self.num_values).all())
 
     def arrays(self) -> cells.Arrays:
         """All datasets that change: name to shape, type, and the value that means "not done"."""
@@ -116,6 +125,8 @@ class Shape:
             if self.num_probes:
                 for name in ("nodes", "weights"):
                     found[f"{part}density/{name}"] = (self.num_probes, self.num_steps), real, empty
+                for name in MOMENTS:
+                    found[f"{part}density/{name}"] = (self.num_probes,), real, empty
         found["items/checksum"] = (self.num_items,), np.dtype(np.uint32), 0
         found["items/status"] = (self.num_items,), np.dtype(np.uint8), 0
         return found

@@ -196,30 +196,22 @@ class Spectrum:
         return drawing().draw_spectrum(self, kind=kind, title=title)
 
 
-def moments_of(eigenvalues: Floats, nodes: Floats, weights: Floats, num_parameters: int) -> Moments:
-    """Trace and Frobenius norm of all, from the eigenvalues that were taken out and probes over the rest.
-
-    A probe v is a random unit vector in the space of the other n − k directions. Its quadrature gives vᵀHv and |Hv|² exactly
-    (Golub and Meurant 1994; two steps are enough), whose means are the trace and the squared Frobenius norm of the rest over
-    n − k.
+def moments_of(eigenvalues: Floats, first: Floats, second: Floats, *, is_exact: bool = False) -> Moments:
+    """Trace and Frobenius norm of all, from the eigenvalues that were taken out and what probes say of the rest.
 
     Args:
         eigenvalues: (k,) those that were taken out.
-        nodes: (probes, steps).
-        weights: (probes, steps), of sum (n − k) / n in each probe.
-        num_parameters: n.
+        first: (probes,) what each says is the sum of the other n − k eigenvalues.
+        second: (probes,) likewise of their squares.
+        is_exact: Whether the probes have filled the space, and nothing was left to chance.
 
     Example:
-        >>> found = moments_of(np.array([3.0]), np.array([[1.0], [2.0]]), np.full((2, 1), 10 / 11), 11)
+        >>> found = moments_of(np.array([3.0]), np.array([10.0, 20.0]), np.array([10.0, 40.0]))
         >>> round(found.trace, 9), round(found.trace_stderr, 9), round(found.frobenius**2, 9)
         (18.0, 5.0, 34.0)
     """
-    if not len(nodes) or not (np.isfinite(eigenvalues).all() and np.isfinite(nodes).all()):
+    if not len(first) or not all(np.isfinite(each).all() for each in (eigenvalues, first, second)):
         return Moments()
-    first = num_parameters * (weights * nodes).sum(axis=1)
-    second = num_parameters * (weights * nodes**2).sum(axis=1)
-    # As many nodes as dimensions are all eigenvalues, and nothing is left to chance.
-    is_exact = bool(((weights > 0).sum(axis=1) == num_parameters - eigenvalues.size).all())
     norm = math.sqrt(float((eigenvalues**2).sum() + second.mean()))
     return Moments(
         trace=float(eigenvalues.sum() + first.mean()),
