@@ -113,6 +113,10 @@ def choose(trial: Trial, came: Mapping[str, Tensor], *, compiled: bool, threads:
         ("channels-last", lambda way: _with_channels_last(trial, way)),
         *([("compiled", lambda way: replace(way, compiled=True))] if compiled else []),
     ]
+    together = _together(trial, way, [step for _, step in steps], came, wanted)
+    if together is not None:
+        return replace(together, dropped=tuple(dropped))
+    # One of them fails, and it is said which.
     for name, step in steps:
         try:
             candidate = step(way) if name == "copies" or way.copies else None
@@ -126,6 +130,24 @@ def choose(trial: Trial, came: Mapping[str, Tensor], *, compiled: bool, threads:
         if objection is not None:
             dropped.append(f"{name} dropped: {objection}")
     return replace(way, dropped=tuple(dropped))
+
+
+def _together(
+    trial: Trial,
+    way: Way,
+    steps: list[Callable[[Way], Way | None]],
+    came: Mapping[str, Tensor],
+    wanted: list[Tensor],
+) -> Way | None:
+    """With all steps that the network has a place for, where that proves right at once, as it nearly always does."""
+    try:
+        for step in steps:
+            way = step(way) or way
+        return way if _objection(trial, way, came, wanted) is None else None
+    except Exception as error:  # as above: one of the steps will raise it again
+        if is_out_of_memory(error):
+            raise
+        return None
 
 
 def _precise(trial: Trial, came: Mapping[str, Tensor], way: Way, dropped: list[str]) -> Way:
