@@ -190,7 +190,7 @@ def check_time_limit(limit: float | None, request: Request, shape: Shape, second
     Raises:
         LandscapeError: So it is.
     """
-    longest = max(expected_ends(request), shape.num_steps) * seconds
+    longest = max(expected_ends(request), shape.num_steps + 1) * seconds
     if limit is not None and limit < longest:
         raise LandscapeError(
             f"--time-limit: {limit:g} s is shorter than a part of the spectrum, which is expected to take {duration(longest)}, "

@@ -67,7 +67,7 @@ class HessianConfiguration:
         largest: How many of the largest eigenvalues a spectrum has.
         smallest: How many of the smallest ones.
         probes: Random vectors of the density; 0 for none.
-        steps: Products for each of them.
+        steps: Products for each of them, and one more.
         tolerance: The residual of an eigenvalue at which it is found, relative to that eigenvalue; its error is of second order.
         most_steps: Products of a run of Lanczos' method at most; so many vectors of the network's size are in memory, and a few.
         parameters: Which are varied: `trainable`, those that ask for a gradient; `moving`, those that the directions
