@@ -137,6 +137,7 @@ TAKES = {
     "Pairs": lambda value: is_whole(value, 0, 10_000),
     "Steps": lambda value: is_whole(value, 2, 10_000),
     "MostSteps": lambda value: is_whole(value, 8, 10_000),
+    "Index": lambda value: is_whole(value, -1000, 1000),
     "Points": lambda value: is_whole(value, 2, 100_000),
 }
 

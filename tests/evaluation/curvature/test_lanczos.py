@@ -222,7 +222,7 @@ def test_memory_is_the_basis_and_nine_vectors():
         held = {
             each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()
             for each in gc.get_objects()
-            if isinstance(each, torch.Tensor)
+            if type(each) is torch.Tensor
         }
         alive.append((sum(held.values()) - known) / (4 * size))
         return values * vector
@@ -234,7 +234,7 @@ def test_memory_is_the_basis_and_nine_vectors():
         {
             each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()
             for each in gc.get_objects()
-            if isinstance(each, torch.Tensor)
+            if type(each) is torch.Tensor
         }.values()
     )
     extremes(product, first, most_steps=most_steps, most_products=40)
