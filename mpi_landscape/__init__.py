@@ -10,11 +10,21 @@ from mpi_landscape.shortage import say_shortages
 if TYPE_CHECKING:
     from mpi_landscape.recording.recorder import Recorder
     from mpi_landscape.scripting.connections import connect
+    from mpi_landscape.scripting.curvatures import hessian
     from mpi_landscape.scripting.surfaces import landscape
     from mpi_landscape.scripting.training import train
     from mpi_landscape.scripting.trajectories import trajectory
 
-__all__ = ["LandscapeError", "Recorder", "__version__", "connect", "landscape", "train", "trajectory"]
+__all__ = [
+    "LandscapeError",
+    "Recorder",
+    "__version__",
+    "connect",
+    "hessian",
+    "landscape",
+    "train",
+    "trajectory",
+]
 __version__ = "0.1.0"
 
 # So a module's package is imported by `python -m`, before the module: of a program, not of a script that has errors of its own.
@@ -22,10 +32,11 @@ if sys.argv[:1] == ["-m"]:
     say_shortages()
 
 
-# Name -> where it is; `connect`, `train` and `trajectory` are programs of these names, which can also be called.
+# Name -> where it is; `connect`, `hessian`, `train` and `trajectory` are programs of these names, which can also be called.
 _DOORS = {
     "Recorder": ("mpi_landscape.recording.recorder", "Recorder"),
     "connect": ("mpi_landscape.connect", None),
+    "hessian": ("mpi_landscape.hessian", None),
     "landscape": ("mpi_landscape.scripting.surfaces", "landscape"),
     "train": ("mpi_landscape.train", None),
     "trajectory": ("mpi_landscape.trajectory", None),

@@ -30,6 +30,8 @@ from mpi_landscape.storage.connection.summary import connection_lines, summarize
 from mpi_landscape.storage.files import kind_of
 from mpi_landscape.storage.history.records import read_history
 from mpi_landscape.storage.history.summary import history_lines, summarize_history
+from mpi_landscape.storage.spectrum.reader import read_spectrum
+from mpi_landscape.storage.spectrum.summary import spectrum_lines, summarize_spectrum
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface, verify_tiles
 from mpi_landscape.storage.surface.summary import lines, summarize
@@ -52,12 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of `python -m mpi_landscape.inspect`."""
     parser = command_line.parser(
         "inspect",
-        "Show what is in a file of a surface, a trajectory, a path or weights, or in a training history, finished or not.",
+        "Show what is in a file of a surface, a trajectory, a path, a spectrum or weights, or in a training history, finished "
+        "or not.",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a file of mpi_landscape.surface, trajectory, connect or weights, or a history.h5 of mpi_landscape.train",
+        help="a file of mpi_landscape.surface, trajectory, connect, hessian or weights, or a history.h5 of mpi_landscape.train",
     )
     parser.add_argument(
         "configuration",
@@ -142,6 +145,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     elif kind == "connection":
         _refuse_for_surfaces(options, f"{options.file}: is of a path")
         facts, told = summarize_connection(read_connection(options.file)), connection_lines
+    elif kind == "spectrum":
+        _refuse_for_surfaces(options, f"{options.file}: is of a spectrum")
+        facts, told = summarize_spectrum(read_spectrum(options.file)), spectrum_lines
     elif kind == "weights":
         _refuse_for_surfaces(options, f"{options.file}: is of weights")
         facts, told = summarize_weights(read_weights_file(options.file)), weights_lines

@@ -1,4 +1,4 @@
-"""Draw pictures from surfaces, trajectories, paths and training histories: `python -m plotting FILE... [--kind KIND]`."""
+"""Draw pictures from surfaces, spectra, trajectories, paths and histories: `python -m plotting FILE... [--kind KIND]`."""
 
 import argparse
 import sys
@@ -10,15 +10,19 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.connection.reader import read_connection
 from mpi_landscape.storage.files import kind_of
 from mpi_landscape.storage.history.records import read_history
+from mpi_landscape.storage.spectrum.reader import read_spectrum
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.trajectory.reader import read_trajectory
 from mpi_landscape.storage.weights_file import read_weights_file
 from mpi_landscape.streams import written
+from plotting.asked.curvature_figures import draw_curvature
+from plotting.asked.curvature_pictures import plan_curvature, usual_request
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.path_pictures import plan_paths
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import FORMATS, Request, output_file
+from plotting.asked.spectrum_pictures import draw_spectra, plan_spectra
 from plotting.asked.trajectory_pictures import draw_way, plan_trajectories
 from plotting.asked.weight_pictures import plan_weights
 from plotting.drawn.figures import draw_figure, save
@@ -50,7 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
         "files",
         nargs="+",
         metavar="FILE",
-        help="surface files, trajectory files, files of paths between solutions or of weights, or the history.h5 of trainings",
+        help="surface files, trajectory files, files of spectra, of paths between solutions or of weights, or the history.h5 of "
+        "trainings",
     )
     add(
         "--kind",
@@ -58,9 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KIND[,KIND]",
         **names,
         help="contour, filled, surface (3-D), heatmap, line, persistence (of minima; needs gudhi), history, path, seen, "
-        "histogram and norms (of weights), or all that fit; "
+        "histogram and norms (of weights), curvature and extremes (of a map of the Hessian's extreme eigenvalues), density and "
+        "eigenvalues (of a spectrum), or all that fit; "
         "default: contour and surface, or line; history for a training history; path for a path between solutions; for a "
-        "trajectory path, over the contours of a surface in its plane, and what the plane shows of it (seen)",
+        "trajectory path, over the contours of a surface in its plane, and what the plane shows of it (seen); curvature and "
+        "extremes for a map, beside the contours of a surface file on its axes where there is one; density and eigenvalues for "
+        "a spectrum",
     )
     add(
         "--quantity",
@@ -85,7 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--levels", metavar="N|A,B,...", help="about how many contour levels, or which; default: about 10")
     add("--vmin", "--min", **value, help="lower end of the scale, in the unit of the file")
-    add("--vmax", "--max", **value, help="upper end of the scale, in the unit of the file")
+    add(
+        "--vmax",
+        "--max",
+        **value,
+        help="upper end of the scale, in the unit of the file; for a map of curvature that of its colors, default 1",
+    )
     add(
         "--weight-decay",
         metavar="NUMBER[:weights]",
@@ -101,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--together",
         action="store_true",
-        help="the files in one figure: surfaces side by side, histories on top of each other",
+        help="the files in one figure: surfaces side by side, histories and spectra on top of each other",
     )
     add("--debug", action="store_true", help="show tracebacks")
     return parser
@@ -133,7 +146,7 @@ def _draw_all(
     files: Sequence[str], request: Request, added: tuple[float, str] | None, *, dpi: int
 ) -> list[str]:
     """Draw every kind of file, each in their own pictures; the paths of these."""
-    kinds = ("history", "trajectory", "connection", "weights", "surface")
+    kinds = ("history", "trajectory", "connection", "weights", "spectrum", "surface")
     of_kind: dict[str, list[str]] = {kind: [] for kind in kinds}
     for file in files:
         kind = kind_of(file)
@@ -143,18 +156,20 @@ def _draw_all(
     trajectories = [read_trajectory(file) for file in of_kind["trajectory"]]
     connections = [read_connection(file) for file in of_kind["connection"]]
     weights = [read_weights_file(file) for file in of_kind["weights"]]
+    spectra = [read_spectrum(file) for file in of_kind["spectrum"]]
     surfaces = [read_surface(file) for file in of_kind["surface"]]
     if added is not None:
         for other, what in (
             (histories, "a training history"),
             (connections, "of a path"),
             (weights, "of weights"),
+            (spectra, "of a spectrum"),
         ):
             if other:
                 raise LandscapeError(f"{other[0].path}: is {what}; --weight-decay is for surface files")
         surfaces = [surface.with_weight_decay(added[0], of=added[1]) for surface in surfaces]
     if trajectories:
-        if histories or connections or weights or added is not None:
+        if histories or connections or weights or spectra or added is not None:
             raise LandscapeError(
                 f"{trajectories[0].path}: is a trajectory file; draw it alone, or with surfaces in its plane"
             )
@@ -177,10 +192,22 @@ def _draw_all(
             f"--output {request.output} is one file, and weights ({weights[0].path}) are not drawn with what is in others; "
             f"draw them one by one or give a folder"
         )
+    if spectra and (histories or surfaces or connections or weights) and output_file(request) is not None:
+        raise LandscapeError(
+            f"--output {request.output} is one file, and a spectrum ({spectra[0].path}) is not drawn with what is in others; "
+            f"draw them one by one or give a folder"
+        )
     counted = plan_weights(weights, request)
-    curves, pictures = plan_histories(histories, request), plan_pictures(surfaces, request)
+    sharp = plan_spectra(spectra, request)
+    bent, usual = plan_curvature(surfaces, request)
+    curves, pictures = plan_histories(histories, request), plan_pictures(usual, usual_request(request))
     paths = plan_paths(connections, request)
     drawn = fields_and_scales(pictures, request)
+    if bent and pictures and output_file(request) is not None:
+        raise LandscapeError(
+            f"--output {request.output} is one file, and {len(bent) + len(pictures)} pictures are asked for; choose one --kind "
+            f"or give a folder"
+        )
     for each in counted:
         save(draw_weights(each.kind, each.counts, title=each.title, scale=request.scale), each.path, dpi=dpi)
     for curve in curves:
@@ -190,10 +217,14 @@ def _draw_all(
     for path in paths:
         scaled: Any = {"scale": request.scale, "vmin": request.vmin, "vmax": request.vmax}
         save(draw_path(path.connection, title=path.title, **scaled), path.path, dpi=dpi)
+    for each_spectrum in sharp:
+        save(draw_spectra(each_spectrum), each_spectrum.path, dpi=dpi)
+    for bend in bent:
+        save(draw_curvature(bend, request), bend.path, dpi=dpi)
     for picture, (panels, scales) in zip(pictures, drawn, strict=True):
         save(draw_figure(picture.kind, panels, scales), picture.path, dpi=dpi)
-    drawn_files = [(c.path for c in counted), (c.path for c in curves), (p.path for p in paths)]
-    return [str(path) for group in [*drawn_files, (p.path for p in pictures)] for path in group]
+    drawn_files = [[each.path for each in group] for group in (counted, curves, paths, sharp, bent)]
+    return [str(path) for group in [*drawn_files, [p.path for p in pictures]] for path in group]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

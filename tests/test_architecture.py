@@ -20,7 +20,17 @@ HOUSES = {"mpi_landscape": HOUSE, "plotting": GALLERY}
 
 # What every module may import.
 FREE = {"errors", "origin", "shortage", "streams", "vocabulary", "wording"}
-PROGRAMS = {"surface", "train", "trajectory", "connect", "weights", "inspect", "doctor", "callbacks"}
+PROGRAMS = {
+    "surface",
+    "train",
+    "trajectory",
+    "connect",
+    "hessian",
+    "weights",
+    "inspect",
+    "doctor",
+    "callbacks",
+}
 GROUND = {"configuration", "geometry", "plan", "loading", "parallel"}
 ROOMS = {"problem", "evaluation", "training", "storage", "command"}
 # Room or wing -> what it may import besides itself and FREE; a name with a dot means that part of a room only.
@@ -60,9 +70,10 @@ ARROWS: dict[str, set[str]] = {
     "trajectories": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     # A path is found by gradients, as a solution is.
     "connections": (GROUND | ROOMS | {"placement", "work"}) - {"command"},
+    "curvatures": (GROUND | ROOMS | {"placement", "work"}) - {"command", "training"},
     # The doors: the same verbs as the programs'.
     "scripting": (
-        (GROUND | ROOMS | {"placement", "surfaces", "solutions", "trajectories", "connections"})
+        (GROUND | ROOMS | {"placement", "surfaces", "solutions", "trajectories", "connections", "curvatures"})
         - {"training"}
     ),
     # Beside somebody else's training: no network, no data and no ranks of ours.

@@ -12,7 +12,7 @@ from mpi_landscape.errors import LandscapeError
 from mpi_landscape.wording import shown
 
 _KEY = "model.checkpoint"
-_PLACE = "{checkpoint}"
+PLACE = "{checkpoint}"
 
 
 def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
@@ -31,9 +31,9 @@ def members(values: Mapping[str, Any], *, where: Where) -> tuple[Member, ...]:
     _check(found, where)
     output = _output(values, where)
     made = []
-    for number, (checkpoint, name) in enumerate(zip(found, _names(found), strict=True), start=1):
-        own = output.replace(_PLACE, name)
-        if _PLACE not in output:
+    for number, (checkpoint, name) in enumerate(zip(found, names_of(found), strict=True), start=1):
+        own = output.replace(PLACE, name)
+        if PLACE not in output:
             path = PurePath(output)
             own = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
         changed = {**values, "model": {**values["model"], "checkpoint": checkpoint}, "output": own}
@@ -80,12 +80,12 @@ def _output(values: Mapping[str, Any], where: Where) -> str:
     if not isinstance(output, str) or not PurePath(output).name:
         raise LandscapeError(
             f"{where('output')}: output is {shown(output)}, with several checkpoints in {_KEY}; expected the name of a file, "
-            f"such as surfaces/{_PLACE}.h5"
+            f"such as surfaces/{PLACE}.h5"
         )
     return output
 
 
-def _names(checkpoints: Sequence[str]) -> list[str]:
+def names_of(checkpoints: Sequence[str]) -> list[str]:
     """A name for each, of as many of the last steps of its path as tell all of them apart."""
     paths = [PurePath(each) for each in checkpoints]
     deepest = max(len(path.parts) for path in paths)

@@ -24,7 +24,7 @@ from mpi_landscape.evaluation.batch_norm import (
 )
 from mpi_landscape.evaluation.calling import call, is_out_of_memory, raised
 from mpi_landscape.evaluation.lending import in_evaluation, restore, tensors_of
-from mpi_landscape.evaluation.moves import write
+from mpi_landscape.evaluation.moves import write, write_state
 from mpi_landscape.evaluation.reach import reach_of
 from mpi_landscape.evaluation.replica import sharing_copy
 from mpi_landscape.evaluation.sums import NUM_SUMS, Floats, example_sums
@@ -105,14 +105,7 @@ class Anywhere:
         Raises:
             LandscapeError: The network has no tensor of a name, or one of another shape.
         """
-        for name, value in state.items():
-            own = self._tensors.get(name)
-            if own is None or own.shape != value.shape:
-                there = "none" if own is None else f"one of shape {tuple(own.shape)}"
-                raise LandscapeError(
-                    f"model: has {there} of the name {name}, which is to get a tensor of shape {tuple(value.shape)}"
-                )
-            write(name, own, value)
+        write_state(self._tensors, state)
         self._hand_on()
 
     def put_back(self) -> None:

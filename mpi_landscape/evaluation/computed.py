@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import nn
@@ -17,12 +17,14 @@ from mpi_landscape.loading.batches import Batch
 from mpi_landscape.loading.results import LossFunction
 from mpi_landscape.loading.sharing import Pause
 
+# Gives the batches of a split from the first on, each time that it is called.
+Pieces = Callable[[], Generator[Sequence[Batch], None, None]]
 # Bytes that the points of a tile may take at once.
 _MOST_BYTES = 2**28
 
 
 class Computing(Protocol):
-    """Computes one column of a tile's rows; a resource that is closed at the end of `with`."""
+    """Computes columns of a tile's rows in one pass; a resource that is closed at the end of `with`."""
 
     bytes_per_point: int
 
@@ -33,7 +35,22 @@ class Computing(Protocol):
     def row(
         self, pieces: Iterable[Sequence[Batch]], points: Sequence[Point], between: Pause | None = None
     ) -> Floats:
-        """(len(points), 1) float64 over all batches of a split."""
+        """(len(points), columns) float64 over all batches of a split."""
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """Likewise, but reads the data as often as it likes, and says itself how long that takes."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def row(self, pieces: Pieces, points: Sequence[Point], between: Pause | None = None) -> Floats:
+        """(len(points), columns) float64 over all batches of a split."""
+
+    def seconds(self, pieces: Pieces) -> float:
+        """What a point is expected to take with these batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +66,28 @@ class Kind:
     check: Callable[[LossFunction, nn.Module, Batch], None]
 
 
-# By the names of `vocabulary.COMPUTED`.
+# By the names of `vocabulary.COMPUTED`, but for those of the Hessian, which are found together.
 KINDS: Mapping[str, Kind] = {"gradient_norm": Kind(made=GradientNorm, check=check_differentiable)}
 
 
 def columns(
-    computing: Computing,
-    pieces: Callable[[], Generator[Sequence[Batch], None, None]],
+    computing: Computing | Rereading,
+    pieces: Pieces,
     points: Sequence[Point],
     between: Pause | None = None,
+    *,
+    losses: Floats | None = None,
 ) -> Floats:
-    """(len(points), 1) float64 of a quantity at any number of points, as many at once as memory should hold.
+    """(len(points), columns) float64 of what is computed at any number of points, as many at once as memory should hold.
 
-    `pieces` gives the batches of a split from the first on, each time that it is called.
+    What reads the data again and again does so only where `losses`, (len(points),), are finite; elsewhere it is NaN.
     """
+    if isinstance(computing, Rereading):
+        usable = np.full(len(points), True) if losses is None else np.isfinite(losses)
+        found = computing.row(pieces, [points[place] for place in np.flatnonzero(usable).tolist()], between)
+        row: Floats = np.full((len(points), found.shape[1]), np.nan)
+        row[usable] = found
+        return row
     size = max(1, _MOST_BYTES // max(1, computing.bytes_per_point))
     parts = []
     for start in range(0, len(points), size):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -166,3 +166,19 @@ def write(name: str, tensor: Tensor, value: Tensor) -> None:
             f"model: {name} cannot be set in place ({one_line(error, 120)}); valid are parameters with memory of their own, "
             f"made outside of torch.inference_mode()"
         ) from error
+
+
+def write_state(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Set tensors of the network by their names; those that are not named stay as they are.
+
+    Raises:
+        LandscapeError: The network has no tensor of a name, or one of another shape, or it cannot be written to.
+    """
+    for name, value in state.items():
+        own = tensors.get(name)
+        if own is None or own.shape != value.shape:
+            there = "none" if own is None else f"one of shape {tuple(own.shape)}"
+            raise LandscapeError(
+                f"model: has {there} of the name {name}, which is to get a tensor of shape {tuple(value.shape)}"
+            )
+        write(name, own, value)

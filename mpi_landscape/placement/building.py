@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from mpi_landscape.configuration.sections.whole import Configuration
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.problem.build import Problem, build
-from mpi_landscape.problem.checkpoints import Source
+from mpi_landscape.problem.checkpoints import Source, load
 from mpi_landscape.problem.datasets.table import build_splits
-from mpi_landscape.problem.networks.table import build_network
+from mpi_landscape.problem.networks.table import brings_weights, build_network
 
 
 def share_problem(configuration: Configuration, ranks: Ranks, where: str) -> Problem:
@@ -34,6 +35,33 @@ def share_problem(configuration: Configuration, ranks: Ranks, where: str) -> Pro
     torch.manual_seed(configuration.training.seed if configuration.training else 0)
     with ranks.together():
         return build(configuration, where=where, folders=folders)
+
+
+def put_at_checkpoint(problem: Problem, configuration: Configuration, ranks: Ranks, where: str) -> None:
+    """Put rank 0's network at the checkpoint of a configuration, and every rank's into evaluation mode. Collective.
+
+    Raises:
+        AgreedError: There is no such checkpoint, or it does not fit the network.
+    """
+    checkpoint = configuration.model.checkpoint
+    if checkpoint is None:
+        if not brings_weights(configuration.model):
+            ranks.say(
+                f"warning: {where}: model.checkpoint is not given; the parameters at the center are untrained"
+                + (", unless the target has trained ones" if configuration.model.target is not None else "")
+            )
+    else:
+        with ranks.together():
+            if ranks.is_root:
+                if configuration.training is not None and not Path(checkpoint).exists():
+                    raise LandscapeError(
+                        f"{checkpoint}: no such checkpoint (working folder {Path.cwd()}); "
+                        f"python -m mpi_landscape.train {where} makes it"
+                    )
+                for line in load(problem.model, center_source(configuration), where=checkpoint):
+                    ranks.say(f"checkpoint  {checkpoint}: {line}")
+    # Once, and when its parameters are there: an adapter may merge itself into a weight.
+    problem.model.eval()
 
 
 def center_source(configuration: Configuration) -> Source:

@@ -78,6 +78,7 @@ def placed(
     decided: Decisions,
     *,
     most_per_batch: int | None = None,
+    computed: Collection[str] = (),
 ) -> Iterator[Placed]:
     """Put a problem on its device, check its premises, and say who computes. Collective.
 
@@ -87,6 +88,7 @@ def placed(
         compute: Precision, device, threads, batch size, where the data go.
         decided: What a file that may be continued was made with.
         most_per_batch: Examples in a batch at most, where no size is asked for or decided.
+        computed: Names of quantities that a program computes besides those that are asked for.
 
     Raises:
         AgreedError: A premise does not hold.
@@ -109,7 +111,9 @@ def placed(
     kinds = {each.dtype for each in problem.model.parameters() if each.is_floating_point()}
     with moved_to(problem.model, device, precision.network), Node(ranks) as node:
         tried = ranks.on_root(
-            lambda: _tried(problem, device, precision, kinds, compute.quantities, decided.returned)
+            lambda: _tried(
+                problem, device, precision, kinds, (*compute.quantities, *computed), decided.returned
+            )
         )
         footprint, quantities, gradients, inputs = ranks.share(tried) or (
             Footprint(),

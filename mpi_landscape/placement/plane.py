@@ -15,6 +15,7 @@ from mpi_landscape.configuration.sections.plane import (
     DifferenceDirection,
     Direction,
     DirectionsConfiguration,
+    EigenvectorDirection,
     FileDirection,
     RandomDirection,
 )
@@ -24,9 +25,9 @@ from mpi_landscape.geometry.layout import Layout
 from mpi_landscape.geometry.moving import describe, warnings_of
 from mpi_landscape.geometry.normalization import normalize
 from mpi_landscape.geometry.plane import Plane, line_name
-from mpi_landscape.parallel.broadcast import broadcast
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, flat_state
+from mpi_landscape.placement.eigenvectors import along_eigenvector, eigenvector_of
 from mpi_landscape.placement.ends import (
     NOTHING,
     SURFACES,
@@ -36,6 +37,7 @@ from mpi_landscape.placement.ends import (
     left_behind,
     weights_of,
 )
+from mpi_landscape.placement.sharing import share_vectors
 from mpi_landscape.problem.checkpoints import under_names
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.trajectory.reader import is_trajectory, read_attributes
@@ -71,15 +73,6 @@ def share_plane(
         ranks.say(line)
     vectors = share_vectors(built.vectors if built else None, ranks)
     return Plane(layout=center.layout, center=center.vector, directions=vectors)
-
-
-def share_vectors(built: Mapping[str, Tensor] | None, ranks: Ranks) -> dict[str, Tensor]:
-    """Rank 0's flat vectors by name, on every rank. Collective."""
-    names = ranks.share(list(built) if built is not None else [])
-    return {
-        name: torch.from_numpy(broadcast(ranks, built[name].numpy() if built is not None else None))
-        for name in names
-    }
 
 
 def made(said: Direction, axis: str, model: nn.Module, center: Center, *, where: str) -> Tensor:
@@ -170,6 +163,10 @@ def _lines(
             warnings += [
                 f"{axis}: {line}" for line in left_behind(model, end, moved, recomputed=around.recomputed)
             ]
+        elif isinstance(each, EigenvectorDirection):
+            found, said_of_it = along_eigenvector(each, around.center, f"{where}: directions.{axis}")
+            ends.append(f"direction   {axis}: {found}")
+            warnings += [f"{axis}: {line}" for line in said_of_it]
         elif isinstance(each, FileDirection) and not each.path.endswith((".npy", *SURFACES)):
             ends += [f"direction   {axis}: {line}" for line in weights_of(axis, each, around.given).lines]
     plane = Plane(layout=layout, center=around.center.vector, directions=vectors)
@@ -242,6 +239,11 @@ def _random(said: RandomDirection, around: _Around) -> Tensor:
 def _difference(said: DifferenceDirection, around: _Around) -> Tensor:
     end, _ = end_along(around.axis, said, around.model, around.given, where=around.where)
     return geometry.difference(around.center.vector, flat_state(end, around.center.layout))
+
+
+@_made.register
+def _eigenvector(said: EigenvectorDirection, around: _Around) -> Tensor:
+    return eigenvector_of(said, around.center, around.here)
 
 
 @_made.register

@@ -23,7 +23,8 @@ from mpi_landscape.plan.quantities import Quantities
 from mpi_landscape.problem.build import Problem, units_of_loss
 from mpi_landscape.problem.criteria import outputs_and_targets, split_batch
 from mpi_landscape.problem.losses import check_targets
-from mpi_landscape.vocabulary import COMPUTED
+from mpi_landscape.vocabulary import COMPUTED, OF_THE_HESSIAN
+from mpi_landscape.wording import listed
 
 # Labels of a streamed split that are looked at, the first ones: reading all of it costs as much as a point.
 _STREAMED = 1024
@@ -89,7 +90,7 @@ def check_premises(
         result = premises.call_loss(problem.loss, network, batch, gradients=gradients)
         premises.check_loss(result, examples.batch_size)
         premises.check_repeatable(problem.loss, network, batch, gradients=gradients)
-        for name in quantities.computed:
+        for name in KINDS.keys() & {*quantities.computed}:
             KINDS[name].check(problem.loss, network, batch)
         if ranks.is_root:
             premises.check_rereading(examples, problem.splits[split], device, inputs[split].dtype)
@@ -159,7 +160,7 @@ def _quantities(
     if unknown:
         raise LandscapeError(
             f"{problem.where}: compute.quantities: {unknown[0]!r} is neither returned by the loss nor known here; "
-            f"valid are {', '.join(there)}"
+            f"valid are {listed(name for name in there if name not in OF_THE_HESSIAN)}"
         )
     return Quantities(
         accuracy=accuracy,

@@ -54,3 +54,12 @@ def _shared_whole(tensor: Tensor | None, ranks: Ranks) -> Tensor:
         return tensor
     found: Tensor = torch.load(io.BytesIO(received.tobytes()), weights_only=True)
     return found
+
+
+def share_vectors(built: Mapping[str, Tensor] | None, ranks: Ranks) -> dict[str, Tensor]:
+    """Rank 0's flat vectors by name, on every rank. Collective."""
+    names = ranks.share(list(built) if built is not None else [])
+    return {
+        name: torch.from_numpy(broadcast(ranks, built[name].numpy() if built is not None else None))
+        for name in names
+    }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.plan.tiles import Plan
-from mpi_landscape.wording import amount, duration
+from mpi_landscape.wording import amount, duration, either
 
 # The numbers of ranks that a dry run shows, besides its own.
 RANKS = (1, 4, 16, 64, 256, 1024, 4096)
@@ -33,17 +33,23 @@ def longest_tile(plan: Plan, seconds_per_point: float, shares: Sequence[float]) 
     return min(plan.points_per_tile, plan.num_points) * seconds_per_point * max(units)
 
 
-def check_time_limit(limit: float | None, tile: float, points_per_tile: int) -> None:
+def check_time_limit(limit: float | None, tile: float, points_per_tile: int, *, whole: bool = False) -> None:
     """Refuse a job that would stop before its first tile, which takes so long, is done, every time that it is run.
+
+    `whole` says that something is known only from a whole split, which is not cut into shards.
 
     Raises:
         LandscapeError: The limit in seconds, if there is one, is shorter than the tile.
     """
     if limit is not None and limit < tile:
-        smaller = f"a compute.points_per_tile below {points_per_tile}, " if points_per_tile > 1 else ""
+        ways = [
+            "a longer limit",
+            *[f"a compute.points_per_tile below {points_per_tile}"] * (points_per_tile > 1),
+            *["more compute.data_shards"] * (not whole),
+        ]
         raise LandscapeError(
             f"--time-limit: {limit:g} s is shorter than a tile, which is expected to take {duration(tile)}, so that nothing "
-            f"would ever be done; valid is a longer limit, {smaller}or more compute.data_shards"
+            f"would ever be done; valid is {either(ways)}"
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import InvalidSectionError, LandscapeError
-from mpi_landscape.plan.order import Order, axis_levels, coarse_to_fine
+from mpi_landscape.plan.order import Order, axis_levels, coarse_to_fine, in_strips
 from mpi_landscape.wording import shown
 
 __all__ = ["MAX_AXIS_POINTS", "Axis", "Grid", "axis_levels"]
@@ -135,11 +135,13 @@ class Grid:
         alpha: Along the first direction, or along each line's own.
         beta: Along the second direction.
         seeds: Of the lines, that of each one's random direction; empty for one line and for a plane.
+        strips: The alphas of a strip, where points are visited in strips, neighbors together; 0 for coarse to fine.
     """
 
     alpha: Axis
     beta: Axis | None = None
     seeds: tuple[int, ...] = ()
+    strips: int = 0
 
     def __post_init__(self) -> None:
         assert not (self.seeds and self.beta), "several lines have no second direction"
@@ -163,13 +165,18 @@ class Grid:
 
     @cached_property
     def _order(self) -> Order:
-        return coarse_to_fine(self.alpha.num, *(self.shape[1:] or (1,)))
+        num_alpha, num_beta = self.alpha.num, *(self.shape[1:] or (1,))
+        return (
+            in_strips(num_alpha, num_beta, self.strips)
+            if self.strips
+            else coarse_to_fine(num_alpha, num_beta)
+        )
 
     def points(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Flat indices of the points at these positions of the coarse-to-fine order.
+        """Flat indices of the points at these positions of the order, which is coarse to fine or in strips.
 
-        A point's level is the larger level of its two indices (`axis_levels`); lower levels come first, and within a
-        level rows are scattered over the range. One to one from 0 … num_points−1 onto itself.
+        Coarse to fine, a point's level is the larger level of its two indices (`axis_levels`); lower levels come first, and
+        within a level rows are scattered over the range. One to one from 0 … num_points−1 onto itself.
 
         Args:
             positions: Int64 array of any shape, each in [0, num_points).
@@ -208,6 +215,13 @@ class Grid:
             return self.alpha.values[indices], np.zeros(indices.shape)
         row, line = np.divmod(indices, len(self.seeds))
         return tuple(np.where(line == each, self.alpha.values[row], 0.0) for each in range(len(self.seeds)))
+
+    @property
+    def coordinate_values(self) -> tuple[NDArray[np.float64], ...]:
+        """The values of each of `coordinates`, in their order: of a line a single 0 for β."""
+        if self.seeds:
+            return (self.alpha.values,) * len(self.seeds)
+        return self.alpha.values, np.zeros(1) if self.beta is None else self.beta.values
 
     def along(self, line: int, alpha: float) -> tuple[float, ...]:
         """The point at a coordinate of one of several lines, as one number for each direction."""

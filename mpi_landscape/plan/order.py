@@ -1,4 +1,4 @@
-"""The order in which a grid is visited: coarse to fine, by arithmetic on one small table per axis.
+"""The order in which a grid is visited: coarse to fine, or in strips, by arithmetic on one small table per axis.
 
 A job that is half done shows the whole range at half the resolution instead of half the range. No
 table over the points exists: a grid of 10⁸ points costs no more memory than its two axes.
@@ -107,4 +107,27 @@ def coarse_to_fine(num_alpha: int, num_beta: int) -> Order:
         alpha_first=table[:, 0],
         beta_first=table[:, 2],
         beta_count=table[:, 3],
+    )
+
+
+def in_strips(num_alpha: int, num_beta: int, height: int) -> Order:
+    """The order of a grid in strips of so many alphas, each column by column and there and back, so that neighbors come together.
+
+    Consecutive height² positions are a block of height x height points, but for the last strip and where one ends.
+
+    Example:
+        >>> in_strips(4, 3, 2).points(np.arange(12)).tolist()  # rows 0 and 1 from the left, then 2 and 3 from the right
+        [0, 3, 1, 4, 2, 5, 8, 11, 7, 10, 6, 9]
+    """
+    firsts = np.arange(0, num_alpha, height)
+    heights = np.minimum(height, num_alpha - firsts)
+    columns = [np.arange(num_beta)[:: 1 if strip % 2 == 0 else -1] for strip in range(len(firsts))]
+    sizes = np.repeat(heights, num_beta)
+    return Order(
+        alpha=np.arange(num_alpha, dtype=np.int64),
+        beta=np.arange(num_beta, dtype=np.int64),
+        start=np.cumsum(sizes) - sizes,
+        alpha_first=np.repeat(firsts, num_beta),
+        beta_first=np.concatenate(columns),
+        beta_count=np.ones(sizes.size, dtype=np.int64),
     )

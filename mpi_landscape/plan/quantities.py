@@ -85,14 +85,28 @@ def units_of(kind: str, loss: str = "nats per example") -> str:
 def derived(
     values: Mapping[str, Floats], units: Mapping[str, str]
 ) -> tuple[dict[str, Floats], dict[str, str]]:
-    """What follows from results and is stored nowhere, with its units: the perplexity exp(loss), of a loss per token.
+    """What follows from results and is stored nowhere, with its units.
+
+    It is the perplexity exp(loss), of a loss per token; and |λmin / λmax|, which is small where a surface is convex (Li et al.
+    2018, arXiv:1712.09913, section 6), where both ends of the Hessian's spectrum are there.
 
     Example:
         >>> found, _ = derived({"train_loss": np.array([0.0, np.log(4)])}, {"train_loss": PER_TOKEN})
         >>> {name: each.round(12).tolist() for name, each in found.items()}
         {'train_perplexity': [1.0, 4.0]}
+        >>> ends = {"train_lambda_max": np.array([2.0, 4.0]), "train_lambda_min": np.array([-1.0, 0.0])}
+        >>> derived(ends, {})[0]["train_curvature_ratio"].tolist()
+        [0.5, 0.0]
     """
     losses = [name for name in values if name.endswith("_loss") and units.get(name) == PER_TOKEN]
     with np.errstate(over="ignore"):
         found = {f"{name.removesuffix('_loss')}_perplexity": np.exp(values[name]) for name in losses}
-    return found, dict.fromkeys(found, "equally likely tokens")
+    their_units = dict.fromkeys(found, "equally likely tokens")
+    for name in [name for name in values if name.endswith("_lambda_min")]:
+        split = name.removesuffix("_lambda_min")
+        top = values.get(f"{split}_lambda_max")
+        if top is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found[f"{split}_curvature_ratio"] = np.abs(values[name] / top)
+            their_units[f"{split}_curvature_ratio"] = "1"
+    return found, their_units

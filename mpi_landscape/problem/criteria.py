@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.loading.parted import Parted
 from mpi_landscape.loading.results import Adapted
 from mpi_landscape.wording import listed
 
@@ -40,13 +41,27 @@ class OfOutputs(Adapted):
 
     def __call__(self, model: nn.Module, batch: Any) -> Any:
         """What the criterion gives of the network's outputs."""
-        outputs, targets = outputs_and_targets(model, batch)
+        outputs = self._outputs(model, batch)
+        return self._on(outputs)(outputs, split_batch(batch)[2])
+
+    def _outputs(self, model: nn.Module, batch: Any) -> Any:
+        outputs, _ = outputs_and_targets(model, batch)
         if isinstance(outputs, list | tuple | Mapping):
             raise LandscapeError(
                 f"loss: the network returned a {type(outputs).__name__}, and a criterion takes its outputs; valid is a function "
                 f"(model, batch) that picks them, such as lambda model, batch: criterion(model(batch[0])[0], batch[1])"
             )
-        return self._on(outputs)(outputs, targets)
+        return outputs
+
+    def parted(self) -> Parted:
+        """The same in two steps: the network's outputs, and the criterion of them and the targets."""
+
+        def loss_of_outputs(outputs: Any, batch: Any) -> Any:
+            # Outputs of a finer type than the data's; criteria such as binary cross-entropy take no mixture.
+            targets = _of_type(split_batch(batch)[2], outputs)
+            return self._on(outputs)(outputs, targets)
+
+        return Parted(outputs=self._outputs, loss_of_outputs=loss_of_outputs)
 
     def _on(self, outputs: Any) -> Callable[..., Any]:
         if not isinstance(self.function, nn.Module) or not isinstance(outputs, Tensor):
@@ -134,6 +149,13 @@ def _logged(model: nn.Module) -> Iterator[dict[str, Any]]:
         for name in ("log", "log_dict"):
             own.pop(name, None)
         own.update(before)
+
+
+def _of_type(targets: Any, outputs: Any) -> Any:
+    """Floating-point targets in the type of the outputs."""
+    if not isinstance(targets, Tensor) or not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+        return targets
+    return targets.to(outputs.dtype) if targets.is_floating_point() else targets
 
 
 def is_criterion(loss: Any) -> bool:

@@ -140,6 +140,11 @@ class _Fingerprint:
         if is_installed(function.__code__.co_filename):
             return
         self._code(function.__code__, depth, doc=function.__doc__)
+        # The two steps of a loss, see `loading.parted`.
+        for step in ("outputs", "loss_of_outputs"):
+            if step in vars(function):
+                self._add(step)
+                self._visit(vars(function)[step], depth)
         self._each("defaults", function.__defaults__ or (), depth)
         self._mapping(function.__kwdefaults__ or {}, depth)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

@@ -28,7 +28,9 @@ from mpi_landscape.problem.criteria import (
     OfStep,
     is_criterion,
     outputs_and_targets,
+    split_batch,
 )
+from mpi_landscape.problem.second import SECOND, hinge_by_parts
 from mpi_landscape.problem.taken_apart import TakenApart
 from mpi_landscape.problem.targets import check_arguments, invoke, resolve
 from mpi_landscape.wording import listed, shown, suggestion
@@ -182,12 +184,24 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
         LandscapeError: The batch has another form, or outputs and targets do not fit each other.
     """
     outputs, targets = outputs_and_targets(model, batch)
+    return of_outputs(outputs, targets, name=name, arguments=arguments, function=LOSSES[name])
+
+
+def of_outputs(
+    outputs: Any,
+    targets: Any,
+    *,
+    name: str,
+    arguments: Mapping[str, Any],
+    function: Callable[..., Tensor],
+) -> dict[str, Tensor]:
+    """The same of a network's outputs, and targets, by a function that stands for the name."""
     targets = _checked_targets(targets)
     _check_form(name, outputs, targets, name)
     if outputs.dtype in _HALVES:
         # A sum of exponentials in 8 or 11 bits would be the largest error of all.
         outputs = outputs.float()
-    losses = LOSSES[name](outputs, targets, **arguments)
+    losses = function(outputs, targets, **arguments)
     results = {"loss": losses.flatten(1).mean(1) if losses.ndim > 1 else losses}
     if targets.dtype in _INTEGERS:
         largest, label = outputs.max(dim=1)
@@ -195,6 +209,27 @@ def evaluate(model: nn.Module, batch: Any, *, name: str, arguments: Mapping[str,
         correct = (label == targets) & ~largest.isnan()
         results["correct"] = correct.float().flatten(1).mean(1) if correct.ndim > 1 else correct
     return results
+
+
+def _outputs(model: nn.Module, batch: Any) -> Any:
+    return outputs_and_targets(model, batch)[0]
+
+
+def _loss_of_outputs(
+    outputs: Any, batch: Any, *, name: str, arguments: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    function = hinge_by_parts if name == "hinge" else LOSSES[name]
+    return of_outputs(outputs, split_batch(batch)[2], name=name, arguments=arguments, function=function)
+
+
+def _second_of_outputs(outputs: Tensor, _: Any, vector: Tensor, *, name: str) -> Tensor:
+    return SECOND[name](outputs, vector)
+
+
+# A named loss in two steps, see `loading.parted`.
+vars(evaluate).update(
+    outputs=_outputs, loss_of_outputs=_loss_of_outputs, second_of_outputs=_second_of_outputs
+)
 
 
 def _checked_targets(targets: Any) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.loading import nests
+from mpi_landscape.loading.parted import Parted, parted
 from mpi_landscape.loading.results import Adapted
 from mpi_landscape.problem.recipes import Recipe, apply, by_sequence, ratio_of, weights_of
 from mpi_landscape.problem.reductions import Reduction, watched
@@ -67,30 +68,47 @@ class TakenApart(Adapted):
         Raises:
             LandscapeError: The scalar cannot be taken apart.
         """
-        number = num_rows(batch)
+        return self._of(lambda data: self.function(model, data), batch, num_rows(batch))
+
+    def parted(self) -> Parted | None:
+        """The same in two steps, where the function says what its outputs are."""
+        inner = parted(self.function)
+        if inner is None:
+            return None
+
+        def loss_of_outputs(outputs: Any, batch: Any) -> Any:
+            def whole(data: Any) -> Any:
+                return inner.loss_of_outputs(*data)
+
+            # The rows of outputs are turned, and taken alone, with those of the batch.
+            return self._of(whole, (outputs, batch), num_rows(batch))
+
+        return Parted(outputs=inner.outputs, loss_of_outputs=loss_of_outputs)
+
+    def _of(self, call: Callable[[Any], Any], batch: Any, number: int) -> Any:
         if self._is_scalar is None:
-            result = self.function(model, nests.fresh(batch))
+            result = call(nests.fresh(batch))
             # Of one example, a value per example and a scalar may look alike.
             if number > 1:
                 self._is_scalar = _scalar_of(result) is not None
             elif _scalar_of(result) is None:
                 return result
         if self._is_scalar is False:
-            return self.function(model, batch)
+            return call(batch)
         given = nests.fresh(batch)
         with watched(number) as reductions:
-            scalar = _scalar_of(self.function(model, batch))
+            scalar = _scalar_of(call(batch))
         if scalar is None:
             raise LandscapeError(
                 f"loss: {self.name} gives a number for one batch and something else for another; {_EXPECTED}"
             )
         recipe = self._recipes.get(len(reductions))
         if recipe is None:
-            recipe = self._recipe(scalar, reductions, model, given, number)
+            recipe = self._recipe(scalar, reductions, call, given, number)
             if number > 1:
                 self._recipes[len(reductions)] = recipe
         if recipe is _ALONE:
-            return self._one_by_one(model, given, number)
+            return self._one_by_one(call, given, number)
         parts = apply(recipe, scalar, reductions, number)
         return by_sequence(parts) if self.per_sequence else parts
 
@@ -100,14 +118,14 @@ class TakenApart(Adapted):
         return any(each is _ALONE for each in self._recipes.values())
 
     def _recipe(
-        self, scalar: Tensor, reductions: list[Reduction], model: nn.Module, batch: Any, number: int
+        self, scalar: Tensor, reductions: list[Reduction], call: Callable[[Any], Any], batch: Any, number: int
     ) -> Recipe:
         """How the scalar follows from the reductions.
 
         Raises:
             LandscapeError: In no way that has examples.
         """
-        of_examples = self._over_examples(reductions, model, batch, number)
+        of_examples = self._over_examples(reductions, call, batch, number)
         weights = weights_of(scalar, reductions)
         places = range(len(reductions))
         used = tuple(
@@ -121,7 +139,7 @@ class TakenApart(Adapted):
             same = next((place for place in places if bool(reductions[place].value.double() == scalar)), None)
             used = () if same is None else (same,)
         if not used or any(of_examples[place] is None for place in used):
-            self._check_alone(scalar, model, batch, number)
+            self._check_alone(scalar, call, batch, number)
             return _ALONE
         recipe = Recipe(
             used=used,
@@ -146,7 +164,7 @@ class TakenApart(Adapted):
         return recipe
 
     def _over_examples(
-        self, reductions: list[Reduction], model: nn.Module, batch: Any, number: int
+        self, reductions: list[Reduction], call: Callable[[Any], Any], batch: Any, number: int
     ) -> Sequence[bool | None]:
         """Which reductions go over examples: these change places with the rows of the batch, and parameters do not.
 
@@ -159,7 +177,7 @@ class TakenApart(Adapted):
             lambda leaf: leaf[rows.to(leaf.device)] if isinstance(leaf, Tensor) else leaf[::-1], batch
         )
         with watched(number) as again:
-            self.function(model, turned)
+            call(turned)
         if len(again) != len(reductions):
             return [None] * len(reductions)
         return [
@@ -198,9 +216,9 @@ class TakenApart(Adapted):
                 f"{float(mean):.9g}; {_EXPECTED}"
             )
 
-    def _check_alone(self, scalar: Tensor, model: nn.Module, batch: Any, number: int) -> None:
+    def _check_alone(self, scalar: Tensor, call: Callable[[Any], Any], batch: Any, number: int) -> None:
         """Refuse a scalar that is not the mean of those of its examples alone."""
-        parts = self._one_by_one(model, batch, number)
+        parts = self._one_by_one(call, batch, number)
         counts = parts.get("count", torch.ones(number))
         if not _close(parts["loss"].double().sum() / counts.sum(), scalar.double()):
             raise LandscapeError(
@@ -209,9 +227,9 @@ class TakenApart(Adapted):
                 f"{_EXPECTED}"
             )
 
-    def _one_by_one(self, model: nn.Module, batch: Any, number: int) -> dict[str, Tensor]:
+    def _one_by_one(self, call: Callable[[Any], Any], batch: Any, number: int) -> dict[str, Tensor]:
         """Every example as a batch of its own: what it adds, and by how much it counts where a mean says that."""
-        found = [self._alone(model, nests.rows(batch, row, row + 1)) for row in range(number)]
+        found = [self._alone(call, nests.rows(batch, row, row + 1)) for row in range(number)]
         losses = torch.stack([loss for loss, _ in found])
         known = [count for _, count in found if count is not None]
         if not known:
@@ -220,9 +238,9 @@ class TakenApart(Adapted):
         counts = torch.stack([known[0].new_zeros(()) if count is None else count for _, count in found])
         return {"loss": torch.where(counts > 0, losses, 0.0), "count": counts}
 
-    def _alone(self, model: nn.Module, example: Any) -> tuple[Tensor, Tensor | None]:
+    def _alone(self, call: Callable[[Any], Any], example: Any) -> tuple[Tensor, Tensor | None]:
         with watched(1) as reductions:
-            scalar = _scalar_of(self.function(model, example))
+            scalar = _scalar_of(call(example))
         if scalar is None:
             raise LandscapeError(f"loss: {self.name} gives no number for one example alone; {_EXPECTED}")
         used = [

@@ -6,6 +6,7 @@ in-memory twin. It knows neither what a row means nor what the file is of.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class Block:
     shape: tuple[int, ...]
 
 
+Place = Block | Sequence[Block]
+
+
 @dataclass(frozen=True)
 class Published:
     """What has become known with an item.
@@ -57,7 +61,7 @@ class Cells:
 
     Args:
         arrays: Datasets of h5py or numpy arrays, by name.
-        block: The place of an item's row.
+        block: The place of an item's row: a block, or several blocks among which its numbers are divided in order.
         marks: The group of the datasets `checksum` and `status`, one element for each item.
         flush: Called after each write that must survive a kill.
         close: Called at the end.
@@ -68,7 +72,7 @@ class Cells:
     def __init__(
         self,
         arrays: Mapping[str, Any],
-        block: Callable[[int], Block],
+        block: Callable[[int], Place],
         *,
         marks: str = "tiles",
         flush: Callable[[], None] = lambda: None,
@@ -102,22 +106,41 @@ class Cells:
 
         Args:
             item: Its number.
-            row: As many float64 values as its block holds.
+            row: As many float64 values as its blocks hold.
         """
-        block = self._block(item)
-        elements.write_block(self._arrays[block.name], block.start, row.reshape(block.shape))
+        values, first = row.reshape(-1), 0
+        for block in self._blocks(item):
+            part = values[first : first + math.prod(block.shape)]
+            if part.size:
+                elements.write_block(self._arrays[block.name], block.start, part.reshape(block.shape))
+            first += part.size
         elements.write_block(self._checksums, (item,), np.array([checksum(item, row)]))
         elements.write_block(self._status, (item,), np.array([DONE]))
         self._flush()
 
     def read(self, item: int) -> Row | None:
-        """An item's row in the shape of its block, when it is marked as done and its checksum fits; otherwise it is to do."""
+        """An item's row in the shape of its block, when it is marked as done and its checksum fits; otherwise it is to do.
+
+        Of several blocks it has one axis.
+        """
         if self._status[item] != DONE:
             return None
-        block = self._block(item)
-        ends = zip(block.start, block.shape, strict=True)
-        row: Row = self._arrays[block.name][tuple(slice(start, start + size) for start, size in ends)]
+        parts = [self._part(block) for block in self._blocks(item)]
+        row: Row = (
+            parts[0]
+            if len(parts) == 1
+            else np.concatenate([np.asarray(part, dtype=np.float64).reshape(-1) for part in parts])
+        )
         return row if self._checksums[item] == checksum(item, row) else None
+
+    def _blocks(self, item: int) -> Sequence[Block]:
+        found = self._block(item)
+        return [found] if isinstance(found, Block) else found
+
+    def _part(self, block: Block) -> Row:
+        ends = zip(block.start, block.shape, strict=True)
+        part: Row = self._arrays[block.name][tuple(slice(start, start + size) for start, size in ends)]
+        return part
 
     def marked(self) -> NDArray[np.int64]:
         """The numbers of the items that are marked as done."""
@@ -151,7 +174,7 @@ def checksum(item: int, row: Row) -> int:
     return zlib.crc32(np.ascontiguousarray(row, dtype=np.float64).tobytes(), item & 0xFFFFFFFF)
 
 
-def in_memory(arrays: Arrays, block: Callable[[int], Block]) -> tuple[Cells, dict[str, NDArray[Any]]]:
+def in_memory(arrays: Arrays, block: Callable[[int], Place]) -> tuple[Cells, dict[str, NDArray[Any]]]:
     """The twin of a file: the same cells in memory, and its arrays to look at."""
     made = {name: np.full(shape, empty, dtype=dtype) for name, (shape, dtype, empty) in arrays.items()}
     return Cells(made, block), made
@@ -163,7 +186,7 @@ def open_cells(
     mode: str,
     *,
     open_file: Callable[[Path, str, Any], h5py.File],
-    layout: Callable[[h5py.File], tuple[Sequence[str], Callable[[int], Block]]],
+    layout: Callable[[h5py.File], tuple[Sequence[str], Callable[[int], Place]]],
     marks: str = "tiles",
 ) -> Cells:
     """The cells of an existing file, to be written by this process alone or, with `comm`, by every rank.

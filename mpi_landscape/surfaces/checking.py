@@ -41,7 +41,7 @@ from mpi_landscape.surfaces.plane import plane_of
 from mpi_landscape.surfaces.ranges import resolved
 from mpi_landscape.surfaces.recomputing import Recomputing
 from mpi_landscape.surfaces.request import Request, request_of
-from mpi_landscape.wording import coordinates
+from mpi_landscape.wording import coordinates, listed
 
 # Relative, of exact values: another kind of processor rounds otherwise.
 _ROUNDING = 1e-4
@@ -135,6 +135,14 @@ def _found(
 ) -> list[Checked]:
     """The values at some points, by the network itself; of the plane, what a `Setting` says."""
     problem, decided = request.problem, Decisions.of(surface.attributes, ())
+    # A map of curvature is of one split.
+    common = {split: dataset for split, dataset in problem.splits.items() if split in surface.done}
+    if not common:
+        raise LandscapeError(
+            f"{surface.path}: is of {listed(surface.done)}, which the data of {problem.where} do not have "
+            f"({listed(problem.splits)})"
+        )
+    problem = replace(problem, splits=common)
     with placed(problem, ranks, request.compute, decided) as seat, ExitStack() as resources:
         setting = Setting(
             model=problem.model, loss=problem.loss, device=seat.device, gradients=seat.gradients, **plane

@@ -20,6 +20,7 @@ from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.account import Exact
 from mpi_landscape.surfaces.certificate import check_unchanged
 from mpi_landscape.surfaces.contents import SurfaceFile, contents_of
+from mpi_landscape.surfaces.curvature import check_plane
 from mpi_landscape.surfaces.description import describe_cost, describe_plan
 from mpi_landscape.surfaces.losses import Losses, prepare_losses
 from mpi_landscape.surfaces.plane import plane_of
@@ -76,7 +77,8 @@ def compute(
         if not prepared.plan.samples:  # whose tiles are short
             size = prepared.plan.points_per_tile
             with ranks.together():
-                cost.check_time_limit(stopping.limit, prepared.tile_seconds, size)
+                whole = not prepared.placed.quantities.adds_up
+                cost.check_time_limit(stopping.limit, prepared.tile_seconds, size, whole=whole)
         ending = complete(_job_of(prepared, kept.path), kept, ranks, writer=writer, stopping=stopping)
         if ending.stopped is None:
             check_unchanged(
@@ -96,11 +98,14 @@ def _prepared(
     """The losses, and their file; what else was needed on the way is given back here."""
     problem, compute = request.problem, request.compute
     plane = plane_of(request, ranks)
+    with ranks.together():
+        check_plane(request, plane)
+    computed = request.search.names if request.search else ()
     if not request.open_axes:
         _check_range(request, plane, ranks)
     most = sampling.most_per_batch(problem.splits, before, compute.relative_error)
     seat = resources.enter_context(
-        placed(problem, ranks, compute, sampling.decisions(before), most_per_batch=most)
+        placed(problem, ranks, compute, sampling.decisions(before), most_per_batch=most, computed=computed)
     )
     if request.open_axes:
         request = with_found_ranges(request, seat, plane, ranks, None if before is None else path)

@@ -9,6 +9,7 @@ from mpi_landscape.storage.surface.schema import size_of_arrays
 from mpi_landscape.surfaces import sampling
 from mpi_landscape.surfaces.losses import Losses
 from mpi_landscape.surfaces.recomputing import words as recomputed_words
+from mpi_landscape.surfaces.searching import describe_search
 from mpi_landscape.wording import amount, duration, ranges
 
 # Bytes per second that disks write: a shared or a turning one, and one of a node of its own.
@@ -36,6 +37,7 @@ def describe_plan(losses: Losses, size: int) -> list[str]:
     target = compute.relative_error
     most = "at most " if plan.samples and target else ""
     kinds = losses.placed.quantities.kinds
+    search = losses.request.search
     further = [] if set(kinds) <= {"loss", "accuracy"} else [f"quantities  {', '.join(kinds)}"]
     return [
         f"network     {losses.num_parameters:,} numbers in {losses.num_tensors} tensors; {compute.precision}",
@@ -44,6 +46,7 @@ def describe_plan(losses: Losses, size: int) -> list[str]:
         f"center      loss {center}",
         *([f"batch norm  {recomputed_words(losses.placed)}, at every point"] if losses.recomputes else []),
         *further,
+        *(describe_search(losses.setting, losses.placed, search) if search else []),
         f"grid        {shape} points{_lines_words(grid.seeds)}, {plan.num_tiles} tiles of up to {plan.points_per_tile} "
         f"points; data shards: {shards}{sampling.describe(plan, target)}",
         f"file        {_file_words(_file_size(losses))}",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.choosing import Choice
-from mpi_landscape.evaluation.computed import KINDS, Computing, columns
+from mpi_landscape.evaluation.computed import KINDS, Computing, Rereading, columns
+from mpi_landscape.evaluation.curvature.extremes_of_points import ExtremesOfPoints
 from mpi_landscape.evaluation.engine.description import PLAIN
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
@@ -18,6 +19,9 @@ from mpi_landscape.evaluation.vectors import Point
 from mpi_landscape.geometry.kept import KeptPlane
 from mpi_landscape.geometry.plane import Plane
 from mpi_landscape.placement.placing import Placed
+from mpi_landscape.surfaces.request import Request
+from mpi_landscape.surfaces.searching import memory_for_graphs, space_in
+from mpi_landscape.vocabulary import OF_THE_HESSIAN
 
 # Numbers of a network of which a copy less is worth moving it in place: 256 MiB in float32.
 LARGE = 2**26
@@ -41,30 +45,48 @@ def setting_of(placed: Placed, plane: Plane | KeptPlane) -> Setting:
     )
 
 
-def computing_of(name: str, setting: Setting, placed: Placed, choice: Choice) -> Computing:
-    """What computes a further quantity, by copies of the network."""
-    return KINDS[name].made(
-        setting.model,
-        setting.loss,
-        setting.layout,
-        setting.center,
-        setting.directions,
-        device=placed.device,
-        # The gradient of a lower precision would be another one.
-        dtype=placed.precision.data,
-        threads=1 if choice.alone else placed.threads,
-    )
+def computing_of(
+    setting: Setting, placed: Placed, choice: Choice, request: Request
+) -> list[Computing | Rereading]:
+    """What computes further quantities, by copies of the network, in the order of their columns."""
+    search = request.search
+    made: list[Callable[..., Computing | Rereading]] = [
+        KINDS[name].made for name in placed.quantities.computed if name in KINDS
+    ]
+    if search is not None:
+        memory = memory_for_graphs(space_in(setting, search), placed, search)
+        axes = request.grid.coordinate_values
+        made.append(partial(ExtremesOfPoints, search=search, axes=axes, memory=memory))
+    return [
+        make(
+            setting.model,
+            setting.loss,
+            setting.layout,
+            setting.center,
+            setting.directions,
+            device=placed.device,
+            # The gradient of a lower precision would be another one.
+            dtype=placed.precision.data,
+            threads=1 if choice.alone else placed.threads,
+        )
+        for make in made
+    ]
 
 
-def seconds_of(further: Sequence[Computing], placed: Placed) -> float:
+def seconds_of(further: Sequence[Computing | Rereading], placed: Placed) -> float:
     """What further quantities of a point take this rank, from a batch for each of its threads."""
     seconds = 0.0
     for computing in further:
         for examples in placed.splits.values():
             count = min(placed.threads, examples.num_batches)
-            start = time.perf_counter()
-            columns(computing, partial(examples.pieces, 0, count), [(0.0,)])
-            seconds += (time.perf_counter() - start) * examples.num_batches / count
+            pieces = partial(examples.pieces, 0, count)
+            if isinstance(computing, Rereading):
+                found = computing.seconds(pieces)
+            else:
+                start = time.perf_counter()
+                columns(computing, pieces, [(0.0,)])
+                found = time.perf_counter() - start
+            seconds += found * examples.num_batches / count
     return seconds
 
 
@@ -118,6 +140,9 @@ def check_copied(choice: Choice, placed: Placed) -> None:
             f"compute.precision: {placed.precision.name} needs a copy of the network ({why}); valid is float32"
         )
     if placed.quantities.computed and choice.dropped:
-        raise LandscapeError(
-            f"compute.quantities: {placed.quantities.computed[0]} needs a copy of the network ({why}); leave it out"
-        )
+        name = placed.quantities.computed[0]
+        if name in OF_THE_HESSIAN:
+            raise LandscapeError(
+                f"hessian: at a grid it needs a copy of the network ({why}); valid is at: center, or a network that can be copied"
+            )
+        raise LandscapeError(f"compute.quantities: {name} needs a copy of the network ({why}); leave it out")

@@ -48,7 +48,8 @@ def identity_of(
         **{f"data_{split}": examples.identity for split, examples in splits.items()},
         "precision": request.compute.precision,
         "engine": engine.label(),
-        "plan": f"batches of {placed.batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}",
+        "plan": f"batches of {placed.batch_size}, tiles of {plan.points_per_tile} points, shards {dict(plan.shards)}"
+        + (f", strips of {grid.strips}" if grid.strips else ""),
         "loss": problem.loss_text,
         # Named only where there are more than every file has.
         **({"quantities": ", ".join(further)} if further else {}),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError, LostRankError
 from mpi_landscape.evaluation.calling import is_out_of_memory
-from mpi_landscape.evaluation.computed import Computing, columns
+from mpi_landscape.evaluation.computed import Computing, Rereading, columns
 from mpi_landscape.evaluation.evaluator import Evaluator
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.evaluation.reference import Reference
@@ -58,6 +58,7 @@ from mpi_landscape.surfaces.recomputing import words as recomputed_words
 from mpi_landscape.surfaces.request import Request
 from mpi_landscape.surfaces.rounding import rounding_words
 from mpi_landscape.surfaces.sampling import Sampling
+from mpi_landscape.surfaces.searching import attributes_of, check_search, way_of
 from mpi_landscape.surfaces.watching import Watch
 
 
@@ -91,7 +92,7 @@ class Losses:
     num_tensors: int
     evaluator: Evaluator | Reference
     tiles: Evaluator | Reference | Recomputing
-    further: Sequence[Computing]
+    further: Sequence[Computing | Rereading]
     splits: Mapping[str, Examples]
     plan: Plan
     identity: Mapping[str, str]
@@ -135,7 +136,7 @@ class Losses:
         if self.recomputes:
             self.tiles.__exit__(*error)
         for each in self.further:
-            each.__exit__()
+            each.__exit__(*error)
 
     def row(self, index: int, between: Callable[[], None]) -> NDArray[np.float64]:
         """(num_points, num_columns) float64 of a tile.
@@ -165,9 +166,10 @@ class Losses:
                 row,
                 time.perf_counter() - start,
             )
-            return np.concatenate(
-                [row, *(columns(each, pieces_of_tile, points, between) for each in self.further)], axis=1
-            )
+            further = [
+                columns(each, pieces_of_tile, points, between, losses=row[:, 0]) for each in self.further
+            ]
+            return np.concatenate([row, *further], axis=1)
         except Exception as error:
             if is_out_of_memory(error):
                 raise out_of_memory(error, f"tile {index}", examples.batch_size) from error
@@ -199,6 +201,11 @@ def prepare_losses(
     compute, grid, splits = request.compute, request.grid, placed.splits
     decided = sampling.decisions(before)
     setting = setting_of(placed, plane)
+    if request.search is not None:
+        with ranks.together():
+            said = check_search(setting, placed, request.search)
+        for line in said:
+            ranks.say(line)
     trials = trials_of(placed, grid)
     choice = agree(setting, trials, request, placed, ranks, decided.engine)
     engine = choice.engine
@@ -217,7 +224,8 @@ def prepare_losses(
     with ranks.together():
         check_copied(choice, placed)
         evaluator = evaluator_of(setting, placed, choice, at_once)
-        further = [computing_of(name, setting, placed, choice) for name in placed.quantities.computed]
+        further = computing_of(setting, placed, choice, request)
+        way = way_of(further, placed)
     with ranks.together():
         recomputing = Recomputing(setting, placed).__enter__() if recomputes(request) else None
     errors, inexact = dict[str, float](), ""
@@ -265,7 +273,8 @@ def prepare_losses(
         plan=plan,
         identity=identity
         | ({"samples": chosen.text} if chosen else {})
-        | ({"batch_norm": recomputed_words(placed)} if recomputing else {}),
+        | ({"batch_norm": recomputed_words(placed)} if recomputing else {})
+        | ({"hessian": request.search.text} if request.search else {}),
         certificate=certificate | certify_directions(plane),
         facts={
             "device": device_name(placed.device),
@@ -277,6 +286,7 @@ def prepare_losses(
             **({"weights": f"kept: {plane.types}"} if isinstance(plane, KeptPlane) else {}),
             **errors,
             **checked,
+            **(attributes_of(setting, request.search, way) if request.search else {}),
             **({"warnings": "; ".join(warnings)} if warnings else {}),
         },
         watch=Watch(setting, choice, placed.precision, evaluator),

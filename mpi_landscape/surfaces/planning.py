@@ -20,6 +20,10 @@ from mpi_landscape.surfaces.evaluating import LARGE
 from mpi_landscape.surfaces.recomputing import recomputes
 from mpi_landscape.surfaces.request import Request
 
+# The alphas of a strip of points that begin at each other's vectors, and the points of a grid from which on a tile is a
+# square of it: half a square leaves enough tiles for 16 ranks on 21 x 21 points.
+STRIP, MANY_POINTS = 4, 1600
+
 
 def cut_data(request: Request, placed: Placed, before: Mapping[str, int]) -> dict[str, int]:
     """The number of shards of every split: by rule, as the order of sums depends on it.
@@ -37,9 +41,9 @@ def cut_data(request: Request, placed: Placed, before: Mapping[str, int]) -> dic
     if not placed.quantities.adds_up:
         if asked not in ("auto", 1):
             name = placed.quantities.computed[0]
+            instead = "" if request.search else f", or leave {name} out of compute.quantities"
             raise LandscapeError(
-                f"compute.data_shards is {asked}, but {name} is known only from a whole split; "
-                f"leave it auto, or leave {name} out of compute.quantities"
+                f"compute.data_shards is {asked}, but {name} is known only from a whole split; leave it auto{instead}"
             )
         return dict.fromkeys(placed.splits, 1)
     batches = {split: examples.num_batches for split, examples in placed.splits.items()}
@@ -100,7 +104,10 @@ def make_plan(
         longest = max(-(-count // shards[split]) for split, count in batches.items())
         share = min(1.0, longest / sum(batches.values()))
         points = choose_points_per_tile(num_points, num_units, seconds, share)
-    if engine.shares_points:
+    if request.grid.strips:
+        points = STRIP**2 if num_points >= MANY_POINTS else STRIP**2 // 2
+    # What is shared at several points is nothing beside a solver's passes, and short tiles keep all ranks busy.
+    if engine.shares_points and request.search is None:
         points = max(points, SHARING)
     # Work for every thread.
     points = before or -(-points // at_once) * at_once

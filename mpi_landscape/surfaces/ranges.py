@@ -163,7 +163,7 @@ def with_found_ranges(
             f"range       {name}: {axis.min:g} to {axis.max:g} in {axis.num}, found by grid.{name}: auto"
         )
     grid = request.grid
-    found = Grid(stored.get("alpha", grid.alpha), stored.get("beta", grid.beta), grid.seeds)
+    found = replace(grid, alpha=stored.get("alpha", grid.alpha), beta=stored.get("beta", grid.beta))
     return replace(request, grid=found, open_axes=())
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from mpi_landscape.configuration.sections.plane import AutoAxis, DirectionsConfiguration, RandomDirection
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.configuration.sections.work import ComputeConfiguration
-from mpi_landscape.errors import LandscapeError
+from mpi_landscape.evaluation.curvature.extremes_of_points import Search
 from mpi_landscape.parallel.ranks import Ranks
-from mpi_landscape.placement.building import center_source, share_problem
+from mpi_landscape.placement.building import center_source, put_at_checkpoint, share_problem
 from mpi_landscape.plan.grid import Axis, Grid
 from mpi_landscape.problem.build import Problem
 from mpi_landscape.problem.checkpoints import load
-from mpi_landscape.problem.networks.table import brings_weights, build_network
+from mpi_landscape.problem.networks.table import build_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class Request:
         grid: The points.
         compute: Precision, device, batch and tile sizes.
         open_axes: `alpha`, `beta`: those whose range is still to be found; of the grid they have the number of points.
+        search: How eigenvalues of the Hessian are found at every point; None where they are not.
+        of: The surface file whose plane it is; None where directions say it.
     """
 
     problem: Problem
@@ -37,6 +39,8 @@ class Request:
     compute: ComputeConfiguration
     checkpoint: str | None = None
     open_axes: tuple[str, ...] = ()
+    search: Search | None = None
+    of: str | None = None
 
 
 def try_centers(configurations: Sequence[Configuration], *, where: str) -> None:
@@ -79,30 +83,12 @@ def request_of(configuration: Configuration, ranks: Ranks, where: str) -> Reques
         AgreedError: Something of it is bad.
     """
     problem = share_problem(configuration, ranks, where)
-    checkpoint = configuration.model.checkpoint
-    if checkpoint is None:
-        if not brings_weights(configuration.model):
-            ranks.say(
-                f"warning: {where}: model.checkpoint is not given; the parameters at the center are untrained"
-                + (", unless the target has trained ones" if configuration.model.target is not None else "")
-            )
-    else:
-        with ranks.together():
-            if ranks.is_root:
-                if configuration.training is not None and not Path(checkpoint).exists():
-                    raise LandscapeError(
-                        f"{checkpoint}: no such checkpoint (working folder {Path.cwd()}); "
-                        f"python -m mpi_landscape.train {where} makes it"
-                    )
-                for line in load(problem.model, center_source(configuration), where=checkpoint):
-                    ranks.say(f"checkpoint  {checkpoint}: {line}")
-    # Once, and when its parameters are there: an adapter may merge itself into a weight.
-    problem.model.eval()
+    put_at_checkpoint(problem, configuration, ranks, where)
     return Request(
         problem=problem,
         directions=configuration.directions,
         grid=grid_of(configuration),
         compute=configuration.compute,
-        checkpoint=checkpoint,
+        checkpoint=configuration.model.checkpoint,
         open_axes=open_axes_of(configuration),
     )

@@ -20,8 +20,9 @@ from mpi_landscape.parallel.devices import thread_share
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.center import Center, share_center
 from mpi_landscape.placement.columns import StoredVector, fingerprint_of_rest, stored_vector
-from mpi_landscape.placement.plane import check_plane, made, share_plane, share_vectors
+from mpi_landscape.placement.plane import check_plane, made, share_plane
 from mpi_landscape.placement.roles import share_roles
+from mpi_landscape.placement.sharing import share_vectors
 from mpi_landscape.trajectories.passes import Rows, components, products, products_with
 from mpi_landscape.trajectories.request import Request
 

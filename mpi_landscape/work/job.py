@@ -67,6 +67,7 @@ class Job:
         points: What the rate of progress counts, for people.
         num_points: How many of these all items hold; None where an item is one.
         is_shown: Whether progress is shown.
+        together: Whether all ranks evaluate an item together: `evaluate` is collective then, and rank 0's row counts.
         line: What to tell the user of a result, if anything; given its number, its row and how many are in.
     """
 
@@ -81,4 +82,5 @@ class Job:
     points: str = "points"
     num_points: int | None = None
     is_shown: bool = True
+    together: bool = False
     line: Callable[[int, Row, int], str | None] = _nothing

@@ -80,6 +80,17 @@ class Progress:
                 self._line()
                 self._last = now
 
+    @property
+    def done(self) -> int:
+        """How many units are done."""
+        return self._done
+
+    def expect(self, total: int) -> None:
+        """There will be another number of units in all."""
+        self._total = max(total, self._done)
+        if self._bar is not None:
+            self._bar.total = self._total
+
     def say(self, text: str) -> None:
         """A line of the program's output, above the bar where there is one."""
         if self._bar is not None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 
 from mpi_landscape.errors import LandscapeError, LostFileError
-from mpi_landscape.parallel import coordinator
+from mpi_landscape.parallel import coordinator, in_turn
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Reason
 from mpi_landscape.storage.cells import Cells, Published
@@ -179,18 +179,24 @@ def _evaluate(
         points=job.points,
         shown=ranks.is_root and job.is_shown,
     ) as progress:
-        stopped = coordinator.run(
-            ranks,
-            tiles=iter(account or ()),
-            num_tiles=num_left,
-            sums_size=job.row_size,
-            evaluate=job.evaluate,
-            keep=writer.keep,
-            record=record,
-            stopping=stopping,
-            ahead=job.alike,
-            tile_seconds=job.seconds,
-        )
+        tiles = iter(account or ())
+        if job.together:
+            stopped = in_turn.run(
+                ranks, tiles=tiles, evaluate=job.evaluate, keep=writer.keep, record=record, stopping=stopping
+            )
+        else:
+            stopped = coordinator.run(
+                ranks,
+                tiles=tiles,
+                num_tiles=num_left,
+                sums_size=job.row_size,
+                evaluate=job.evaluate,
+                keep=writer.keep,
+                record=record,
+                stopping=stopping,
+                ahead=job.alike,
+                tile_seconds=job.seconds,
+            )
     if account is None:
         return Ending(stopped=stopped)
     left = f"with {account.num_left:,} of {job.num_items:,} {job.units} left"

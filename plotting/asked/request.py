@@ -7,6 +7,7 @@ from typing import Literal
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.history.records import History
+from mpi_landscape.storage.spectrum.value import Spectrum
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import telling_parts
 from plotting.picture.levels import Kind, Levels
@@ -93,7 +94,7 @@ def _name(picture: Wanted, request: Request) -> Path:
     return folder / f"{name}.{request.format or 'png'}"
 
 
-def distinct_names(files: Sequence[History] | Sequence[Surface]) -> tuple[str, ...]:
+def distinct_names(files: Sequence[History] | Sequence[Surface] | Sequence[Spectrum]) -> tuple[str, ...]:
     """What each file is called: its title, or what differs in the paths where titles do not tell them apart.
 
     So `runs/batch_size=128/history.h5` and `runs/batch_size=1024/history.h5` are `batch_size=128` and

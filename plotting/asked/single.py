@@ -6,19 +6,29 @@ from typing import Any
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.connection.value import Connection
 from mpi_landscape.storage.history.records import History
+from mpi_landscape.storage.spectrum.value import Spectrum
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.storage.trajectory.value import Trajectory
 from mpi_landscape.wording import listed, shown, suggestion
+from plotting.asked.curvature_figures import draw_curvature
+from plotting.asked.curvature_pictures import plan_curvature
 from plotting.asked.history_pictures import plan_histories
 from plotting.asked.path_pictures import plan_paths
 from plotting.asked.pictures import fields_and_scales, plan_pictures
 from plotting.asked.request import Request
+from plotting.asked.spectrum_pictures import draw_spectra, plan_spectra
 from plotting.asked.trajectory_pictures import draw_way, plan_trajectories
 from plotting.drawn.figures import draw_figure, draw_into, in_notebooks
 from plotting.drawn.history import draw_history
 from plotting.drawn.path import draw_path as drawn_path
 from plotting.picture.levels import parse_levels
-from plotting.picture.quantities import kinds_of, valid_kinds
+from plotting.picture.quantities import (
+    CURVATURE_KINDS,
+    SPECTRUM_KINDS,
+    curvature_kinds,
+    kinds_of,
+    valid_kinds,
+)
 from plotting.picture.ways import KINDS as WAYS
 
 _OPTIONS = ("scale", "levels", "vmin", "vmax", "title")
@@ -39,6 +49,8 @@ def draw(surface: Surface, *, kind: str | None, quantity: str | None, ax: Any, *
         LandscapeError: An option is not valid, or does not fit.
     """
     fitting = kinds_of(surface)
+    if kind is None and ax is None and quantity is None and curvature_kinds(surface):
+        kind = curvature_kinds(surface)[0]
     if kind is not None and kind not in valid_kinds(surface):
         raise LandscapeError(
             f"{surface.path}: plot(): kind is {shown(kind)}; valid for its grid are {listed(valid_kinds(surface))}"
@@ -53,12 +65,26 @@ def draw(surface: Surface, *, kind: str | None, quantity: str | None, ax: Any, *
             f"{surface.path}: plot(): scale is {shown(options['scale'])}; valid are {listed(_SCALES)}"
         )
     request = _request(kind or fitting[0], quantity, options)
+    if kind in CURVATURE_KINDS:
+        if ax is not None:
+            raise LandscapeError(f"{surface.path}: plot(): kind {kind!r} has panels of its own; leave ax out")
+        return in_notebooks(draw_curvature(plan_curvature([surface], request)[0][0], request))
     (picture, *_) = plan_pictures([surface], request)
     ((panels, scales),) = fields_and_scales([picture], request)
     if ax is None:
         return in_notebooks(draw_figure(picture.kind, panels, scales))
     draw_into(ax, picture.kind, panels[0], scales[0])
     return ax
+
+
+def draw_spectrum(spectrum: Spectrum, *, kind: str = SPECTRUM_KINDS[0], title: str | None = None) -> Any:
+    """The figure of a spectrum, attached to no window: its density, or both its ends by rank."""
+    if kind not in SPECTRUM_KINDS:
+        raise LandscapeError(
+            f"{spectrum.path}: plot(): kind is {shown(kind)}; valid are {listed(SPECTRUM_KINDS)}"
+        )
+    request = Request(kinds=(kind,), quantities=("plain",), title=title)
+    return in_notebooks(draw_spectra(plan_spectra([spectrum], request)[0]))
 
 
 def draw_training(history: History, *, title: str | None = None) -> Any:

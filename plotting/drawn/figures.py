@@ -54,7 +54,7 @@ def draw_figure(kind: str, panels: Sequence[Sequence[Field]], scales: Sequence[S
     with style():
         rows = -(-len(panels) // _MAX_COLUMNS)
         columns = -(-len(panels) // rows)
-        width, tall = _size(kind, panels[0][0])
+        width, tall = size_of(kind, panels[0][0])
         figure = Figure(
             figsize=(width * columns, tall * rows), layout=None if kind == "surface" else "constrained"
         )
@@ -111,7 +111,7 @@ def label_field(ax: Axes, contours: Any, field: Field, scale: Scale) -> None:
     label_contours(ax, contours, format_levels(levels, percent=field.measure.is_fraction), names)
 
 
-def _size(kind: str, field: Field) -> tuple[float, float]:
+def size_of(kind: str, field: Field) -> tuple[float, float]:
     """Inches for one panel, less tall where the ranges are wide."""
     width, tall = _SIZES[kind]
     if field.beta is not None and kind not in ("surface", "persistence"):

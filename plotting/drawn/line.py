@@ -29,7 +29,7 @@ def draw_line(ax: Axes, fields: Sequence[Field], scale: Scale) -> tuple[Axes | N
         shares = choose_scale(results, where=fractions[0].quantity, fraction=True)
         handles += _draw_side(right, fractions, shares)
         missing += _missing(fractions, shares)
-    _hatch_undefined(ax, fields)
+    hatch_undefined(ax, fields)
     ax.set_xlabel(fields[0].axis, fontsize=11)
     alpha = fields[0].alpha
     if len(alpha) > 1:
@@ -117,7 +117,7 @@ def set_scale(ax: Axes, scale: Scale, *, percent: bool, count: int = 6) -> None:
         ax.yaxis.set_major_formatter(FuncFormatter(text))
 
 
-def _hatch_undefined(ax: Axes, fields: Sequence[Field]) -> None:
+def hatch_undefined(ax: Axes, fields: Sequence[Field]) -> None:
     """Hatch the stretches where a result is NaN or infinite."""
     undefined: NDArray[np.bool_] = np.any([field.undefined for field in fields], axis=0)
     borders = edges(fields[0].alpha)

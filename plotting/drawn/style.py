@@ -62,6 +62,11 @@ def line_color_map() -> Colormap:
     return LinearSegmentedColormap.from_list("viridis_lines", color_map()(np.linspace(0.0, 0.86, 256)))
 
 
+def signed_color_map() -> Colormap:
+    """Red below zero and blue above it, white in between; they differ for the color-blind too."""
+    return matplotlib.colormaps["RdBu"]
+
+
 def halo(width: float = 2.0) -> list[AbstractPathEffect]:
     """A white rim that keeps a mark or a text readable on any color."""
     return [withStroke(linewidth=width, foreground="white")]

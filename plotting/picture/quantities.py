@@ -8,6 +8,7 @@ from pathlib import Path
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.connection.value import Connection
 from mpi_landscape.storage.history.records import History
+from mpi_landscape.storage.spectrum.value import Spectrum
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import listed, shortened, suggestion
 
@@ -22,8 +23,26 @@ KINDS = (
     "path",
     "histogram",
     "norms",
+    "curvature",
+    "extremes",
+    "density",
+    "eigenvalues",
 )
+# Of a surface file with both ends of the spectrum at its points.
+CURVATURE_KINDS = ("curvature", "extremes")
+# Of the file of a spectrum.
+SPECTRUM_KINDS = ("density", "eigenvalues")
 
+# Matrices of second derivatives; a hyphen would be a place to break a line at.
+OPERATORS = {
+    "hessian": "Hessian",
+    "gauss_newton": "Gauss\N{EN DASH}Newton part",
+    "remainder": "remainder",
+}
+RATIO, ENDS = "curvature_ratio", ("lambda_max", "lambda_min")
+# Endings of the names of eigenvalues: in the network's own coordinates, and in those of each filter's norm.
+_COORDINATES = ("", "_normalized")
+_OF_CURVATURE = ("lambda_", "hessian_products", RATIO)
 _LONGEST_TITLE = 200
 # Characters per line of the label of an axis, which is as long as a panel, and of the units in it.
 _LABEL_WIDTH, _LONGEST_UNITS = 40, 80
@@ -87,11 +106,54 @@ def check_quantities(path: str, valid: Sequence[str], asked: Sequence[str]) -> N
             )
 
 
+def ratios_of(surface: Surface) -> list[str]:
+    """The names of the ratios that a surface has both ends of: `train_curvature_ratio`, and that in normalized coordinates.
+
+    Example:
+        >>> import numpy as np
+        >>> ends = {"train_lambda_max": np.ones(3), "train_lambda_min": np.zeros(3)}
+        >>> line = Surface(path="a.h5", alpha=np.arange(3.0), beta=None, values=ends, done={"train": np.ones(3, bool)})
+        >>> ratios_of(line)
+        ['train_curvature_ratio']
+    """
+    return [name for name in _named_ratios(surface) if set(ends_of(name)) <= set(surface.values)]
+
+
+def _named_ratios(surface: Surface) -> list[str]:
+    return [f"{split}_{RATIO}{suffix}" for suffix in _COORDINATES for split in surface.done]
+
+
+def ends_of(ratio: str) -> tuple[str, str]:
+    """The quantities whose ratio it is.
+
+    Example:
+        >>> ends_of("train_curvature_ratio_normalized")
+        ('train_lambda_max_normalized', 'train_lambda_min_normalized')
+    """
+    split, _, suffix = ratio.partition(f"_{RATIO}")
+    return f"{split}_{ENDS[0]}{suffix}", f"{split}_{ENDS[1]}{suffix}"
+
+
+def known_ends(surface: Surface) -> list[tuple[str, ...]]:
+    """The extreme eigenvalues that a surface has, those of one split and one choice of coordinates together.
+
+    A Gauss-Newton matrix has λmax alone: none of its eigenvalues is below zero.
+    """
+    every = [tuple(end for end in ends_of(name) if end in surface.values) for name in _named_ratios(surface)]
+    return [ends for ends in every if ends]
+
+
+def is_of_curvature(surface: Surface, quantity: str) -> bool:
+    """Whether a quantity is one of the curvature's: an end of the spectrum, how sure it is, what follows from both."""
+    split = surface.split_of(quantity)
+    return quantity.removeprefix(f"{split}_").startswith(_OF_CURVATURE)
+
+
 def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> list[str]:
     """The quantities to draw, at least one, in the order asked for or in that of the file.
 
     Where none is asked for, all but fractions such as accuracies are drawn, and in a line these too; of what follows from
-    another quantity, such as a perplexity, that one alone.
+    another quantity, such as a perplexity, that one alone; curvature has pictures of its own.
     """
     check_quantities(surface.path, surface.quantities, asked)
     if asked:
@@ -99,6 +161,7 @@ def choose_quantities(surface: Surface, asked: Sequence[str], *, kind: str) -> l
     drawable = [name for name in surface.quantities if not name.endswith(("_stderr", "_perplexity"))]
     if not drawable:
         raise LandscapeError(f"{surface.path}: there is no quantity to draw")
+    drawable = [name for name in drawable if not is_of_curvature(surface, name)] or drawable
     usual = [name for name in drawable if kind == "line" or not measure_of(surface, name).is_fraction]
     return usual or drawable
 
@@ -131,8 +194,19 @@ def kinds_of(surface: Surface) -> tuple[str, ...]:
 
 
 def valid_kinds(surface: Surface) -> tuple[str, ...]:
-    """Those, and what is drawn only where it is asked for, as it takes a library of its own."""
-    return kinds_of(surface) if surface.seeds is not None else (*kinds_of(surface), "persistence")
+    """Those, what is drawn only where it is asked for, as it takes a library of its own, and those of the curvature."""
+    further = () if surface.seeds is not None else ("persistence",)
+    return (*kinds_of(surface), *further, *curvature_kinds(surface))
+
+
+def curvature_kinds(surface: Surface) -> tuple[str, ...]:
+    """The pictures of a surface's curvature, if it has one: maps of a plane, and curves along a line."""
+    is_plane = surface.beta is not None and min(len(surface.alpha), len(surface.beta)) > 1
+    if not known_ends(surface):
+        return ()
+    if not is_plane:
+        return CURVATURE_KINDS[:1]
+    return CURVATURE_KINDS if ratios_of(surface) else CURVATURE_KINDS[1:]
 
 
 def check_kind(kind: str) -> None:
@@ -146,6 +220,11 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     fitting, valid = kinds_of(surface), valid_kinds(surface)
     for kind in asked:
         check_kind(kind)
+        if kind in SPECTRUM_KINDS:
+            raise LandscapeError(
+                f"{surface.path}: --kind {kind} is for the spectrum at a point (python -m mpi_landscape.hessian), and this is a "
+                f"surface file; valid here: {', '.join(valid)}"
+            )
         if kind in ("histogram", "norms"):
             raise LandscapeError(
                 f"{surface.path}: --kind {kind} is for the weights of checkpoints (python -m mpi_landscape.weights), and this is "
@@ -172,7 +251,7 @@ def choose_kinds(surface: Surface, asked: Sequence[str]) -> list[str]:
     return ["contour", "surface"] if "contour" in fitting else ["line"]
 
 
-def title_of(surface: Surface | History | Connection) -> str:
+def title_of(surface: Surface | History | Connection | Spectrum) -> str:
     """The title that the file gives itself, on one line, or its name."""
     title = surface.attributes.get("title", "")
     if isinstance(title, bytes):

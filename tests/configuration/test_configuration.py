@@ -728,7 +728,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
         ("", ("loss",), "the default"),
         ("compute: {quantities: [loss, gradient_norm]}", ("loss", "gradient_norm"), "one more"),
         ("compute: {quantities: [gradient_norm, loss]}", ("gradient_norm", "loss"), "in this order"),
-        ("compute: {quantities: [lambda_max]}", ("loss", "lambda_max"), "the loss goes without saying"),
+        ("compute: {quantities: [top5]}", ("loss", "top5"), "the loss goes without saying"),
         ("compute: {quantities: []}", ("loss",), "likewise"),
     ],
 )

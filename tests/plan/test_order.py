@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mpi_landscape.plan.order import axis_levels, coarse_to_fine
+from mpi_landscape.plan.order import axis_levels, coarse_to_fine, in_strips
 
 
 def done_after(num_alpha: int, num_beta: int, count: int) -> np.ndarray:
@@ -91,3 +91,20 @@ def test_unfinished_line_is_covered_evenly():
     # 257 points of level 8 leave gaps of 4 at most; the next level halves them, some sooner than others.
     assert np.diff(np.flatnonzero(done)).max() <= 4
     assert abs(done[:500].mean() - 0.5) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("num_alpha", "num_beta", "height"), [(1, 1, 4), (7, 5, 4), (8, 3, 2), (5, 9, 100), (13, 1, 4)]
+)
+def test_strips_visit_every_point_once_and_neighbors_together(num_alpha, num_beta, height):
+    found = in_strips(num_alpha, num_beta, height).points(np.arange(num_alpha * num_beta))
+    assert sorted(found.tolist()) == list(range(num_alpha * num_beta))
+    row, column = np.divmod(found, num_beta)
+    # From a point to the next one it is a step down its column, or to the top of the next column or strip.
+    assert (np.abs(np.diff(column)) <= 1).all()
+    assert (np.abs(np.diff(row)) <= height).all()
+    # A square of points comes together.
+    square = height * min(height, num_beta)
+    if num_alpha >= height:
+        assert row[:square].max() == height - 1
+        assert column[:square].max() == min(height, num_beta) - 1

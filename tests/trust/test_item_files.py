@@ -1,4 +1,4 @@
-"""Files of trajectories, paths and weights with bytes turned or lost: shown, or refused in one line, and drawn or not."""
+"""Files of trajectories, paths, spectra and weights with bytes turned or lost: shown or refused in one line, and drawn or not."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ def files(tmp_path_factory):
                 each.add_(torch.randn(each.shape, generator=generator))
         paths.append(str(folder / f"epoch_{number}.pt"))
         torch.save(model.state_dict(), paths[-1])
-    made = {kind: folder / f"{kind}.h5" for kind in ("trajectory", "path", "weights")}
+    made = {kind: folder / f"{kind}.h5" for kind in ("trajectory", "path", "spectrum", "weights")}
     with redirect_stdout(io.StringIO()):
         mpi_landscape.trajectory(model, "cross_entropy", data, paths, output=made["trajectory"])
         mpi_landscape.connect(
             model, "cross_entropy", data, paths[0], paths[1], method="line", output=made["path"],
             options={"num_points": 5},
+        )  # fmt: skip
+        mpi_landscape.hessian(
+            model, "cross_entropy", data, largest=2, smallest=1, probes=2, steps=4, normalized=True, output=made["spectrum"],
         )  # fmt: skip
         with pytest.raises(SystemExit) as ended:
             weights.main([*paths[:2], "--output", str(made["weights"])])
@@ -61,7 +64,7 @@ def shown(path, *options):
 
 
 @pytest.mark.parametrize("seed", values(range(4), 0))
-@pytest.mark.parametrize("kind", ["trajectory", "path", "weights"])
+@pytest.mark.parametrize("kind", ["trajectory", "path", "spectrum", "weights"])
 def test_a_file_with_turned_bytes_is_shown_or_refused_in_one_line(files, tmp_path, kind, seed):
     chance, content, path = random.Random(seed), files[kind].read_bytes(), tmp_path / "spoiled.h5"
     pictures, refused = str(tmp_path / "pictures"), 0

@@ -50,6 +50,11 @@ Shift = Annotated[
 ]
 _Seed = Annotated[int, _whole(ge=0, le=LARGEST_SEED)]
 Seed = Annotated[_Seed, expecting("a whole number of at least 0 (63 bits)")]
+Index = Annotated[
+    int,
+    _whole(ge=-_MOST_REPEATS, le=_MOST_REPEATS),
+    expecting("a whole number: 0 for the first, -1 for the last"),
+]
 Repeats = Annotated[
     int, _whole(ge=1, le=_MOST_REPEATS), expecting(f"a whole number from 1 to {_MOST_REPEATS}")
 ]

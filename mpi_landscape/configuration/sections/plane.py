@@ -13,6 +13,7 @@ from mpi_landscape.configuration.sections.fields import (
     Buffers,
     Count,
     Flag,
+    Index,
     Names,
     Normalize,
     Only,
@@ -116,8 +117,25 @@ class FileDirection:
     part: Text | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class EigenvectorDirection:
+    """An eigenvector of a Hessian, from a file of `mpi_landscape.hessian` at `path`; of length 1 unless it is normalized.
+
+    Its `index` is 0 for the largest eigenvalue, 1 for the next one, and so on; -1 for the least, the most negative.
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["eigenvector"] = "eigenvector"
+    normalize: Normalize = "none"
+    ignore: Names = ()
+    only: Only = "all"
+    path: Text = field(metadata={"description": "a file of mpi_landscape.hessian"})
+    index: Index = 0
+
+
 # `placement.plane` has a function for each kind, which makes the vector.
-_Kinds = RandomDirection | DifferenceDirection | FileDirection
+_Kinds = RandomDirection | DifferenceDirection | FileDirection | EigenvectorDirection
 Direction = Annotated[_Kinds, Field(discriminator="kind")]
 
 

@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from mpi_landscape.configuration.sections.connect import ConnectConfiguration
 from mpi_landscape.configuration.sections.fields import STRICT, Text
+from mpi_landscape.configuration.sections.hessian import HessianConfiguration
 from mpi_landscape.configuration.sections.plane import (
     DifferenceDirection,
     Directions,
     DirectionsConfiguration,
+    EigenvectorDirection,
     FileDirection,
     GridConfiguration,
     RandomDirection,
@@ -46,6 +48,7 @@ class Configuration:
         training: How the solution is found; None where the file does not say.
         trajectory: Which checkpoints, and on which axes; for `trajectory` alone.
         connect: Which two solutions to connect, and how; None where the file does not say.
+        hessian: Where the Hessian is looked at, and how; None where the file does not say.
 
     Raises:
         InvalidSectionError: The grid has a beta and the directions have none, or it is beyond the precision.
@@ -63,6 +66,7 @@ class Configuration:
     training: TrainingConfiguration | None = None
     trajectory: TrajectoryConfiguration | None = None
     connect: ConnectConfiguration | None = None
+    hessian: HessianConfiguration | None = None
 
     def __post_init__(self) -> None:
         if self.grid.beta is not None and self.directions.beta is None:
@@ -73,10 +77,11 @@ class Configuration:
         self._check_repeats()
         if self.compute.precision == "kept":
             for name, direction in (("alpha", self.directions.alpha), ("beta", self.directions.beta)):
-                if isinstance(direction, FileDirection) and not (name == "beta" and self.grid.beta is None):
+                unused = name == "beta" and self.grid.beta is None
+                if isinstance(direction, FileDirection | EigenvectorDirection) and not unused:
                     raise InvalidSectionError(
-                        f"directions.{name} is of kind file, a vector in float32, and compute.precision is kept, which makes "
-                        f"directions anew at every point; valid are the kinds random and difference"
+                        f"directions.{name} is of kind {direction.kind}, a vector in float32, and compute.precision is kept, "
+                        f"which makes directions anew at every point; valid are the kinds random and difference"
                     )
         self._check_batch_norm()
         for name, axis in (("alpha", self.grid.alpha), ("beta", self.grid.beta)):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mpi_landscape.configuration.sections import fields
 from mpi_landscape.errors import InvalidSectionError
-from mpi_landscape.vocabulary import COMPUTED
+from mpi_landscape.vocabulary import COMPUTED, OF_THE_HESSIAN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,12 @@ class ComputeConfiguration:
             self._check_kept()
         if self.batch_norm == "recomputed":
             self._check_recomputed()
+        curved = [name for name in self.quantities if name in OF_THE_HESSIAN]
+        if curved:
+            raise InvalidSectionError(
+                f"quantities has {curved[0]}, which python -m mpi_landscape.hessian finds, with the losses (hessian.at: grid); "
+                f"leave it out"
+            )
         whole = [name for name in self.quantities if name in COMPUTED]
         if whole and self.relative_error is not None:
             raise InvalidSectionError(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_PROGRAM = ("python", "-m", "mpi_landscape.surface")
+_PROGRAMS = (("python", "-m", "mpi_landscape.surface"), ("python", "-m", "mpi_landscape.hessian"))
 # Option -> what its value must look like; None where it has none.
 _AXIS = r"[-+.\d\w]+:[-+.\d\w]+:\d+"
 _NUMBER = r"[-+.\d]+(e[-+]?\d+)?"
@@ -45,8 +45,8 @@ def command_again(path: str, attributes: Mapping[str, Any]) -> str | None:
         attributes: What it says of itself.
 
     Returns:
-        A command for a shell; None where the file was not made by `python -m mpi_landscape.surface`, or says anything that
-        this program would not have written.
+        A command for a shell; None where the file was not made by `python -m mpi_landscape.surface` or `hessian`, or says
+        anything that these programs would not have written.
 
     Example:
         >>> made = {"command": "python -m mpi_landscape.surface a.yaml --overwrite --line", "folder": "/runs"}
@@ -55,7 +55,7 @@ def command_again(path: str, attributes: Mapping[str, Any]) -> str | None:
         >>> command_again("/runs/a.h5", {"command": "rm -rf /; python -m mpi_landscape.surface a.yaml"}) is None
         True
     """
-    arguments = _arguments(attributes.get("command"))
+    program, arguments = _parts(attributes.get("command"))
     folder = attributes.get("folder", "")
     ranks = attributes.get("ranks", "1")
     if arguments is None or not isinstance(folder, str) or not re.fullmatch(r"[1-9]\d{0,6}", str(ranks)):
@@ -64,18 +64,19 @@ def command_again(path: str, attributes: Mapping[str, Any]) -> str | None:
         return None
     launcher = [] if str(ranks) == "1" else ["mpiexec", "-n", str(ranks)]
     place = f"cd {shlex.quote(folder)} && " if folder else ""
-    return place + shlex.join([*launcher, *_PROGRAM, *arguments, "--output", str(Path(path).absolute())])
+    return place + shlex.join([*launcher, *program, *arguments, "--output", str(Path(path).absolute())])
 
 
-def _arguments(command: Any) -> list[str] | None:
-    """The arguments of the program, of which one is its configuration; None where a word is none of its own."""
+def _parts(command: Any) -> tuple[tuple[str, ...], list[str] | None]:
+    """A program and its arguments, of which one is its configuration; None where a word is none of its own."""
     try:
         words = shlex.split(command) if isinstance(command, str) else []
     except ValueError:
-        return None
-    if tuple(words[: len(_PROGRAM)]) != _PROGRAM or len(words) > _MOST_WORDS or not all(map(_is_word, words)):
-        return None
-    return _checked(words[len(_PROGRAM) :])
+        return (), None
+    program, arguments = tuple(words[:3]), words[3:]
+    if program not in _PROGRAMS or len(words) > _MOST_WORDS or not all(map(_is_word, words)):
+        return (), None
+    return program, _checked(arguments)
 
 
 def _checked(words: Sequence[str]) -> list[str] | None:

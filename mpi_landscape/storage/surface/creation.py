@@ -118,6 +118,7 @@ def _fill(file: h5py.File, contents: Contents) -> None:
         "points_per_tile": plan.points_per_tile,
         "splits": ", ".join(split for split, _ in plan.shards),
         "shards": np.array([count for _, count in plan.shards], dtype=np.int64),
+        **({"strips": grid.strips} if grid.strips else {}),
         # Not said where they are: so are all files of before.
         **({} if contents.save_vectors else {"vectors": "recipe"}),
     }

@@ -147,7 +147,8 @@ def read_plan(file: h5py.File) -> tuple[Grid, Plan, Quantities]:
     axes = [
         _read_axis(path, file, name) for name in ("alpha", "beta") if name == "alpha" or holds(file, name)
     ]
-    grid = Grid(axes[0], axes[1] if len(axes) > 1 else None, _read_seeds(path, file))
+    strips = _read_strips(path, file)
+    grid = Grid(axes[0], axes[1] if len(axes) > 1 else None, _read_seeds(path, file), strips)
     splits = check_names(path, text(path, file, "splits"))
     counts, points = whole_numbers(path, file, "shards"), whole_numbers(path, file, "points_per_tile")
     if len(counts) != len(splits) or len(points) != 1:
@@ -200,6 +201,16 @@ def _read_seeds(path: Path, file: h5py.File) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) < len(seeds) or holds(file, "beta"):
         raise LandscapeError(f"{path}: is damaged: its repeats are those of no lines")
     return tuple(seeds)
+
+
+def _read_strips(path: Path, file: h5py.File) -> int:
+    """The alphas of a strip, where points are visited so; 0 where nothing is said."""
+    if "strips" not in file.attrs:
+        return 0
+    found = whole_numbers(path, file, "strips")
+    if len(found) != 1 or not 1 <= found[0] <= MAX_AXIS_POINTS:
+        raise LandscapeError(f"{path}: is damaged: its attribute strips is none")
+    return found[0]
 
 
 def _read_axis(path: Path, file: h5py.File, name: str) -> Axis:

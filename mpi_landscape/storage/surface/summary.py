@@ -11,9 +11,13 @@ import numpy as np
 from mpi_landscape.storage.identity import of_attributes
 from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.again import command_again
+from mpi_landscape.storage.surface.curvature import curvature_facts, curvature_lines
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.wording import coordinates, ranges, shortened
+
+# Known where it was looked at, and told with the curvature.
+_OF_FEW_POINTS = "_lambda_difference"
 
 
 def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
@@ -54,6 +58,7 @@ def summarize(surface: Surface, tiles: tuple[int, int, int]) -> dict[str, Any]:
         **({"points": [asdict(point) for point in surface.points]} if surface.points else {}),
         **({"weight_decay": {"strength": strength, "of": of, "words": added}} if added else {}),
         "quantities": {name: _range(surface, name) for name in surface.quantities},
+        **({"curvature": curvature} if (curvature := curvature_facts(surface)) else {}),
         "certificate": certificate,
         "identity": identity,
         "provenance": attributes,
@@ -83,7 +88,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
         text.append(f"losses       {facts['weight_decay']['words']}: (λ/2)·‖θ‖² is added")
     width = max(16, *map(len, facts["quantities"]))
     for name, values in facts["quantities"].items():
-        text.append(f"{name:<{width}} {_describe(values)}")
+        if not name.endswith(_OF_FEW_POINTS):
+            text.append(f"{name:<{width}} {_describe(values)}")
+    text += curvature_lines(facts.get("curvature", {}))
     certificate = facts["certificate"]
     text.append("certificate  (how far the numbers can be trusted)")
     for name in [name for name in certificate if name.endswith("_loss")]:

@@ -17,13 +17,14 @@ from mpi_landscape.storage.surface import decay
 from mpi_landscape.storage.surface.ending import Ended
 from mpi_landscape.storage.surface.labelled import labelled
 from mpi_landscape.storage.surface.points import NamedPoint
+from mpi_landscape.vocabulary import COMPUTED
 from mpi_landscape.wording import listed
 
 if TYPE_CHECKING:
     import xarray
 
-# Computed norms of gradients are those of the loss alone.
-_OF_THE_LOSS_ALONE = "_gradient_norm"
+# Computed norms of gradients and eigenvalues are those of the loss alone.
+_OF_THE_LOSS_ALONE = tuple(f"_{name}" for name in (*COMPUTED, "curvature_ratio"))
 
 
 class Minimum(NamedTuple):
@@ -268,7 +269,8 @@ class Surface(ByName):
         """Draw it as `python -m plotting` does.
 
         Args:
-            kind: `contour`, `filled`, `surface`, `heatmap`, `line` or `persistence`; by default contour, or line for a line.
+            kind: `contour`, `filled`, `surface`, `heatmap`, `line` or `persistence`; by default contour, or line for a line. Of a
+                map of curvature also `curvature`, the default, and `extremes`.
             quantity: Such as `test_loss`; by default the first loss, in a line with its accuracy.
             ax: Axes of matplotlib to draw into, of projection 3d for a surface; by default a figure of its own.
             options: As those of the command line: scale, levels, vmin, vmax, title.

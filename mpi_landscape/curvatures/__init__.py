@@ -1,0 +1,1 @@
+"""Spectra of the Hessian of a mean loss at points."""
