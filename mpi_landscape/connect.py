@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
-from mpi_landscape.configuration.overrides import Override, of_option
+from mpi_landscape.configuration.overrides import with_output
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.claim import claimed, named_file
@@ -53,9 +53,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     where = str(options.configuration)
     from mpi_landscape.configuration import reading
 
-    overrides: list[str | Override] = list(options.set)
-    if options.output is not None:
-        overrides.append(of_option("--output", "output", options.output))
+    overrides = with_output(options.set, options.output, "output")
     configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
     assert configuration is not None
     with ranks.together():

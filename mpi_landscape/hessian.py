@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
-from mpi_landscape.configuration.overrides import Override, of_option
+from mpi_landscape.configuration.overrides import with_output
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.writer import CHOICES
@@ -53,9 +53,7 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     from mpi_landscape.configuration import reading
     from mpi_landscape.storage.surface.plane import is_of_a_surface
 
-    overrides: list[str | Override] = list(options.set)
-    if options.output is not None:
-        overrides.append(of_option("--output", "hessian.output", options.output))
+    overrides = with_output(options.set, options.output, "hessian.output")
     configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
     assert configuration is not None
     at = configuration.hessian.at if configuration.hessian else "center"
@@ -68,7 +66,7 @@ def _map(options: argparse.Namespace, ranks: Ranks, configuration: Configuration
     """At every point of a plane."""
     from mpi_landscape.configuration.reading import to_yaml
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-    from mpi_landscape.parallel.stopping import Stopping, exit_status
+    from mpi_landscape.parallel.stopping import Stopping
     from mpi_landscape.surfaces.computing import compute
     from mpi_landscape.surfaces.curvature import curved, in_the_plane, said_of_the_map
     from mpi_landscape.surfaces.ranges import resolved
@@ -97,11 +95,9 @@ def _map(options: argparse.Namespace, ranks: Ranks, configuration: Configuration
             stopping=stopping,
             attributes={"title": configuration.title, "configuration": to_yaml(configuration)},
         )
-    if options.dry_run:
-        return program.DONE
-    if ending.stopped is not None:
-        ranks.say(f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on")
-        return exit_status(ending.stopped)
+    status = program.status_before_the_end(options.dry_run, ranks, ending.stopped, ending.summary)
+    if status is not None:
+        return status
     ranks.say(f"{path}: {ending.summary}")
     for line in ranks.share(ranks.on_root(lambda: said_of_the_map(path))) or []:
         ranks.say(line)
@@ -148,7 +144,7 @@ def _point(
     from mpi_landscape.curvatures.computing import compute, said_of_the_spectrum
     from mpi_landscape.curvatures.request import request_of
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-    from mpi_landscape.parallel.stopping import Stopping, exit_status
+    from mpi_landscape.parallel.stopping import Stopping
     from mpi_landscape.storage.spectrum.schema import check_kind
 
     with ExitStack() as resources:
@@ -169,11 +165,9 @@ def _point(
             stopping=stopping,
             attributes={"title": configuration.title, "configuration": to_yaml(configuration)},
         )
-    if options.dry_run:
-        return program.DONE
-    if ending.stopped is not None:
-        ranks.say(f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on")
-        return exit_status(ending.stopped)
+    status = program.status_before_the_end(options.dry_run, ranks, ending.stopped, ending.summary)
+    if status is not None:
+        return status
     for line in ranks.share(ranks.on_root(lambda: said_of_the_spectrum(path))) or []:
         ranks.say(line)
     ranks.say(f"{path}: {ending.summary}")

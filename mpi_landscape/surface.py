@@ -113,7 +113,7 @@ def _compute(
 ) -> int:
     from mpi_landscape.configuration.reading import to_yaml
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-    from mpi_landscape.parallel.stopping import Stopping, exit_status
+    from mpi_landscape.parallel.stopping import Stopping
     from mpi_landscape.storage.provenance import provenance
     from mpi_landscape.surfaces.computing import compute
     from mpi_landscape.surfaces.ranges import resolved
@@ -139,11 +139,9 @@ def _compute(
             stopping=stopping,
             attributes=attributes,
         )
-    if options.dry_run:
-        return program.DONE
-    if ending.stopped is not None:
-        ranks.say(f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on")
-        return exit_status(ending.stopped)
+    status = program.status_before_the_end(options.dry_run, ranks, ending.stopped, ending.summary)
+    if status is not None:
+        return status
     ranks.say(f"{path}: {ending.summary}")
     return program.DONE
 

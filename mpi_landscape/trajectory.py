@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from mpi_landscape.command import execution as program
 from mpi_landscape.command import parser as command_line
 from mpi_landscape.command.memory import keep_freed_memory
-from mpi_landscape.configuration.overrides import Override, of_option
+from mpi_landscape.configuration.overrides import with_output
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.storage.claim import claimed
 from mpi_landscape.storage.trajectory.reader import read_attributes
@@ -47,11 +47,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     # torch takes seconds to import; what the command line alone shows is refused before.
     from mpi_landscape.configuration import reading
     from mpi_landscape.configuration.reading import to_yaml
-    from mpi_landscape.parallel.stopping import Stopping, exit_status
+    from mpi_landscape.parallel.stopping import Stopping
 
-    overrides: list[str | Override] = list(options.set)
-    if options.output is not None:
-        overrides.append(of_option("--output", "trajectory.output", options.output))
+    overrides = with_output(options.set, options.output, "trajectory.output")
     configuration = ranks.share(ranks.on_root(lambda: reading.load(where, overrides)))
     assert configuration is not None
     from mpi_landscape.evaluation.arithmetic import exact_arithmetic
@@ -81,11 +79,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
             stopping=stopping,
             attributes={"title": configuration.title, "configuration": to_yaml(configuration)},
         )
-    if options.dry_run:
-        return program.DONE
-    if ending.stopped is not None:
-        ranks.say(f"stopped by {ending.stopped}, {ending.summary}; run the same command again to go on")
-        return exit_status(ending.stopped)
+    status = program.status_before_the_end(options.dry_run, ranks, ending.stopped, ending.summary)
+    if status is not None:
+        return status
     ranks.say(f"{path}: {ending.summary}")
     return program.DONE
 

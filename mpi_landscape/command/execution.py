@@ -32,6 +32,16 @@ DONE, FAILED = 0, 1
 _LESS_THAN_FLOAT32 = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 
 
+def status_before_the_end(dry_run: bool, ranks: Ranks, stopped: str | None, summary: str) -> int | None:
+    """The exit status of a job that has said its plan alone, or was stopped, which is said; None at its end."""
+    if dry_run:
+        return DONE
+    if stopped is None:
+        return None
+    ranks.say(f"stopped by {stopped}, {summary}; run the same command again to go on")
+    return exit_status(stopped)
+
+
 def execute(
     arguments: argparse.ArgumentParser,
     main: Callable[[argparse.Namespace, Ranks], int],

@@ -42,6 +42,11 @@ def parsed(text: str) -> Override:
     return Override(said=f"--set {given}", key=key, value=found)
 
 
+def with_output(said: Sequence[str], output: str | None, key: str) -> list[str | Override]:
+    """What `--set` says, and after it `--output`, of which a field is another in every program."""
+    return [*said, *([] if output is None else [of_option("--output", key, output)])]
+
+
 def apply(values: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
     """A copy that one option after another has changed; sections on the way to a field are created.
 

@@ -43,6 +43,7 @@ from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.placement.sharing import share_tensors
 from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.storage.identity import fingerprint
+from mpi_landscape.storage.item_file import decided
 from mpi_landscape.storage.spectrum.creation import size_of
 from mpi_landscape.storage.spectrum.reader import read_attributes, read_spectrum
 from mpi_landscape.storage.spectrum.schema import Shape
@@ -98,12 +99,15 @@ def compute(
         size = where.space.size
         with ranks.together():
             check_numbers(request, size)
-    decided = ranks.share(ranks.on_root(lambda: _decided(None if overwrite else path))) or Decisions()
+    before = (
+        ranks.share(ranks.on_root(lambda: decided(None if overwrite else path, read_attributes)))
+        or Decisions()
+    )
     (dataset,) = request.problem.splits.values()
     most = most_per_batch(len(dataset))  # type: ignore[arg-type]
     with ExitStack() as resources:
         seat = resources.enter_context(
-            placed(request.problem, ranks, request.compute, decided, most_per_batch=most)
+            placed(request.problem, ranks, request.compute, before, most_per_batch=most)
         )
         with ranks.together():
             check_memory(request, seat, size)
@@ -270,13 +274,6 @@ def _scale(request: Request, seat: Placed, space: Space) -> Tensor | None:
     if not request.said.normalized:
         return None
     return space.scale(space.vector(tensors_of(seat.problem.model), seat.precision.data)).to(seat.device)
-
-
-def _decided(path: Path | None) -> Decisions:
-    """What a file that may be continued was made with."""
-    if path is None or not path.exists():
-        return Decisions()
-    return Decisions(batch_size=int(read_attributes(path)["batch_size"]))
 
 
 def said_of_the_spectrum(path: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,59 +13,20 @@ from mpi_landscape.parallel.devices import device_name
 from mpi_landscape.placement.placing import Placed
 from mpi_landscape.storage import identity
 from mpi_landscape.storage.cells import Cells
-from mpi_landscape.storage.item_file import read_item_attributes
 from mpi_landscape.storage.provenance import provenance
 from mpi_landscape.storage.spectrum.creation import SpectrumContents, Tensors, create_spectrum
 from mpi_landscape.storage.spectrum.schema import Shape, open_items, open_spectrum_file
+from mpi_landscape.work.item_file import OwnFile
 
 
-class SpectrumFile:
-    """The file of this very run; a `work.kept.Kept`.
+class SpectrumFile(OwnFile[SpectrumContents]):
+    """The file of a spectrum."""
 
-    Args:
-        path: Where it is; the caller holds its lock on rank 0.
-        contents: What a new file holds, on rank 0 alone.
-        identity: What defines its numbers.
-        overwrite: Whether a file that is there is replaced.
-    """
+    def _create(self, contents: SpectrumContents) -> None:
+        create_spectrum(self._path, contents)
 
-    def __init__(
-        self,
-        path: Path,
-        contents: SpectrumContents | None,
-        *,
-        identity: Mapping[str, str],
-        overwrite: bool,
-    ) -> None:
-        self._path, self._contents = path, contents
-        self._identity, self._overwrite = identity, overwrite
-        self.notes: Mapping[str, float] = {}
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-        return self._path
-
-    def ensure(self) -> None:
-        """Leave a file of this very run: the one that is there, or a new one.
-
-        Raises:
-            LandscapeError: The one that is there is another run's, or none can be made.
-        """
-        assert self._contents is not None
-        if self._path.exists() and not self._overwrite:
-            self.check()
-        else:
-            create_spectrum(self._path, self._contents)
-
-    def check(self) -> None:
-        """See that the file is the one of this very run.
-
-        Raises:
-            LandscapeError: It is not.
-        """
-        with open_spectrum_file(self._path, "r") as file:
-            identity.check_same(self._path, read_item_attributes(self._path, file), self._identity)
+    def _look(self) -> Any:
+        return open_spectrum_file(self._path, "r")
 
     def open(self, comm: Any | None, mode: str) -> Cells:
         """Open it for its items."""

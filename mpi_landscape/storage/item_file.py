@@ -6,7 +6,7 @@ item, its checksum, its mark, then what the row makes known. Killed at any insta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
+from mpi_landscape.plan.decisions import Decisions
 from mpi_landscape.storage import cells, files
 from mpi_landscape.storage.cells import Block, Cells
 from mpi_landscape.storage.dimensions import Dimensions
@@ -227,6 +228,13 @@ def read_variable(path: Path, file: h5py.File, name: str, shape: tuple[int | Non
     check_datasets(path, file, {name: (shape, kind)})
     values = file[name][...]
     return [plain(each) or "" for each in values.tolist()] if kind == "O" else values
+
+
+def decided(path: Path | None, look: Callable[[Path], Mapping[str, Any]]) -> Decisions:
+    """What a file that may be continued was made with, from what it says of itself; nothing where there is none."""
+    if path is None or not path.exists():
+        return Decisions()
+    return Decisions(batch_size=int(look(path)["batch_size"]))
 
 
 def read_item_attributes(path: Path, file: h5py.File) -> dict[str, Any]:

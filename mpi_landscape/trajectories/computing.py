@@ -12,6 +12,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.placing import placed
 from mpi_landscape.plan.decisions import Decisions
+from mpi_landscape.storage.item_file import decided
 from mpi_landscape.storage.trajectory.reader import KIND, WHAT, read_attributes
 from mpi_landscape.trajectories.axes import Located, Opened, locate, open_all
 from mpi_landscape.trajectories.contents import contents_of, identity_of
@@ -62,9 +63,12 @@ def compute(
         if located is not None:
             for line in _lines(request, located):
                 ranks.say(line)
-    decided = ranks.share(ranks.on_root(lambda: _decided(None if overwrite else path))) or Decisions()
+    before = (
+        ranks.share(ranks.on_root(lambda: decided(None if overwrite else path, read_attributes)))
+        or Decisions()
+    )
     with (
-        placed(request.problem, ranks, request.compute, decided) as seat,
+        placed(request.problem, ranks, request.compute, before) as seat,
         losses_of(request, seat, located) as losses,
     ):
         with stopping.at_once():
@@ -117,13 +121,6 @@ def _complete(
     )
     kept = ItemFile(path, contents, what=WHAT, kind=KIND, identity=identity, overwrite=overwrite)
     return complete(job, kept, ranks, writer=writer, stopping=stopping)
-
-
-def _decided(path: Path | None) -> Decisions:
-    """What a file that may be continued was made with."""
-    if path is None or not path.exists():
-        return Decisions()
-    return Decisions(batch_size=int(read_attributes(path)["batch_size"]))
 
 
 def _check_time_limit(limit: float | None, seconds: float) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,30 +20,23 @@ from mpi_landscape.storage.item_file import (
     read_item_attributes,
 )
 
+Contents = TypeVar("Contents")
 
-class ItemFile:
+
+class OwnFile(ABC, Generic[Contents]):
     """The file of this very run; a `work.kept.Kept`.
 
     Args:
         path: Where it is; the caller holds its lock on rank 0.
         contents: What a new file holds, on rank 0 alone.
-        what: What it is, for messages: `a trajectory file`.
         identity: What defines its numbers.
-        kind: As `contents` has it.
         overwrite: Whether a file that is there is replaced.
     """
 
     def __init__(
-        self,
-        path: Path,
-        contents: ItemContents | None,
-        *,
-        what: str,
-        kind: str,
-        identity: Mapping[str, str],
-        overwrite: bool,
+        self, path: Path, contents: Contents | None, *, identity: Mapping[str, str], overwrite: bool
     ) -> None:
-        self._path, self._contents, self._what, self._kind = path, contents, what, kind
+        self._path, self._contents = path, contents
         self._identity, self._overwrite = identity, overwrite
         self.notes: Mapping[str, float] = {}
 
@@ -61,7 +55,7 @@ class ItemFile:
         if self._path.exists() and not self._overwrite:
             self.check()
         else:
-            create_items(self._path, self._contents)
+            self._create(self._contents)
 
     def check(self) -> None:
         """See that the file is the one of this very run.
@@ -69,8 +63,52 @@ class ItemFile:
         Raises:
             LandscapeError: It is not.
         """
-        with open_item_file(self._path, "r", kind=self._kind, what=self._what) as file:
+        with self._look() as file:
             identity.check_same(self._path, read_item_attributes(self._path, file), self._identity)
+
+    @abstractmethod
+    def open(self, comm: Any | None, mode: str) -> Cells:
+        """Open it for its items."""
+
+    @abstractmethod
+    def _create(self, contents: Contents) -> None:
+        """Make a new one."""
+
+    @abstractmethod
+    def _look(self) -> Any:
+        """Open it to read, seen to be of its kind."""
+
+
+class ItemFile(OwnFile[ItemContents]):
+    """A file of items with one row each.
+
+    Args:
+        path: As for `OwnFile`.
+        contents: Likewise.
+        what: What it is, for messages: `a trajectory file`.
+        kind: As `contents` has it.
+        identity: As for `OwnFile`.
+        overwrite: Likewise.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        contents: ItemContents | None,
+        *,
+        what: str,
+        kind: str,
+        identity: Mapping[str, str],
+        overwrite: bool,
+    ) -> None:
+        super().__init__(path, contents, identity=identity, overwrite=overwrite)
+        self._what, self._kind = what, kind
+
+    def _create(self, contents: ItemContents) -> None:
+        create_items(self._path, contents)
+
+    def _look(self) -> Any:
+        return open_item_file(self._path, "r", kind=self._kind, what=self._what)
 
     def open(self, comm: Any | None, mode: str) -> Cells:
         """Open it for its items."""
