@@ -107,28 +107,19 @@ def _map(options: argparse.Namespace, ranks: Ranks, configuration: Configuration
 def _points(options: argparse.Namespace, ranks: Ranks, configuration: Configuration, where: str) -> int:
     """At the center, at a checkpoint, or at several checkpoints one after the other, each into a file of its own."""
     from mpi_landscape.curvatures.request import points_of, try_points
-    from mpi_landscape.parallel.stopping import STOPPED
 
     start = time.monotonic()
     found = ranks.share(ranks.on_root(lambda: points_of(configuration, where))) or []
     if len(found) > 1:
         # One that does not fit is refused before hours of work at the first.
         ranks.on_root(lambda: try_points([each for each, _ in found], where=where))
-    for number, (point, path) in enumerate(found, start=1):
-        limit = options.time_limit
-        if len(found) > 1:
-            ranks.say(f"checkpoint  {number} of {len(found)}: {point.model.checkpoint} into {path}")
-            # Rank 0's clock decides: all begin the next one, or none.
-            limit = None if limit is None else ranks.share(limit - (time.monotonic() - start))
-            if limit is not None and limit <= 0:
-                ranks.say(
-                    f"stopped by the time limit of {options.time_limit:g} s; run the same command again to go on"
-                )
-                return STOPPED
-        status = _point(options, ranks, point, path, where, limit)
-        if status != program.DONE:
-            return status
-    return program.DONE
+    return program.one_after_another(
+        [(point.model.checkpoint, path) for point, path in found],
+        ranks,
+        options.time_limit,
+        start,
+        lambda number, limit: _point(options, ranks, *found[number], where, limit),
+    )
 
 
 def _point(

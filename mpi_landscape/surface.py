@@ -62,7 +62,6 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     with ranks.together():
         overrides = _overrides(options)
     from mpi_landscape.configuration import reading
-    from mpi_landscape.parallel.stopping import STOPPED
 
     found = ranks.share(ranks.on_root(lambda: reading.load_surfaces(where, overrides)))
     assert found is not None
@@ -70,24 +69,16 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         paths = [_output(configuration, where) for configuration in found]
     if len(found) > 1:
         _look_at_all(found, ranks, where)
-    for number, (configuration, path) in enumerate(zip(found, paths, strict=True), start=1):
-        limit = options.time_limit
-        if len(found) > 1:
-            ranks.say(f"checkpoint  {number} of {len(found)}: {configuration.model.checkpoint} into {path}")
-            # Rank 0's clock decides: all begin the next one, or none.
-            limit = None if limit is None else ranks.share(limit - (time.monotonic() - start))
-            if limit is not None and limit <= 0:
-                ranks.say(
-                    f"stopped by the time limit of {options.time_limit:g} s; run the same command again to go on"
-                )
-                return STOPPED
+
+    def one(number: int, limit: float | None) -> int:
+        configuration, path = found[number], paths[number]
         with ExitStack() as resources:
             if not options.dry_run:
                 _claim(path, options, ranks, resources)
-            status = _compute(options, ranks, configuration, path, where, limit, several=len(found) > 1)
-        if status != program.DONE:
-            return status
-    return program.DONE
+            return _compute(options, ranks, configuration, path, where, limit, several=len(found) > 1)
+
+    names = [(configuration.model.checkpoint, path) for configuration, path in zip(found, paths, strict=True)]
+    return program.one_after_another(names, ranks, options.time_limit, start, one)
 
 
 def _claim(path: Path, options: argparse.Namespace, ranks: Ranks, resources: ExitStack) -> None:

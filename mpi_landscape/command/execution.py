@@ -9,6 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from mpi_landscape.command.parser import REFUSED
@@ -19,6 +20,7 @@ from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.parallel.session import watched
 from mpi_landscape.parallel.stopping import (
     INTERRUPTED,
+    STOPPED,
     Interrupted,
     answer_from_the_start,
     answer_no_more,
@@ -40,6 +42,39 @@ def status_before_the_end(dry_run: bool, ranks: Ranks, stopped: str | None, summ
         return None
     ranks.say(f"stopped by {stopped}, {summary}; run the same command again to go on")
     return exit_status(stopped)
+
+
+def one_after_another(
+    names: Sequence[tuple[str | None, Path]],
+    ranks: Ranks,
+    time_limit: float | None,
+    start: float,
+    work: Callable[[int, float | None], int],
+) -> int:
+    """Do the same at each of several checkpoints, into a file of its own, and within one time limit. Collective.
+
+    Args:
+        names: Of each its checkpoint and its file.
+        ranks: The job.
+        time_limit: Seconds for all together.
+        start: When they began to count, of `time.monotonic`.
+        work: The number of one and the seconds that are left -> its exit status; the first that is not done ends it.
+    """
+    for number, (checkpoint, path) in enumerate(names):
+        limit = time_limit
+        if len(names) > 1:
+            ranks.say(f"checkpoint  {number + 1} of {len(names)}: {checkpoint} into {path}")
+            # Rank 0's clock decides: all begin the next one, or none.
+            limit = None if limit is None else ranks.share(limit - (time.monotonic() - start))
+            if limit is not None and limit <= 0:
+                ranks.say(
+                    f"stopped by the time limit of {time_limit:g} s; run the same command again to go on"
+                )
+                return STOPPED
+        status = work(number, limit)
+        if status != DONE:
+            return status
+    return DONE
 
 
 def execute(

@@ -28,7 +28,7 @@ from mpi_landscape.storage.surface.reader import read_surface
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.storage.temporary import TemporaryPlace
 from mpi_landscape.surfaces.computing import compute as run_job
-from mpi_landscape.surfaces.curvature import OUTPUT, curved, in_the_plane
+from mpi_landscape.surfaces.curvature import curved, in_the_plane
 from mpi_landscape.surfaces.ranges import resolved
 from mpi_landscape.surfaces.request import Request, grid_of, open_axes_of
 
@@ -133,7 +133,7 @@ def hessian(
             check_loss(loss, where=_WHERE)
             given = check_data(data, where=_WHERE, collate_fn=collate_fn)
             directions, ends = lent_ends(directions, where=_WHERE)
-        place = ranks.on_root(lambda: TemporaryPlace(OUTPUT)) if output is None else None
+        place = ranks.on_root(lambda: TemporaryPlace("hessian.h5")) if output is None else None
         path = Path(output) if output is not None else ranks.share(place.path if place else Path())
         with ranks.together():
             configuration = _configuration(named, section, path, alpha, beta, directions, compute)
