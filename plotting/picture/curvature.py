@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.identity import of_attributes
+from mpi_landscape.storage.surface.curvature import NOT_CONVEX
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.vocabulary import RESOLVED
 from mpi_landscape.wording import listed
@@ -15,8 +16,6 @@ from plotting.picture.field import Field, field_of, warning_facts
 from plotting.picture.levels import drawable, format_value
 from plotting.picture.quantities import OPERATORS, RATIO, Measure, ends_of, title_of
 
-# Beyond this |λmin / λmax| a point counts as not convex in the share that a picture states.
-NOT_CONVEX = 0.1
 # An eigenvalue over its residual, below which it is not found well.
 _CONVERGED = 10.0
 

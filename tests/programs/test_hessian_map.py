@@ -336,6 +336,9 @@ def loss(model, batch):
 
 def convex(model, batch):
     return model.weight[0, 0] ** 2 * batch[0][:, 0] + 0 * model.weight[0, 1] ** 2
+
+def bowl(model, batch):
+    return (2 * model.weight[0, 0] ** 2 + model.weight[0, 1] ** 2) * batch[0][:, 0]
 """
 
 
@@ -366,6 +369,15 @@ def test_a_point_whose_loss_is_not_finite_is_nan_and_the_rest_goes_on(saddle, he
     assert found.done["train"].all()
     assert f"at {5 - finite.sum()} of 5 points the loss is not finite" in ended.out
     assert "beyond 0.1 at 100 % of the points" in ended.out
+
+
+def test_a_ratio_of_positive_ends_does_not_count_as_not_convex(saddle, here):
+    saddle.edit(":loss", ":bowl")
+    saddle.edit("alpha: [-2, 2, 5]", "alpha: [-0.5, 0.5, 3]")
+    assert here(hessian.main, saddle.configuration).status == 0
+    facts = json.loads(here(inspect.main, saddle.folder / "map.h5", "--json").out)["curvature"]["train"]
+    assert facts["largest_ratio"]["value"] == pytest.approx(0.5, rel=1e-3)
+    assert facts["not_convex"] == 0
 
 
 def test_a_lower_end_that_is_zero_is_said_and_never_shown_as_a_place(saddle, here):

@@ -35,8 +35,9 @@ _SAME = {torch.float32: 1e-3, torch.float64: 1e-9}
 _PRECISE = (1e-4, 1e-5)
 # How far away it is tried, in units of the size of each tensor's numbers; where products are not finite, it is not.
 _AWAY = (0.01, 0.1, 0.3)
-# Vectors with which it is tried.
-_VECTORS = 2
+
+
+State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +62,32 @@ class Trial:
     tried: Callable[[Way], AbstractContextManager[Replica]]
     operator: Callable[[Way], Operator]
 
-    def losses(self, way: Way) -> Tensor:
-        """(valid,) float64, where the network is now."""
-        with self.tried(way) as replica:
-            return replica.function(self.batch).losses()[0].detach()
+    def losses(self, way: Way, came: State) -> list[Tensor]:
+        """(valid,) float64 at each place away from where the network came."""
+        return self._at_places(way, came, lambda replica: replica.function(self.batch).losses()[0].detach())
 
-    def products(self, way: Way) -> Tensor:
-        """(k, n), with a few vectors, where the network is now."""
+    def products(self, way: Way, came: State) -> list[Tensor]:
+        """(n,) at each place, with a random vector, which has a part in every direction."""
         generator = torch.Generator().manual_seed(0)
-        rows = torch.randn(_VECTORS, self.space.size, generator=generator, dtype=torch.float64)
-        with self.tried(way) as replica:
+        row = torch.randn(1, self.space.size, generator=generator, dtype=torch.float64)
+
+        def work(replica: Replica) -> Tensor:
             function = replica.function(self.batch)
-            rows = rows.to(function.parameters[0].device, self.dtype)
-            return replica.products(self.operator(way)(function), rows)
+            vector = row.to(function.parameters[0].device, self.dtype)
+            return replica.products(self.operator(way)(function), vector)[0]
+
+        return self._at_places(way, came, work)
+
+    def _at_places(self, way: Way, came: State, work: Callable[[Replica], Tensor]) -> list[Tensor]:
+        with self.tried(way) as replica:
+            return [work(replica) for _ in _places(self.network, self.space, came, replica)]
 
     def run(self, network: nn.Module) -> Any:
         """The losses of the examples."""
         return self.loss(network, nests.fresh(self.batch.data))
 
 
-def choose(trial: Trial, came: Mapping[str, Tensor], *, compiled: bool, threads: int = 1) -> Way:
+def choose(trial: Trial, came: State, *, compiled: bool, threads: int = 1) -> Way:
     """The fastest way that proves right.
 
     Args:
@@ -89,17 +96,14 @@ def choose(trial: Trial, came: Mapping[str, Tensor], *, compiled: bool, threads:
         compiled: Whether compiling is asked for.
         threads: How many there are.
     """
-    way, dropped = PLAIN, list[str]()
-    if trial.dtype == torch.float32:
-        way = _precise(trial, came, way, dropped)
+    dropped: list[str] = []
+    way, wanted = _right(trial, came, dropped)
     reach = reach_of(trial.network, trial.loss)
     if reach.network is not None:
         dropped.append(
             f"copies dropped: {reach.network}; the network itself is used, in one thread of each rank"
         )
         return replace(way, alone=True, dropped=tuple(dropped))
-    right = way
-    wanted = _at_places(trial, came, lambda: trial.products(right))
     shared = reach.shared or reach.written()
     if shared is not None:
         way = replace(way, alone=True)
@@ -136,7 +140,7 @@ def _together(
     trial: Trial,
     way: Way,
     steps: list[Callable[[Way], Way | None]],
-    came: Mapping[str, Tensor],
+    came: State,
     wanted: list[Tensor],
 ) -> Way | None:
     """With all steps that the network has a place for, where that proves right at once, as it nearly always does."""
@@ -150,30 +154,40 @@ def _together(
         return None
 
 
-def _precise(trial: Trial, came: Mapping[str, Tensor], way: Way, dropped: list[str]) -> Way:
-    """With the loss in float64, where that is the same loss."""
-    candidate = replace(way, precise=True)
+def _right(trial: Trial, came: State, dropped: list[str]) -> tuple[Way, list[Tensor]]:
+    """The way that is right by itself, with the loss in float64 where that is the same loss, and its products."""
+    candidate = _precise(trial, came, dropped) if trial.dtype == torch.float32 else PLAIN
+    if candidate.precise:
+        try:
+            return candidate, trial.products(candidate, came)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            dropped.append(f"loss in float64 dropped: {_reason(error)}")
+    return PLAIN, trial.products(PLAIN, came)
+
+
+def _precise(trial: Trial, came: State, dropped: list[str]) -> Way:
+    candidate = replace(PLAIN, precise=True)
     relative, least = _PRECISE
-    plain = torch.stack(_at_places(trial, came, lambda: trial.losses(way)))
+    plain = torch.stack(trial.losses(PLAIN, came))
     try:
-        found = torch.stack(_at_places(trial, came, lambda: trial.losses(candidate)))
-        trial.products(candidate)
+        found = torch.stack(trial.losses(candidate, came))
     except Exception as error:
         if is_out_of_memory(error):
             raise
         dropped.append(f"loss in float64 dropped: {_reason(error)}")
-        return way
-    if torch.equal(
-        found, plain
-    ):  # nothing is gained, as where the loss does not call the network by its name
-        return way
+        return PLAIN
+    # Nothing is gained where they are equal, as where the loss does not call the network by its name.
+    if torch.equal(found, plain):
+        return PLAIN
     if torch.allclose(found, plain, rtol=relative, atol=least, equal_nan=True):
         return candidate
     worst = int((found - plain).abs().nan_to_num().argmax())
     dropped.append(
         f"loss in float64 dropped: it gives {float(found.flatten()[worst]):.9g}, not {float(plain.flatten()[worst]):.9g}"
     )
-    return way
+    return PLAIN
 
 
 def _with_folding(trial: Trial, way: Way) -> Way | None:
@@ -191,42 +205,40 @@ def _with_channels_last(trial: Trial, way: Way) -> Way | None:
     return replace(way, channels_last=True)
 
 
-def _objection(trial: Trial, way: Way, came: Mapping[str, Tensor], wanted: list[Tensor]) -> str | None:
+def _objection(trial: Trial, way: Way, came: State, wanted: list[Tensor]) -> str | None:
     """What speaks against a way; None where its products are those that are wanted."""
-    everywhere = _at_places(trial, came, lambda: trial.products(way))
     tried = 0
-    for found, right in zip(everywhere, wanted, strict=True):
+    for found, right in zip(trial.products(way, came), wanted, strict=True):
         if not bool(torch.isfinite(right).all()):
             continue
         tried += 1
-        error = torch.linalg.vector_norm((found - right).double(), dim=1)
-        size = torch.linalg.vector_norm(right.double(), dim=1)
-        if not bool((error <= _SAME[trial.dtype] * size).all()):
-            return f"a product differs by {float((error / size).max()):.1e} from that of the network itself"
+        error = torch.linalg.vector_norm((found - right).double())
+        size = torch.linalg.vector_norm(right.double())
+        if not bool(error <= _SAME[trial.dtype] * size):
+            return f"a product differs by {float(error / size):.1e} from that of the network itself"
     if not tried:
         return "products are not finite where it would be tried"
     return None
 
 
-def _at_places(trial: Trial, came: Mapping[str, Tensor], work: Callable[[], Tensor]) -> list[Tensor]:
-    """What comes of work at places away from where the network came; it is afterwards where it was."""
-    found = []
-    with _put_back(trial.network):
-        own = tensors_of(trial.network)
+def _places(network: nn.Module, space: Space, came: State, replica: Replica) -> Iterator[None]:
+    """Puts the network, and what shares its parameters, away from where it came; it is afterwards where it was."""
+    with _put_back(network):
+        own = tensors_of(network)
         for seed, far in enumerate(_AWAY):
             generator = torch.Generator().manual_seed(seed)
             with torch.no_grad():
                 for name, value in came.items():
                     own[name].copy_(value)
-                for entry in trial.space.entries:
+                for entry in space.entries:
                     value = own[entry.name]
                     size = value.abs().square().mean().sqrt()
                     noise = torch.randn(entry.real_shape, generator=generator, dtype=torch.float64)
                     drawn = torch.view_as_complex(noise) if entry.is_complex else noise
                     step = far * torch.where(size > 0, size, 1.0) * drawn.to(value.device)
                     value.add_(step.to(value.dtype))
-            found.append(work())
-    return found
+            replica.take(dict(network.named_buffers()))
+            yield
 
 
 @contextmanager

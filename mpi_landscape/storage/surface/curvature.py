@@ -38,15 +38,19 @@ def _facts_of(surface: Surface, split: str) -> dict[str, Any]:
     facts["largest_residual"] = _largest_residual(surface, split, finite)
     if low is None:
         return facts
-    resolved = finite & (np.abs(low) > RESOLVED * noise)
-    resolved &= values[f"{split}_lambda_min_residual"] <= np.abs(low) / RESOLVED
-    facts["unresolved"] = int((finite & ~resolved).sum())
+    rounding = RESOLVED * noise
+    above, below = np.abs(top) <= rounding, np.abs(low) <= rounding
+    # A Ritz value lies above the least eigenvalue: one whose residual is large is still less than zero.
+    resolved = finite & np.isfinite(low) & ~below
+    told = resolved & ((low < 0) | (values[f"{split}_lambda_min_residual"] <= np.abs(low) / RESOLVED))
+    facts["unresolved"] = int((finite & ~told).sum())
     ratio = values[f"{split}_curvature_ratio"]
-    known = resolved & np.isfinite(ratio)
-    if known.any():
-        facts["most_negative"] = _place(surface, low, known, np.argmin)
-        facts["largest_ratio"] = _place(surface, ratio, known, np.argmax)
-        facts["not_convex"] = float((ratio[known] > NOT_CONVEX).sum() / finite.sum())
+    if resolved.any():
+        facts["most_negative"] = _place(surface, low, resolved, np.argmin)
+        facts["largest_ratio"] = _place(surface, ratio, resolved, np.argmax)
+        # As in the pictures: what is positive is convex whatever its size, and nothing is said where both ends are rounding.
+        shown = finite & np.isfinite(low) & ~(above & below)
+        facts["not_convex"] = float((resolved & (low < 0) & (ratio > NOT_CONVEX)).sum() / shown.sum())
     difference = values.get(f"{split}_lambda_difference")
     if difference is not None:
         looked = finite & np.isfinite(difference)
@@ -94,13 +98,13 @@ def _lines_of(split: str, facts: Mapping[str, Any]) -> Sequence[str]:
     if "largest_ratio" in facts:
         lines.append(f"             λmin at least {_at(facts['most_negative'])}")
         lines.append(
-            f"             |λmin/λmax| at most {_at(facts['largest_ratio'])}; beyond {NOT_CONVEX:g} at "
-            f"{100 * facts['not_convex']:.3g} % of the points"
+            f"             |λmin/λmax| at most {_at(facts['largest_ratio'])}; λmin negative and the ratio "
+            f"beyond {NOT_CONVEX:g} at {100 * facts['not_convex']:.3g} % of the points"
         )
     if facts.get("unresolved"):
         lines.append(
-            f"             at {facts['unresolved']} of {facts['points']} points λmin is 0 within the rounding of products: "
-            f"nothing is known of its sign there"
+            f"             at {facts['unresolved']} of {facts['points']} points λmin is 0 within the rounding of products "
+            f"or its residual: nothing is known of its sign there"
         )
     if facts["not_finite"]:
         lines.append(
