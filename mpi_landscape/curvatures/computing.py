@@ -27,7 +27,6 @@ from mpi_landscape.curvatures.planning import (
 from mpi_landscape.curvatures.request import Request
 from mpi_landscape.curvatures.searching import Search, expected_products
 from mpi_landscape.curvatures.sharing import Shared, read
-from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.curvature.checking import check_twice_differentiable
 from mpi_landscape.evaluation.curvature.products import Products
 from mpi_landscape.evaluation.curvature.space import Space, space_of
@@ -39,6 +38,7 @@ from mpi_landscape.parallel.stopping import Stopping
 from mpi_landscape.placement.center import Center, flat_state
 from mpi_landscape.placement.placing import Placed, placed
 from mpi_landscape.placement.plane import share_plane
+from mpi_landscape.placement.products import agree_on
 from mpi_landscape.placement.roles import share_roles
 from mpi_landscape.placement.sharing import share_tensors
 from mpi_landscape.plan.decisions import Decisions
@@ -190,6 +190,7 @@ def _products(request: Request, seat: Placed, space: Space, graphs: int) -> Prod
         threads=seat.threads,
         device=seat.device,
         memory=graphs,
+        engine=request.said.engine,
     )
 
 
@@ -251,15 +252,7 @@ def _tried(request: Request, seat: Placed, products: Products, ranks: Ranks) -> 
     with ranks.together():
         # The same batch everywhere, so that all choose alike.
         way = products.choose(batch)
-    found = ranks.share(way.words())
-    with ranks.together():
-        if way.words() != found:
-            raise LandscapeError(
-                f"engine: here it is {way.words()!r}, and on rank 0 {found!r}: products would be others; valid are ranks on "
-                f"processors of one kind"
-            )
-    for line in way.dropped:
-        ranks.say(f"engine      {line}")
+    agree_on(way, ranks)
 
     def try_one() -> tuple[float, int]:
         return tried(products, examples, start, seat)

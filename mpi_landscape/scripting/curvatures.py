@@ -55,6 +55,7 @@ def hessian(
     normalized: bool = False,
     eigenvectors: int = 0,
     starts: str = "cold",
+    engine: str = "auto",
     memory: float | str = "auto",
     seed: int = 1,
     alpha: Sequence[float] | str = (-1, 1, 51),
@@ -92,6 +93,7 @@ def hessian(
         normalized: Whether eigenvalues in filter-normalized coordinates are found, too.
         eigenvectors: How many of the largest and of the smallest eigenvalues' vectors are kept.
         starts: At a grid, `cold` or `tiles`.
+        engine: `auto`, `plain` or `compiled`: how products are computed.
         memory: GiB for graphs that are kept between products, or `auto`.
         seed: Of random vectors.
         alpha: (min, max, num) of the first axis of a grid, as in `landscape()`.
@@ -122,7 +124,7 @@ def hessian(
         "at": _files(at), "values": values, "split": split, "operator": operator, "largest": largest, "smallest": smallest,
         "probes": probes, "steps": steps, "tolerance": tolerance, "most_steps": most_steps,
         "parameters": parameters if isinstance(parameters, str) else list(parameters), "normalized": normalized,
-        "eigenvectors": eigenvectors, "starts": starts, "memory": memory, "seed": seed,
+        "eigenvectors": eigenvectors, "starts": starts, "engine": engine, "memory": memory, "seed": seed,
     }  # fmt: skip
     named = loss if isinstance(loss, str | Mapping) else None
     with ExitStack() as resources:

@@ -84,6 +84,7 @@ def curved(request: Request, said: HessianConfiguration | None) -> Request:
         normalized=said.normalized,
         starts=said.starts,
         seed=said.seed,
+        engine=said.engine,
         memory=None if said.memory == "auto" else int(said.memory * 2**30),
     )
     return replace(

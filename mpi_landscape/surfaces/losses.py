@@ -225,7 +225,7 @@ def prepare_losses(
         check_copied(choice, placed)
         evaluator = evaluator_of(setting, placed, choice, at_once)
         further = computing_of(setting, placed, choice, request)
-        way = way_of(further, placed)
+    way = way_of(further, placed, ranks)
     with ranks.together():
         recomputing = Recomputing(setting, placed).__enter__() if recomputes(request) else None
     errors, inexact = dict[str, float](), ""
@@ -274,7 +274,7 @@ def prepare_losses(
         identity=identity
         | ({"samples": chosen.text} if chosen else {})
         | ({"batch_norm": recomputed_words(placed)} if recomputing else {})
-        | ({"hessian": request.search.text} if request.search else {}),
+        | ({"hessian": f"{request.search.text}; {way}"} if request.search else {}),
         certificate=certificate | certify_directions(plane),
         facts={
             "device": device_name(placed.device),

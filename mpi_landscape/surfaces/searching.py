@@ -10,8 +10,11 @@ from mpi_landscape.evaluation.computed import Computing, Rereading
 from mpi_landscape.evaluation.curvature.checking import check_twice_differentiable
 from mpi_landscape.evaluation.curvature.extremes_of_points import BESIDES, ExtremesOfPoints, Search
 from mpi_landscape.evaluation.curvature.space import Space, space_of
+from mpi_landscape.evaluation.curvature.way import PLAIN
 from mpi_landscape.evaluation.probe import Setting
+from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
+from mpi_landscape.placement.products import agree_on
 from mpi_landscape.wording import amount, listed
 
 # Of what is free, for graphs of batches: as much stays for passes, and for other jobs of the machine.
@@ -88,15 +91,21 @@ def describe_search(setting: Setting, placed: Placed, search: Search) -> list[st
     ]
 
 
-def way_of(further: Sequence[Computing | Rereading], placed: Placed) -> str:
-    """How products are computed, decided here on the first batch, the same on every rank; nothing where none are."""
-    words = ""
-    for computing in further:
-        if isinstance(computing, ExtremesOfPoints):
-            (examples,) = placed.splits.values()
-            with closing(examples.pieces(0, 1)) as pieces:
-                words = computing.choose(next(pieces)[0])
-    return words
+def way_of(further: Sequence[Computing | Rereading], placed: Placed, ranks: Ranks) -> str:
+    """How products are computed, in words, decided on the first batch, the same on every rank; none where none are. Collective.
+
+    Raises:
+        AgreedError: The network or the loss raised, or the ranks would compute in several ways.
+    """
+    way = PLAIN
+    with ranks.together():
+        for computing in further:
+            if isinstance(computing, ExtremesOfPoints):
+                (examples,) = placed.splits.values()
+                with closing(examples.pieces(0, 1)) as pieces:
+                    way = computing.choose(next(pieces)[0])
+    agree_on(way, ranks)
+    return way.words()
 
 
 def attributes_of(setting: Setting, search: Search, way: str) -> Mapping[str, str | float | int]:

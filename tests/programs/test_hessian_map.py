@@ -404,7 +404,60 @@ hessian: {at: grid, operator: gauss_newton, output: map.h5}
     assert (found.train_lambda_max > 0).all()
 
 
+PERCEPTRON = """
+model: {name: mlp, arguments: {hidden: [4], input_size: [1, 8, 8]}}
+data: {name: digits, splits: [train]}
+grid: {alpha: [0, 1, 2], beta: null}
+hessian: {at: grid, output: map.h5}
+"""
+
+
+@pytest.mark.parametrize(
+    "engine", ["plain", pytest.param("compiled", marks=[pytest.mark.slow, pytest.mark.exhaustive])]
+)
+def test_another_way_of_products_is_asked_for_said_and_gives_the_same(study, here, engine):
+    study.configuration.write_text(PERCEPTRON)
+    assert here(hessian.main, study.configuration).status == 0
+    own = read_surface(study.folder / "map.h5")
+    assert own.attributes["hessian_engine"] == "double backward, loss in float64"
+    ended = here(hessian.main, study.configuration, "--set", f"hessian.engine={engine}")
+    # A run is not continued by other arithmetic.
+    assert ended.status == 2
+    assert "hessian" in ended.err
+    ended = here(hessian.main, study.configuration, "--set", f"hessian.engine={engine}", "--overwrite")
+    assert ended.status == 0, ended.err
+    found = read_surface(study.folder / "map.h5")
+    assert found.attributes["hessian_engine"].startswith(
+        {"plain": "double backward", "compiled": "compiled forward over reverse mode"}[engine]
+    )
+    assert found.attributes["hessian_engine"] != own.attributes["hessian_engine"]
+    np.testing.assert_allclose(found.train_lambda_max, own.train_lambda_max, rtol=1e-5)
+    np.testing.assert_allclose(found.train_lambda_min, own.train_lambda_min, rtol=2e-2)
+
+
+def test_a_way_that_is_dropped_is_said(study, here):
+    text = PERCEPTRON.replace("hessian: {", f"loss: {{target: '{study.module}:loss'}}\nhessian: {{")
+    (study.folder / f"{study.module}.py").write_text(SINGLE)
+    study.configuration.write_text(text)
+    ended = here(hessian.main, study.configuration)
+    assert ended.status == 0, ended.err
+    assert "engine      loss in float64 dropped: " in ended.out
+
+
+SINGLE = """
+import torch
+
+def loss(model, batch):
+    outputs = model(batch[0])
+    assert outputs.dtype == torch.float32, "float32 alone"
+    return torch.nn.functional.cross_entropy(outputs, batch[1], reduction="none")
+"""
+
 REFUSED = {
+    "compiled parts": (
+        "hessian={at: grid, engine: compiled, operator: remainder}",
+        "whose products are not compiled",
+    ),
     "a lower precision": ("compute.precision=bfloat16", "further off than small eigenvalues are from zero"),
     "types that are kept": ("compute.precision=kept", "valid for it are float32 and float64"),
     "samples": ("compute.relative_error=0.1", "cannot be estimated from samples"),

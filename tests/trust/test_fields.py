@@ -133,6 +133,7 @@ TAKES = {
     "Operator": lambda value: value == "hessian",
     "Parameters": lambda value: value == "trainable" or (is_list(value, is_text) and bool(value)),
     "Starts": lambda value: value == "cold",
+    "Engine": lambda value: value == "auto",
     "Memory": lambda value: value == "auto" or (is_number(value) and 0 <= value <= 2**20),
     "Pairs": lambda value: is_whole(value, 0, 10_000),
     "Steps": lambda value: is_whole(value, 2, 10_000),

@@ -46,6 +46,7 @@ _Parameters = Annotated[
     expecting("trainable, moving, or a list of patterns of names such as '*.weight'"),
 ]
 _Starts = Annotated[Literal["cold", "tiles"], expecting("cold or tiles")]
+_Engine = Annotated[Literal["auto", "plain", "compiled"], expecting(either(("auto", "plain", "compiled")))]
 _Memory = Annotated[
     Annotated[float, Field(strict=True, ge=0, le=2.0**20)] | Literal["auto"],
     expecting("a number of GiB of at least 0, or auto"),
@@ -78,6 +79,9 @@ class HessianConfiguration:
         eigenvectors: How many of the largest and of the smallest eigenvalues' vectors are kept in the file of a spectrum.
         starts: At a grid, whether every point begins at random, `cold`, or within a tile from its neighbor's
             vectors, `tiles`, which is faster and checked at some points.
+        engine: How products are computed: `auto`, with what proves to be the same as double backward through the network itself;
+            `plain`, by that; `compiled`, by compiled code as well, of which graphs are not kept: minutes to compile, and
+            what proves wrong is dropped.
         memory: GiB for graphs of batches that are kept between the products at a point; `auto` by what is free.
         seed: Of random vectors.
         output: The file; where nothing is said beside the surface or the training, as `curvature_map.h5` or `spectrum.h5`.
@@ -102,6 +106,7 @@ class HessianConfiguration:
     normalized: fields.Flag = False
     eigenvectors: _Pairs = 0
     starts: _Starts = "cold"
+    engine: _Engine = "auto"
     memory: _Memory = "auto"
     seed: fields.Seed = 1
     output: fields.Text | None = None
@@ -115,6 +120,12 @@ class HessianConfiguration:
         if self.values == "spectrum" and not (self.largest or self.smallest or self.probes):
             raise InvalidSectionError(
                 "largest, smallest and probes are 0; a spectrum has at least one of them", field="largest"
+            )
+        if self.engine == "compiled" and self.operator != "hessian":
+            raise InvalidSectionError(
+                f"engine is compiled and operator is {self.operator}, whose products are not compiled; valid are auto and plain, "
+                f"or operator: hessian",
+                field="engine",
             )
         if self.eigenvectors > max(self.largest, self.smallest):
             raise InvalidSectionError(

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from mpi_landscape.evaluation.computed import Pieces
 from mpi_landscape.evaluation.curvature.lanczos import Extremes, Only, extremes
-from mpi_landscape.evaluation.curvature.products import Products
+from mpi_landscape.evaluation.curvature.products import Engine, Products
 from mpi_landscape.evaluation.curvature.space import space_of
 from mpi_landscape.evaluation.curvature.starts import gaussian
 from mpi_landscape.evaluation.curvature.warm import Place, Tile, solve_tile
+from mpi_landscape.evaluation.curvature.way import Way
 from mpi_landscape.evaluation.replica import in_type, own_copy
 from mpi_landscape.evaluation.sums import Floats
 from mpi_landscape.evaluation.vectors import Point, Rows, Vectors
@@ -48,6 +49,7 @@ class Search:
         normalized: Whether the ends in filter-normalized coordinates are found, too.
         starts: `cold`, or `tiles`.
         seed: Of the first vector.
+        engine: As for `Products`.
         memory: Bytes of graphs that are kept between products at one point; None for what is free.
     """
 
@@ -58,6 +60,7 @@ class Search:
     normalized: bool = False
     starts: str = "cold"
     seed: int = 1
+    engine: Engine = "auto"
     memory: int | None = None
 
     @property
@@ -150,6 +153,7 @@ class ExtremesOfPoints:
             threads=threads,
             device=device,
             memory=memory,
+            engine=search.engine,
         ).__enter__()
 
     def __enter__(self) -> ExtremesOfPoints:
@@ -158,9 +162,9 @@ class ExtremesOfPoints:
     def __exit__(self, *error: object) -> None:
         self._products.__exit__(*error)
 
-    def choose(self, batch: Batch) -> str:
-        """Decide at the center, on some examples of a batch, how products are computed; in words."""
-        return self._products.choose(batch).words()
+    def choose(self, batch: Batch) -> Way:
+        """Decide at the center, on some examples of a batch, how products are computed."""
+        return self._products.choose(batch)
 
     def row(self, pieces: Pieces, points: Sequence[Point], between: Pause | None = None) -> Floats:
         """What is known at each of several points, over all batches of a split.
