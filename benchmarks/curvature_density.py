@@ -10,15 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from curvature_places import Place, place
-from curvature_sides import KEPT, opened, pieces_of
 from scipy.stats import wasserstein_distance
 from tables import table
 from torch.func import functional_call
+from torch.utils.data import TensorDataset
 
-from mpi_landscape.evaluation.arithmetic import exact_arithmetic
-from mpi_landscape.evaluation.curvature.density import Density, density, probe
-from mpi_landscape.evaluation.curvature.pairs import pairs
-from mpi_landscape.evaluation.curvature.starts import gaussian
+from mpi_landscape import hessian
+from mpi_landscape.storage.spectrum.value import Spectrum
 
 # Outliers that are taken out, probes, steps of each: some 220 to 300 products in all.
 SETTINGS = ((10, 4, 40), (30, 4, 40), (30, 5, 40))
@@ -59,7 +57,7 @@ def density_table(options: argparse.Namespace, say: Callable[[str], object]) -> 
                     abs(each.frobenius / np.sqrt(np.square(exact).sum()) - 1),
                 )
                 for each, _, _ in found
-                for nodes, weights in [each.spectrum()]
+                for nodes, weights in [each.density()]
             ]
             products = [made for _, made, _ in found]
             rows.append(
@@ -79,24 +77,15 @@ def density_table(options: argparse.Namespace, say: Callable[[str], object]) -> 
     return table((*heads, "worst W1", "worst trace", "worst Frobenius"), rows)
 
 
-def one(at: Place, seed: int, outliers: int, probes: int, steps: int) -> tuple[Density, int, float]:
-    """A density, its products in all, and its seconds."""
-    with exact_arithmetic():
-        start = time.process_time()
-        pieces = pieces_of(at)
-        with opened(at, memory=KEPT) as products:
-
-            def product(vector: torch.Tensor) -> torch.Tensor:
-                return products.product(vector[None], pieces)[0]
-
-            known = pairs(product, gaussian(products.size, seed, "pairs"), largest=outliers, smallest=0)
-            found = [
-                probe(product, gaussian(products.size, seed, "probe", number), steps=steps, deflated=known)
-                for number in range(probes)
-            ]
-            result = density(found, known, size=products.size)
-        seconds = time.process_time() - start
-    return result, known.num_products + result.num_products, seconds
+def one(at: Place, seed: int, outliers: int, probes: int, steps: int) -> tuple[Spectrum, int, float]:
+    """A spectrum, its products in all, and its seconds: by the program, from a script."""
+    start = time.process_time()
+    found = hessian(
+        at.fresh(), "cross_entropy", TensorDataset(at.inputs, at.targets),
+        largest=outliers, smallest=0, probes=probes, steps=steps, seed=seed, compute={"threads": 1},
+    )  # fmt: skip
+    assert isinstance(found, Spectrum)
+    return found, int(found.num_products.sum()), time.process_time() - start
 
 
 def pyhessian_density(at: Place) -> str:

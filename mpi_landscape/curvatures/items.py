@@ -49,6 +49,7 @@ class Items:
         probes = np.stack([self.rows[each] for each in done])
         found = moments_of(
             self.rows[first][: shape.num_values],
+            self.rows[first][shape.num_values : 2 * shape.num_values],
             # Behind nodes and weights.
             probes[:, -3],
             probes[:, -2],

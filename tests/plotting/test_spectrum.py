@@ -49,7 +49,9 @@ def spectrum(
         gradient_norm=0.2,
         noise=1e-7,
         num_products=np.ones(1 + len(nodes)),
-        moments=moments_of(values, *(number * (weights * nodes**power).sum(axis=-1) for power in (1, 2)))
+        moments=moments_of(
+            values, 0 * values, *(number * (weights * nodes**power).sum(axis=-1) for power in (1, 2))
+        )
         if done.all() and nodes.size
         else Moments(),
         kept=np.array([], dtype=np.int64),

@@ -9,7 +9,6 @@ few probes it, not m, is the error. So known eigenpairs are projected off v and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,42 +40,6 @@ class Probe:
     square: float
     is_exact: bool
     num_products: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Density:
-    """The density of eigenvalues, φ(t) = 1/n Σ_outliers δ(t − λ) + mean over probes of Σ weights δ(t − nodes).
-
-    Attributes:
-        size: n.
-        outliers: (k,) the deflated eigenvalues, with a weight of 1/n each.
-        nodes: (probes, steps).
-        weights: (probes, steps), sum (n − k) / n in each row.
-        trace: Sum of all eigenvalues.
-        trace_stderr: Its standard error over probes; NaN for one probe, 0 where the runs filled the space.
-        frobenius: Root of the sum of squares of all eigenvalues.
-        frobenius_stderr: Likewise.
-        num_products: Of the probes.
-    """
-
-    size: int
-    outliers: Floats
-    nodes: Floats
-    weights: Floats
-    trace: float
-    trace_stderr: float
-    frobenius: float
-    frobenius_stderr: float
-    num_products: int
-
-    def spectrum(self) -> tuple[Floats, Floats]:
-        """All nodes, ascending, and their weights, which add up to 1."""
-        nodes = np.concatenate([self.outliers, self.nodes.ravel()])
-        weights = np.concatenate(
-            [np.full(len(self.outliers), 1 / self.size), self.weights.ravel() / len(self.weights)]
-        )
-        order = np.argsort(nodes, kind="stable")
-        return nodes[order], weights[order]
 
 
 def probe(
@@ -157,46 +120,6 @@ def probe(
     )
 
 
-def density(probes: Sequence[Probe], deflated: Pairs, *, size: int) -> Density:
-    """Put probes and deflated pairs together.
-
-    Args:
-        probes: One or more, made with these pairs.
-        deflated: The pairs.
-        size: n.
-
-    Example:
-        Of a diagonal matrix with as few numbers as steps everything is exact.
-
-        >>> import torch
-        >>> from mpi_landscape.evaluation.curvature.pairs import pairs
-        >>> values, start = torch.tensor([9.0, 1, 2, 0], dtype=torch.float64), torch.ones(4, dtype=torch.float64)
-        >>> outliers = pairs(lambda vector: values * vector, start, largest=1, smallest=0)
-        >>> found = density(
-        ...     [probe(lambda vector: values * vector, start, steps=3, deflated=outliers)], outliers, size=4
-        ... )
-        >>> round(found.trace, 6), round(found.frobenius**2, 6), found.trace_stderr
-        (12.0, 86.0, 0.0)
-    """
-    is_exact = all(each.is_exact for each in probes)
-    trace, trace_stderr = _mean([each.trace for each in probes], is_exact=is_exact)
-    square, square_stderr = _mean([each.square for each in probes], is_exact=is_exact)
-    # |H x|² of a deflated unit vector is λ² and its residual's square.
-    frobenius = math.sqrt(float(np.sum(deflated.values**2) + np.sum(deflated.residuals**2)) + square)
-    return Density(
-        size=size,
-        outliers=deflated.values,
-        nodes=np.stack([each.nodes for each in probes]),
-        weights=np.stack([each.weights for each in probes]),
-        trace=float(np.sum(deflated.values)) + trace,
-        trace_stderr=trace_stderr,
-        frobenius=frobenius,
-        # The root's slope at the mean.
-        frobenius_stderr=square_stderr / (2 * frobenius) if frobenius > 0 else square_stderr,
-        num_products=sum(each.num_products for each in probes),
-    )
-
-
 def _probe(
     nodes: Floats,
     weights: Floats,
@@ -217,13 +140,3 @@ def _probe(
         is_exact=is_exact,
         num_products=num_products,
     )
-
-
-def _mean(values: Sequence[float], *, is_exact: bool) -> tuple[float, float]:
-    """The mean and its standard error."""
-    array = np.array(values)
-    if is_exact:
-        return float(array.mean()), 0.0
-    if len(array) < 2:
-        return float(array.mean()), math.nan
-    return float(array.mean()), float(array.std(ddof=1) / math.sqrt(len(array)))

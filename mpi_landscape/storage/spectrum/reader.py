@@ -109,10 +109,11 @@ def _part(
     products = np.where(own, file[f"{part}num_products"][...], np.nan)
     counted = own[1:]
     first, second = (probes(name)[counted] if shape.num_probes else np.empty(0) for name in MOMENTS)
+    residuals = ends("residuals")
     return Spectrum(
         path=str(path),
         eigenvalues=eigenvalues,
-        residuals=ends("residuals"),
+        residuals=residuals,
         num_largest=num_largest[0],
         nodes=nodes,
         weights=weights,
@@ -121,7 +122,7 @@ def _part(
         gradient_norm=float(ends("gradient_norm")[0]),
         noise=float(ends("noise")[0]),
         num_products=products,
-        moments=moments_of(eigenvalues, first, second, is_exact=shape.is_exact(weights[counted])),
+        moments=moments_of(eigenvalues, residuals, first, second, is_exact=shape.is_exact(weights[counted])),
         kept=kept,
         done=own,
         attributes=files.readable(attributes),

@@ -196,23 +196,28 @@ class Spectrum:
         return drawing().draw_spectrum(self, kind=kind, title=title)
 
 
-def moments_of(eigenvalues: Floats, first: Floats, second: Floats, *, is_exact: bool = False) -> Moments:
+def moments_of(
+    eigenvalues: Floats, residuals: Floats, first: Floats, second: Floats, *, is_exact: bool = False
+) -> Moments:
     """Trace and Frobenius norm of all, from the eigenvalues that were taken out and what probes say of the rest.
 
     Args:
         eigenvalues: (k,) those that were taken out.
+        residuals: (k,) theirs.
         first: (probes,) what each says is the sum of the other n − k eigenvalues.
         second: (probes,) likewise of their squares.
         is_exact: Whether the probes have filled the space, and nothing was left to chance.
 
     Example:
-        >>> found = moments_of(np.array([3.0]), np.array([10.0, 20.0]), np.array([10.0, 40.0]))
+        >>> found = moments_of(np.array([3.0]), np.zeros(1), np.array([10.0, 20.0]), np.array([10.0, 40.0]))
         >>> round(found.trace, 9), round(found.trace_stderr, 9), round(found.frobenius**2, 9)
         (18.0, 5.0, 34.0)
     """
-    if not len(first) or not all(np.isfinite(each).all() for each in (eigenvalues, first, second)):
+    known = (eigenvalues, residuals, first, second)
+    if not len(first) or not all(np.isfinite(each).all() for each in known):
         return Moments()
-    norm = math.sqrt(float((eigenvalues**2).sum() + second.mean()))
+    # |H x|² of a unit vector is λ² and its residual's square.
+    norm = math.sqrt(float((eigenvalues**2 + residuals**2).sum() + second.mean()))
     return Moments(
         trace=float(eigenvalues.sum() + first.mean()),
         trace_stderr=0.0 if is_exact else _stderr(first),
