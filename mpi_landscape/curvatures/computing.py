@@ -156,7 +156,6 @@ def _complete(
 
     total = expected_products(request, shape)
     with Progress(total, units="products", points="products", shown=ranks.is_root) as progress:
-        shared.told = progress.advance
         search = Search(
             request=request,
             shape=shape,
@@ -167,6 +166,7 @@ def _complete(
             exponent=shared.exponent,
             progress=progress,
         )
+        shared.told = search.told
         job = Job(
             num_items=shape.num_items,
             row_size=1,

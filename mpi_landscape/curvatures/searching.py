@@ -86,16 +86,25 @@ class Search:
         part, number = self.shape.item(item)
         self.shared.exponent, self.shared.num_made = self.exponent, 0
         self._tell()
-        return self._ends_row(part, between) if number is None else self._probe_row(part, number, between)
+        row = self._ends_row(part, between) if number is None else self._probe_row(part, number, between)
+        self._tell(besides=item)
+        return row
 
-    def _tell(self) -> None:
-        """How much there is to do, as far as it is known."""
+    def _tell(self, besides: int | None = None) -> None:
+        """How much there is to do, as far as it is known, without an item that is done."""
         if self.items is not None:
             left = sum(
                 expected_ends(self.request) if self.shape.item(item)[1] is None else self.shape.num_steps + 1
                 for item in self.items
+                if item != besides
             )
             self.progress.expect(self.progress.done + left)
+
+    def told(self) -> None:
+        """One more product is made; where there are more than were expected, a tenth more are."""
+        self.progress.advance()
+        if self.progress.done >= self.progress.total:
+            self.progress.expect(self.progress.done + 1 + self.progress.done // 10)
 
     def _product(self, part: str, count: float, between: Between) -> Callable[[Tensor], Tensor]:
         """H, or D H D in filter-normalized coordinates."""

@@ -85,6 +85,11 @@ class Progress:
         """How many units are done."""
         return self._done
 
+    @property
+    def total(self) -> int:
+        """How many units there are in all, as far as is known."""
+        return self._total
+
     def expect(self, total: int) -> None:
         """There will be another number of units in all."""
         self._total = max(total, self._done)

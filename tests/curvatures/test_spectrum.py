@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import mpi_landscape
 from mpi_landscape.curvatures.sharing import Shared
@@ -50,6 +52,70 @@ def test_both_ends_are_those_of_the_whole_matrix(made, precision, accuracy):
     np.testing.assert_allclose(found.largest, values[:4], rtol=0, atol=accuracy * scale)
     np.testing.assert_allclose(found.smallest, values[-3:], rtol=0, atol=accuracy * scale)
     assert found.ratio == pytest.approx(abs(values[-1] / values[0]), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A perceptron fitted to a loss of 1e-8, its data, and all of its Hessian's eigenvalues in float64."""
+    digits = load_digits()
+    images, labels = torch.tensor(digits.data[:300] / 16).float(), torch.tensor(digits.target[:300])
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    def loss(state):
+        outputs = torch.func.functional_call(model, state, (images.double(),))
+        return torch.nn.functional.cross_entropy(outputs, labels)
+
+    wide = {name: each.detach().double() for name, each in model.named_parameters()}
+    # Margins grow further and further, which training would take hours for.
+    while loss(wide) > 1e-8:
+        for name in ("2.weight", "2.bias"):
+            wide[name] = (wide[name] * 1.01).float().double()
+    model.load_state_dict(wide)
+    assert 1e-9 < loss(wide) <= 1e-8
+    sizes = [each.numel() for each in wide.values()]
+
+    def of_vector(vector):
+        parts = zip(wide.items(), vector.split(sizes), strict=True)
+        return loss({name: part.view(each.shape) for (name, each), part in parts})
+
+    start = torch.cat([each.flatten() for each in wide.values()])
+    matrix = torch.autograd.functional.hessian(of_vector, start, vectorize=True)
+    return model, TensorDataset(images, labels), torch.linalg.eigvalsh(matrix).numpy()
+
+
+@pytest.mark.parametrize("at", ["center", "grid"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_network_fitted_to_a_loss_of_1e_8_has_right_ends(fitted, at, precision):
+    model, data, values = fitted
+    found = mpi_landscape.hessian(
+        model, "cross_entropy", data, at=at, values="extremes", alpha=(0, 0.1, 2), beta=None,
+        compute={"precision": precision, "threads": 1},
+    )  # fmt: skip
+    ends = (
+        (found.lambda_max, found.lambda_min)
+        if at == "center"
+        else (found.train_lambda_max[0], found.train_lambda_min[0])
+    )
+    assert ends[0] == pytest.approx(values[-1], rel=1e-4)
+    assert ends[1] == pytest.approx(values[0], rel=1e-2)
+
+
+def test_more_products_than_were_expected_are_no_more_than_all(capfd, monkeypatch):
+    monkeypatch.setattr("mpi_landscape.curvatures.searching.expected_ends", lambda _: 3)
+    monkeypatch.setattr("mpi_landscape.work.progress._SHORTEST", 0.0)
+    monkeypatch.setattr("mpi_landscape.work.progress._GROWTH", 0.0)
+    found = spectrum_of(cases.mlp(), probes=1)
+    shares = [int(line.split(" %")[0]) for line in capfd.readouterr().err.splitlines() if " of " in line]
+    assert len(shares) > 10
+    assert max(shares[:-1]) < 100
+    assert shares[-1] == 100
+    assert found.num_products.sum() > 10
 
 
 def test_tied_frozen_and_complex_parameters_count_as_they_move():
