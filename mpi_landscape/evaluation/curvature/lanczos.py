@@ -22,7 +22,7 @@ _FEWEST_FOR_ZERO, _STILL = 20, 5
 # Ritz vectors with which a full basis begins anew, of the low and of the high end.
 _LOW, _HIGH = 8, 4
 # The lowest Ritz vectors that are given back, for a start nearby.
-_LOWEST = 4
+_LOWEST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Extremes:
         num_products: Products made.
         resolved: Whether λmin is told from zero: |λmin| beyond 10 floors, and its residual a tenth of it or less. Where not, it
             is 0 within ± (|lambda_min| + residual_min + 10 floor), and no more is known.
-        ritz: (up to 5, n) unit vectors: of the highest Ritz value, then of the lowest, the second lowest and so on.
+        ritz: (up to 9, n) unit vectors: of the highest Ritz value, then of the lowest, the second lowest and so on.
     """
 
     lambda_max: float
@@ -64,7 +64,7 @@ class _Rule:
         scale = max(abs(values[0]), abs(values[-1]))
         least = self.floor * scale
         top = residuals[-1] <= max(min(0.1 * self.tolerance * scale, self.tolerance * abs(values[-1])), least)
-        low = residuals[0] <= max(self.tolerance * abs(values[0]), least)
+        low = residuals[0] <= max(0.5 * self.tolerance * abs(values[0]), least)
         # Of an end that is zero nothing relative holds; the other one is the scale, and must stand first.
         low = low or (top and self._zero(-values[0], residuals[0], lows, scale))
         top = top or (low and self._zero(values[-1], residuals[-1], highs, scale))
@@ -94,7 +94,7 @@ def extremes(
     """The largest and the smallest eigenvalue by one Lanczos run with full reorthogonalization.
 
     With s = max |λ|, the run ends when the residual of λmax is 0.1 · tolerance · s at most (and tolerance · |λmax|), and that of
-    λmin tolerance · |λmin|: relative to itself, as the error of an eigenvalue is quadratic in its residual only where that is
+    λmin 0.5 · tolerance · |λmin|: relative to itself, as an eigenvalue's error is quadratic in its residual only where that is
     smaller than the gap to the next one, and near the bottom of a spectrum gaps are of the size of λmin. An end at zero, as the
     lower one of a convex loss, never passes: after 20 products it is taken where its residual is 0.01 · tolerance · s and it has
     moved by no more in 5 steps. Nothing is taken before 8 products (5 for λmax alone), and a space of 20 numbers or fewer is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -56,3 +57,12 @@ def network_like(size: int, *, ratio: float, top: float = 1.0, seed: int = 0) ->
     values[above.size] = -ratio * 1.1
     values[0] = 1.1
     return np.sort(values) * (top / 1.1)
+
+
+def bytes_alive(size: int) -> int:
+    """What tensors of at least `size` numbers hold: less is a scalar's, or another test's, whose storage may not be asked for."""
+    held = {}
+    for each in gc.get_objects():
+        if type(each) is torch.Tensor and each.numel() >= size:
+            held[each.untyped_storage().data_ptr()] = each.untyped_storage().nbytes()
+    return sum(held.values())
