@@ -225,7 +225,7 @@ def prepare_losses(
         check_copied(choice, placed)
         evaluator = evaluator_of(setting, placed, choice, at_once)
         further = computing_of(setting, placed, choice, request)
-    way = way_of(further, placed, ranks)
+    way = way_of(further, placed, ranks) if request.search else ""
     with ranks.together():
         recomputing = Recomputing(setting, placed).__enter__() if recomputes(request) else None
     errors, inexact = dict[str, float](), ""

@@ -10,7 +10,6 @@ from mpi_landscape.evaluation.computed import Computing, Rereading
 from mpi_landscape.evaluation.curvature.checking import check_twice_differentiable
 from mpi_landscape.evaluation.curvature.extremes_of_points import BESIDES, ExtremesOfPoints, Search
 from mpi_landscape.evaluation.curvature.space import Space, space_of
-from mpi_landscape.evaluation.curvature.way import PLAIN
 from mpi_landscape.evaluation.probe import Setting
 from mpi_landscape.parallel.ranks import Ranks
 from mpi_landscape.placement.placing import Placed
@@ -92,18 +91,16 @@ def describe_search(setting: Setting, placed: Placed, search: Search) -> list[st
 
 
 def way_of(further: Sequence[Computing | Rereading], placed: Placed, ranks: Ranks) -> str:
-    """How products are computed, in words, decided on the first batch, the same on every rank; none where none are. Collective.
+    """How products of a search are computed, in words, decided on the first batch, the same on every rank. Collective.
 
     Raises:
         AgreedError: The network or the loss raised, or the ranks would compute in several ways.
     """
-    way = PLAIN
     with ranks.together():
-        for computing in further:
-            if isinstance(computing, ExtremesOfPoints):
-                (examples,) = placed.splits.values()
-                with closing(examples.pieces(0, 1)) as pieces:
-                    way = computing.choose(next(pieces)[0])
+        (ends,) = (each for each in further if isinstance(each, ExtremesOfPoints))
+        (examples,) = placed.splits.values()
+        with closing(examples.pieces(0, 1)) as pieces:
+            way = ends.choose(next(pieces)[0])
     agree_on(way, ranks)
     return way.words()
 

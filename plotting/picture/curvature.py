@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.storage.identity import of_attributes
-from mpi_landscape.storage.surface.curvature import NOT_CONVEX
+from mpi_landscape.storage.surface.curvature import NOT_CONVEX, rounding_of
 from mpi_landscape.storage.surface.value import Surface
-from mpi_landscape.vocabulary import RESOLVED
 from mpi_landscape.wording import listed
 from plotting.picture.field import Field, field_of, warning_facts
 from plotting.picture.levels import drawable, format_value
@@ -58,18 +57,6 @@ class RatioMap:
         return float(self.field.values[place]), place
 
 
-def noise_of(surface: Surface, end: str) -> NDArray[np.float64]:
-    """What an end may be by rounding alone, ten times the noise of a product; 0 where that is not known."""
-    split = end.partition("_lambda_")[0]
-    noise = surface.values.get(f"{split}_lambda_noise", np.zeros(surface.values[end].shape))
-    if end.endswith("_normalized"):
-        # It was measured in the network's own coordinates; relative to the largest eigenvalue it is alike.
-        own, there = (surface.values.get(f"{split}_lambda_max{each}") for each in ("", "_normalized"))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            noise = noise if own is None or there is None else noise * np.abs(there / own)
-    return RESOLVED * np.fmax(np.where(np.isfinite(noise), noise, 0.0), 0.0)
-
-
 def residual_of(surface: Surface, end: str) -> NDArray[np.float64]:
     """The residual of an end; 0 where that is not known."""
     return np.fmax(surface.values.get(f"{end}_residual", np.zeros(surface.values[end].shape)), 0.0)
@@ -78,14 +65,14 @@ def residual_of(surface: Surface, end: str) -> NDArray[np.float64]:
 def with_error(surface: Surface, end: str, *, title: str) -> Field:
     """An end along a line, with its residual, or what rounding makes of it where that is more."""
     field = field_of(surface, end, title=title, as_line=True)
-    error = np.fmax(residual_of(surface, end), noise_of(surface, end))
+    error = np.fmax(residual_of(surface, end), rounding_of(surface, end))
     return field if surface.seeds is not None else replace(field, stderr=error.reshape(-1))
 
 
 def ratio_map(surface: Surface, ratio: str, *, title: str | None = None) -> RatioMap:
     """The map of a ratio that `ratios_of` names."""
     highest, lowest = (drawable(surface.values[name]) for name in ends_of(ratio))
-    noise, residual = (find(surface, ends_of(ratio)[1]) for find in (noise_of, residual_of))
+    noise, residual = (find(surface, ends_of(ratio)[1]) for find in (rounding_of, residual_of))
     done = surface.done_of(ratio)
     known = done & np.isfinite(highest) & np.isfinite(lowest)
     flat = known & (np.abs(highest) <= noise) & (np.abs(lowest) <= noise)

@@ -15,7 +15,7 @@ from plotting.asked.curvature_pictures import plan_curvature, usual_request
 from plotting.asked.pictures import plan_pictures
 from plotting.asked.request import Request
 from plotting.asked.single import draw
-from plotting.picture.curvature import end_facts, noise_of, ratio_facts, ratio_map, with_error
+from plotting.picture.curvature import end_facts, ratio_facts, ratio_map, rounding_of, with_error
 from plotting.picture.field import field_of
 from plotting.picture.symmetric import decade_ticks, signed_scale
 
@@ -121,8 +121,8 @@ def test_noise_in_normalized_coordinates_is_relative_to_the_largest_eigenvalue_t
         for end, each in (("max", 200.0), ("min", -1.0))
     }
     surface = bent(noise=1e-4, values=values)
-    np.testing.assert_allclose(noise_of(surface, "train_lambda_min"), 1e-3)
-    np.testing.assert_allclose(noise_of(surface, "train_lambda_min_normalized"), 0.1)
+    np.testing.assert_allclose(rounding_of(surface, "train_lambda_min"), 1e-3)
+    np.testing.assert_allclose(rounding_of(surface, "train_lambda_min_normalized"), 0.1)
 
 
 def test_a_ratio_whose_end_has_not_converged_is_the_least_that_it_can_be():

@@ -127,7 +127,7 @@ def solve_tile(
             before = cold(index)
         else:
             start = warm_start(before, seed, places[index].number)
-            before = None
+            before = None  # its vectors go before a basis is there
             before = solve(index, start)
         by_index[index] = _without_vectors(before)
         before = before if warm else None

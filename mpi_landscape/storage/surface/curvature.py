@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpi_landscape.storage.surface.value import Surface
 from mpi_landscape.vocabulary import RESOLVED
@@ -21,12 +22,32 @@ def curvature_facts(surface: Surface) -> dict[str, Any]:
     return {split: _facts_of(surface, split) for split in splits}
 
 
+def rounding_of(surface: Surface, end: str) -> NDArray[np.float64]:
+    """What an end may be by rounding alone, ten times the noise of a product; 0 where that is not known.
+
+    Args:
+        surface: One that has the end.
+        end: `train_lambda_min`, `train_lambda_max_normalized`, ...
+
+    Returns:
+        Of the shape of the grid, in the units of the end.
+    """
+    split = end.partition("_lambda_")[0]
+    noise = surface.values.get(f"{split}_lambda_noise", np.zeros(surface.values[end].shape))
+    if end.endswith("_normalized"):
+        # It was measured in the network's own coordinates; relative to the largest eigenvalue it is alike.
+        own, there = (surface.values.get(f"{split}_lambda_max{each}") for each in ("", "_normalized"))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            noise = noise if own is None or there is None else noise * np.abs(there / own)
+    return RESOLVED * np.fmax(np.where(np.isfinite(noise), noise, 0.0), 0.0)
+
+
 def _facts_of(surface: Surface, split: str) -> dict[str, Any]:
     values, done = surface.values, surface.done[split]
     top = values[f"{split}_lambda_max"]
     low = values.get(f"{split}_lambda_min")
     finite = done & np.isfinite(top)
-    noise, products = values[f"{split}_lambda_noise"], values[f"{split}_hessian_products"]
+    products = values[f"{split}_hessian_products"]
     facts: dict[str, Any] = {
         "points": int(done.sum()),
         "not_finite": int((done & ~finite).sum()),
@@ -38,8 +59,8 @@ def _facts_of(surface: Surface, split: str) -> dict[str, Any]:
     facts["largest_residual"] = _largest_residual(surface, split, finite)
     if low is None:
         return facts
-    rounding = RESOLVED * noise
-    above, below = np.abs(top) <= rounding, np.abs(low) <= rounding
+    above = np.abs(top) <= rounding_of(surface, f"{split}_lambda_max")
+    below = np.abs(low) <= rounding_of(surface, f"{split}_lambda_min")
     # A Ritz value lies above the least eigenvalue: one whose residual is large is still less than zero.
     resolved = finite & np.isfinite(low) & ~below
     told = resolved & ((low < 0) | (values[f"{split}_lambda_min_residual"] <= np.abs(low) / RESOLVED))
@@ -70,7 +91,7 @@ def _largest_residual(surface: Surface, split: str, finite: Any) -> float:
         residual = surface.values[f"{split}_lambda_{end}_residual"]
         usable = finite & np.isfinite(residual) & (value != 0)
         if end == "min":
-            usable &= np.abs(value) > RESOLVED * surface.values[f"{split}_lambda_noise"]
+            usable &= np.abs(value) > rounding_of(surface, f"{split}_lambda_min")
         if usable.any():
             found.append(float((residual[usable] / np.abs(value[usable])).max()))
     return max(found)

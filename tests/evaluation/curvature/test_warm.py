@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 
@@ -140,6 +141,7 @@ def test_a_tile_takes_no_more_memory_than_a_point():
     def solve(index, start):
         return extremes(product, start, most_steps=most_steps, most_products=15)
 
+    gc.collect()
     known = bytes_alive(size)
     solve_tile(solve, plane(1, 4, at=1), size=size, seed=1)
     assert len(alive) == 4 * 15
