@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.calling import is_out_of_memory
+from mpi_landscape.evaluation.curvature.choosing import fewer
 from mpi_landscape.evaluation.curvature.graphs import graph_bytes
 from mpi_landscape.evaluation.curvature.operators import OfBatch
 from mpi_landscape.evaluation.curvature.parts import check_parts
@@ -20,6 +21,7 @@ from mpi_landscape.evaluation.curvature.preparing import differentiable, plain_k
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.replicas import OPERATORS
 from mpi_landscape.evaluation.curvature.space import Space
+from mpi_landscape.evaluation.curvature.symmetry import check_symmetric
 from mpi_landscape.evaluation.curvature.way import PLAIN
 from mpi_landscape.evaluation.lending import in_evaluation, kept_as_it_is, moved_to, tensors_of
 from mpi_landscape.loading import nests
@@ -50,6 +52,8 @@ _PIECEWISE = {
     "SmoothL1LossBackward": "smooth_l1_loss",
     "HuberLossBackward": "huber_loss",
 }
+# Examples by which symmetry is seen.
+_TRIED = 16
 _MISSING = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 # What marks a function: the code that stands in the place of its backward.
 _ONCE = once_differentiable(lambda *_: None).__code__
@@ -83,7 +87,8 @@ def check_twice_differentiable(
         Names of operations that are smooth in pieces only, such as relu: what is computed is the curvature within a piece.
 
     Raises:
-        LandscapeError: An operation has no second derivative; the loss has no gradient, or a kink exactly at the data.
+        LandscapeError: An operation has no second derivative, or one that is not symmetric; the loss has no gradient, or a kink
+            exactly at the data.
     """
     with _prepared(model, loss, batch, space) as (replica, data):
         function = replica.function(data)
@@ -95,6 +100,9 @@ def check_twice_differentiable(
             first = function.parameters[0]
             dtype = torch.float64 if first.dtype in (torch.float64, torch.complex128) else torch.float32
             replica.products(recorded, torch.ones(1, space.size, dtype=dtype, device=first.device))
+            few = fewer(data, _TRIED, replica)
+            mean = float(recorded.total) / (recorded.count or 1.0)
+            check_symmetric(model, replica, few, space, OPERATORS[operator], mean=mean, where=where)
         except LandscapeError:
             raise
         except Exception as error:

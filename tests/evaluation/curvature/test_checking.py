@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
@@ -41,6 +42,33 @@ class Once(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(context, gradient):
         return 3 * context.saved_tensors[0] ** 2 * gradient
+
+
+class Half(torch.autograd.Function):
+    """A product whose gradient by one factor forgets that it depends on the other."""
+
+    @staticmethod
+    def forward(context, x, y):
+        context.save_for_backward(x, y)
+        return x * y
+
+    @staticmethod
+    def backward(context, gradient):
+        x, y = context.saved_tensors
+        return gradient * y, gradient * x.detach()
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(3, 4), nn.Linear(3, 4)
+
+    def forward(self, x):
+        return Half.apply(self.one(x), torch.tanh(self.other(x)))
+
+
+def normed(make):
+    return nn.Sequential(make(nn.Linear(3, 5)), nn.Tanh(), nn.Linear(5, 4))
 
 
 class Bag(nn.Module):
@@ -89,6 +117,9 @@ REFUSED = {
     "margin": (nn.Linear(3, 4), margin, DATA, "hessian: multi_margin_loss, which has kinks, has no second derivative"),
     "bag": (Bag(), named("cross_entropy"), [labels(6, 7)[:, None], labels(6, 4)], "hessian: EmbeddingBag"),
     "once": (nn.Linear(3, 4), once, DATA, "hessian: Once, a torch.autograd.Function marked as once_differentiable"),
+    "half": (Gated(), named("cross_entropy"), DATA, "hessian: second derivatives of this network and loss are not symmetric"),
+    "weight norm": (normed(weight_norm), named("cross_entropy"), DATA, "torch's of weight_norm are"),
+    "old weight norm": (normed(nn.utils.weight_norm), named("mse"), DATA, "torch's of weight_norm are"),
     "cut": (nn.Linear(3, 4), cut, DATA, "hessian: the loss has no gradient"),
     "kink": (
         LINEAR,
@@ -111,6 +142,28 @@ def test_what_cannot_be_differentiated_twice_is_refused_by_name(model, loss, dat
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
     assert not model._forward_hooks
     assert all(each.requires_grad for each in model.parameters())
+
+
+def test_a_weight_that_is_no_longer_normalized_is_taken():
+    model = normed(weight_norm)
+    torch.nn.utils.parametrize.remove_parametrizations(model[0], "weight")
+    assert checked(model, named("cross_entropy"), DATA) == ()
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4], ids="a loss of {}".format)
+def test_rounding_is_not_taken_for_a_wrong_derivative(scale):
+    """Of losses near one, near 1e-9 or 1e-20, and of one that has no second derivative at all."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4))
+    data = [normal(6, 3), torch.full((6,), 2)]
+    with torch.no_grad():
+        model[2].bias[2] += scale
+    checked(model, named("cross_entropy"), data)
+
+    def linear(model, batch):
+        return scale * model(batch[0]).sum(1)
+
+    checked(nn.Linear(3, 4), linear, data)
 
 
 def test_absolute_values_that_are_not_zero_and_zeros_inside_of_a_network_are_taken():
