@@ -25,7 +25,8 @@ def compiled_hessian() -> Operator:
     def operator(function: OfBatch) -> Recorded:
         key = id(function.network)
         if key not in made:
-            made[key] = torch.compile(_product(function), fullgraph=True)
+            # Sizes as they are: torch widens what it compiles at the second size, and jvp cannot be compiled so.
+            made[key] = torch.compile(_product(function), fullgraph=True, dynamic=False)
         return _Compiled(made[key], function)
 
     return operator
@@ -80,4 +81,6 @@ def _product(function: OfBatch) -> Callable[..., Any]:
         found: Any = jvp(grad(total, has_aux=True), (point,), (vector,), has_aux=True)
         return found[1:]
 
+    # torch counts compilations by code object, and gives up at the ninth in a process: each product has its own.
+    product.__code__ = product.__code__.replace()
     return product
