@@ -79,7 +79,9 @@ class Trial:
         return self._at_places(way, came, work)
 
     def _at_places(self, way: Way, came: State, work: Callable[[Replica], Tensor]) -> list[Tensor]:
-        with self.tried(way) as replica:
+        # The network is put back here, whatever happens: the exception of a compiler lives on, and with it the network would
+        # stay away until both are collected.
+        with self.tried(way) as replica, _put_back(self.network):
             return [work(replica) for _ in _places(self.network, self.space, came, replica)]
 
     def run(self, network: nn.Module) -> Any:
@@ -222,23 +224,22 @@ def _objection(trial: Trial, way: Way, came: State, wanted: list[Tensor]) -> str
 
 
 def _places(network: nn.Module, space: Space, came: State, replica: Replica) -> Iterator[None]:
-    """Puts the network, and what shares its parameters, away from where it came; it is afterwards where it was."""
-    with _put_back(network):
-        own = tensors_of(network)
-        for seed, far in enumerate(_AWAY):
-            generator = torch.Generator().manual_seed(seed)
-            with torch.no_grad():
-                for name, value in came.items():
-                    own[name].copy_(value)
-                for entry in space.entries:
-                    value = own[entry.name]
-                    size = value.abs().square().mean().sqrt()
-                    noise = torch.randn(entry.real_shape, generator=generator, dtype=torch.float64)
-                    drawn = torch.view_as_complex(noise) if entry.is_complex else noise
-                    step = far * torch.where(size > 0, size, 1.0) * drawn.to(value.device)
-                    value.add_(step.to(value.dtype))
-            replica.take(dict(network.named_buffers()))
-            yield
+    """Puts the network, and what shares its parameters, away from where it came, again and again."""
+    own = tensors_of(network)
+    for seed, far in enumerate(_AWAY):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, value in came.items():
+                own[name].copy_(value)
+            for entry in space.entries:
+                value = own[entry.name]
+                size = value.abs().square().mean().sqrt()
+                noise = torch.randn(entry.real_shape, generator=generator, dtype=torch.float64)
+                drawn = torch.view_as_complex(noise) if entry.is_complex else noise
+                step = far * torch.where(size > 0, size, 1.0) * drawn.to(value.device)
+                value.add_(step.to(value.dtype))
+        replica.take(dict(network.named_buffers()))
+        yield
 
 
 @contextmanager

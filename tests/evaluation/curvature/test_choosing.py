@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mpi_landscape.errors import LandscapeError
 from mpi_landscape.evaluation.arithmetic import exact_arithmetic
 from mpi_landscape.evaluation.curvature import folded
 from mpi_landscape.evaluation.curvature.graphs import graph_bytes
@@ -209,6 +210,26 @@ def test_what_threads_would_share_is_folded_in_one_thread():
         assert len(products._replicas) == 1
         assert any("threads dropped: loss: seen: a dict" in line for line in products.way.dropped)
     assert error_of(found, dense(model, loss, data, names)) < 1e-11
+
+
+def test_a_network_is_put_back_at_once_also_where_somebody_keeps_what_was_raised():
+    model, _, data = made("mlp")
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+
+    def loss(model, batch):
+        outputs = model(batch[0])
+        # Not where the network came, but where ways are tried.
+        if not torch.equal(model[0].weight, before["0.weight"].to(outputs.dtype)):
+            raise RuntimeError("only here")
+        return F.cross_entropy(outputs, batch[1], reduction="none")
+
+    with products_of(model, loss) as products:
+        # What was raised holds every frame that it came through.
+        with pytest.raises(LandscapeError, match="only here") as kept:
+            whole(products, batches_of(data, 4))
+        assert kept.tb is not None
+        for name, each in model.state_dict().items():
+            torch.testing.assert_close(each, before[name], rtol=0, atol=0)
 
 
 @pytest.mark.slow
