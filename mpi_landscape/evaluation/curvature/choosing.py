@@ -8,7 +8,7 @@ configuration choose the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from mpi_landscape.evaluation.curvature.operators import Operator
 from mpi_landscape.evaluation.curvature.replica import Replica
 from mpi_landscape.evaluation.curvature.space import Space
 from mpi_landscape.evaluation.curvature.way import PLAIN, Way
-from mpi_landscape.evaluation.lending import tensors_of
+from mpi_landscape.evaluation.lending import kept_as_it_is, tensors_of
 from mpi_landscape.evaluation.reach import reach_of
 from mpi_landscape.loading import nests
 from mpi_landscape.loading.batches import Batch
@@ -81,7 +81,7 @@ class Trial:
     def _at_places(self, way: Way, came: State, work: Callable[[Replica], Tensor]) -> list[Tensor]:
         # The network is put back here, whatever happens: the exception of a compiler lives on, and with it the network would
         # stay away until both are collected.
-        with self.tried(way) as replica, _put_back(self.network):
+        with self.tried(way) as replica, kept_as_it_is(self.network):
             return [work(replica) for _ in _places(self.network, self.space, came, replica)]
 
     def run(self, network: nn.Module) -> Any:
@@ -240,18 +240,6 @@ def _places(network: nn.Module, space: Space, came: State, replica: Replica) -> 
                 value.add_(step.to(value.dtype))
         replica.take(dict(network.named_buffers()))
         yield
-
-
-@contextmanager
-def _put_back(network: nn.Module) -> Iterator[None]:
-    before = {name: tensor.detach().clone() for name, tensor in tensors_of(network).items()}
-    try:
-        yield
-    finally:
-        now = tensors_of(network)
-        with torch.no_grad():
-            for name, tensor in before.items():
-                now[name].copy_(tensor)
 
 
 def _reason(error: Exception) -> str:

@@ -257,15 +257,15 @@ def test_compiled_products_have_the_dense_hessian_of_ragged_batches():
 def test_networks_of_many_sizes_are_compiled_one_after_another_in_one_process():
     # What is compiled for one is never widened to sizes in general for the next, nor does the number of them end it.
     for size in range(2, 12):
+        torch.manual_seed(size)
         model = nn.Sequential(nn.Linear(size, size + 1), nn.Tanh(), nn.Linear(size + 1, 2))
+        names = [name for name, _ in model.named_parameters()]
         data = torch.randn(size, size), torch.arange(size) % 2
         loss = functools.partial(evaluate, name="cross_entropy", arguments={})
         with products_of(model, loss, engine="compiled") as products:
             found = whole(products, batches_of(data, size))
             assert products.way.compiled, (size, products.way.dropped)
-        assert (
-            error_of(found, dense(model, loss, data, [name for name, _ in model.named_parameters()])) < 1e-5
-        )
+        assert error_of(found, dense(model, loss, data, names)) < 1e-5
 
 
 @pytest.mark.slow
